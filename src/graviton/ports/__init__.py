@@ -1,0 +1,1 @@
+"""Ports: what the system needs from the outside, one interface per file; each docstring is the law."""

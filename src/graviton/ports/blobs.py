@@ -1,0 +1,178 @@
+"""`BlobStore`: the way in and out for whole blobs.
+
+Laws:
+- `put` reads the source to its end, stores it, and returns when the blob is as durable as the store's capabilities
+  say; only then is it visible. A put that failed or was cancelled leaves no blob, session, temporary file or thread.
+  Putting the same bytes again gives the same key and stores nothing twice. Empty blobs are legal.
+- The key is that of the bytes as they were read, whatever others did to a file or buffer meanwhile. A claim of the plan
+  that the bytes do not meet (advertised size or digest) raises DigestMismatch and leaves nothing.
+- `get` raises NotFound, or RangeNotSatisfiable when `span` does not lie within the blob, *before* it returns. The
+  reader yields exactly the bytes asked for, in order, each verified before it leaves, or raises IntegrityError naming
+  blob, block and byte range; wrong bytes never leave. Leaving the reader cancels its fetches and returns its memory.
+- A blob deleted while it is read is either read to its end or fails with NotFound.
+- `stat` is None exactly when there is no visible blob. `delete` says whether the plan's holder held it.
+- `list` yields stats in the order of key texts, as `BlobManifestRepo.list`.
+- Memory drawn by all streams of a process stays within the byte budget.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, TypeAlias
+
+from graviton.core.attributes import BinaryAttributes
+from graviton.core.buffers import Buffer
+from graviton.core.keys import BlobKey
+from graviton.core.locators import Locator
+from graviton.core.policies import BlobWritePlan
+from graviton.core.ranges import Span
+from graviton.ports.capabilities import Capabilities
+
+__all__ = ["BlobReader", "BlobSource", "BlobStat", "BlobStore", "BlobWriteResult", "IngestStats"]
+
+BlobSource: TypeAlias = Buffer | os.PathLike[str] | BinaryIO | Iterable[Buffer] | AsyncIterable[Buffer]
+"""Bytes, the path of a regular file, a binary file object (read from its position), or pieces of bytes."""
+
+
+class IngestStats(NamedTuple):
+    """What one put did."""
+
+    size: int
+    """Bytes of the blob."""
+    blocks: int = 0
+    """Blocks of its manifest, repeats included."""
+    fresh_blocks: int = 0
+    """Blocks whose bytes were written."""
+    fresh_bytes: int = 0
+    repaired_blocks: int = 0
+    """Fresh blocks that had been marked damaged."""
+    seconds: float = 0.0
+    """Wall time of the put."""
+
+    @property
+    def dedup_ratio(self) -> float:
+        """Share of the blob's blocks that were there already, 0 to 1; 0 for an empty blob."""
+        return (self.blocks - self.fresh_blocks) / self.blocks if self.blocks else 0.0
+
+
+class BlobStat(NamedTuple):
+    """A blob without its bytes."""
+
+    key: BlobKey
+    blocks: int
+    chunker: str
+    """Canonical spec text; empty where the store does not cut."""
+    created_at_ns: int
+    """UTC nanoseconds."""
+    attributes: BinaryAttributes
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.key.size
+
+
+class BlobWriteResult(NamedTuple):
+    """A put that is durable."""
+
+    key: BlobKey
+    locator: Locator
+    attributes: BinaryAttributes
+    stats: IngestStats
+    chunker: str
+    created: bool
+    """False if the blob was visible already."""
+
+    @property
+    def id(self) -> str:
+        """The BlobId, the key's text."""
+        return self.key.text
+
+
+class BlobReader(ABC):
+    """Verified bytes of a blob or of a span of it: an async iterator and an async context manager.
+
+    `async with await store.get(key) as reader: async for piece in reader: …`. One task at a time.
+    """
+
+    key: BlobKey
+    span: Span
+    """The bytes this reader yields."""
+    attributes: BinaryAttributes
+
+    @property
+    def size(self) -> int:
+        """Bytes this reader yields in total."""
+        return self.span.end - self.span.start
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncIterator[memoryview | bytes]: ...
+
+    @abstractmethod
+    async def __anext__(self) -> memoryview | bytes:
+        """The next piece, at least one byte and at most one block; valid until the next call."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Cancel fetches and return memory. Idempotent."""
+
+    async def read(self) -> bytes:
+        """All that is left, in memory. Raises what iteration raises."""
+        return b"".join([bytes(piece) async for piece in self])
+
+    async def write_to(self, fd: int) -> int:
+        """Write all that is left to the file descriptor `fd`, from its position on; bytes written. Pieces are written
+        on other threads. Raises what iteration raises, and OSError of the writes."""
+        import asyncio
+
+        total = 0
+        async for piece in self:
+            view = memoryview(piece)
+            while view:
+                written = await asyncio.to_thread(os.write, fd, view)
+                view = view[written:]
+                total += written
+        return total
+
+    async def __aenter__(self) -> BlobReader:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class BlobStore(ABC):
+    """Stores blobs; see the module docstring for the laws."""
+
+    capabilities: Capabilities = Capabilities()
+
+    @abstractmethod
+    async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
+        """Store a blob. Raises InvalidInput, DigestMismatch, StorageFull, PermissionDenied, Unavailable, Conflict,
+        NotFound (a path that is not there), LimitExceeded."""
+
+    @abstractmethod
+    async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
+        """A reader of the blob or of `span` of it. Raises NotFound, RangeNotSatisfiable."""
+
+    @abstractmethod
+    async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
+        """The blob without its bytes, or None."""
+
+    @abstractmethod
+    async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        """Take `holder` away; whether it held the blob."""
+
+    @abstractmethod
+    def list(
+        self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
+    ) -> AsyncIterator[BlobStat]:
+        """Visible blobs in key order."""
+
+    async def aclose(self) -> None:
+        """Give back threads and handles. Idempotent; using the store afterwards raises Unavailable."""

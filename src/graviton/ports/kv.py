@@ -1,0 +1,172 @@
+"""`KeyValueStore`: ordered bytes under bytes, in namespaces, with transactions that are ordinary synchronous code.
+
+Laws:
+- A namespace (name `[a-z][a-z0-9_]{0,30}`) exists from its first use; namespaces share nothing. A key is 1 to 1,024
+  bytes, a value 0 to `capabilities.max_value_bytes`. `get` of a missing key is None; an empty value is a value.
+- Order is that of unsigned bytes. `scan` yields the pairs whose key begins with `prefix` and is greater than `after`
+  (a whole key, or None for the beginning), in key order; between its pages other writers may be seen.
+- `transact(fn)` runs `fn(tx)` in one serialisable transaction: it reads its own writes, and takes effect as a whole
+  when `fn` returns or not at all when it raises; the exception comes back to the caller. `fn` runs on the backend's
+  own thread, must not block on anything else or keep `tx`, and may be run again after a conflict, so it has no other
+  effects. Its result is the result of the run that took effect.
+- `read(fn)` runs `fn(tx)` against one snapshot; writes through `tx` raise Unsupported.
+- When `transact(durability=FULL)`, `put`, `delete` or `batch` returns, the change is as durable as `capabilities`
+  says. After RELAXED it is visible to everybody at once and survives the end of the process, but may be lost with
+  the power, never without losing all that was written after it too: a later FULL change makes it durable.
+- A cancelled call has either happened or not, as a whole.
+- Waiting for another writer beyond the backend's limit raises Unavailable; damaged files raise IntegrityError; no room
+  StorageFull; a read-only place PermissionDenied on the first write, never on reads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from enum import Enum
+from typing import NamedTuple, Protocol, TypeVar
+
+from graviton.ports.capabilities import Capabilities
+
+__all__ = ["Delete", "Durability", "KeyValueStore", "Put", "ReadTransaction", "Transaction", "prefix_end"]
+
+_T = TypeVar("_T")
+
+MAX_KEY_BYTES = 1024
+"""Longest key: what every backend can index (PostgreSQL's btree stops at a third of its 8 KiB page)."""
+
+SCAN_PAGE = 512
+"""Pairs fetched per page by `scan`: one thread hop (up to 125 us) per page is then noise."""
+
+
+class Durability(Enum):
+    """What a transaction waits for."""
+
+    FULL = "full"
+    RELAXED = "relaxed"
+
+
+class Put(NamedTuple):
+    """One write of a batch."""
+
+    namespace: str
+    key: bytes
+    value: bytes
+
+
+class Delete(NamedTuple):
+    """One removal of a batch."""
+
+    namespace: str
+    key: bytes
+
+
+class ReadTransaction(Protocol):
+    """A consistent view, valid only inside the function it was given to."""
+
+    def get(self, namespace: str, key: bytes) -> bytes | None:
+        """The value under `key`, or None."""
+        ...
+
+    def scan(
+        self, namespace: str, prefix: bytes = b"", after: bytes | None = None, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs in key order; see the module docstring. The pairs seen are those at the time of the call or later in
+        the same transaction: finish or drop the iterator before writing to its namespace."""
+        ...
+
+
+class Transaction(ReadTransaction, Protocol):
+    """A view that can be changed."""
+
+    def put(self, namespace: str, key: bytes, value: bytes) -> None:
+        """Set `key` to `value`."""
+        ...
+
+    def put_many(self, namespace: str, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Set many keys of one namespace; cheaper than one by one."""
+        ...
+
+    def delete(self, namespace: str, key: bytes) -> bool:
+        """Remove `key`; whether it was there."""
+        ...
+
+
+class KeyValueStore(ABC):
+    """Ordered key-value storage; see the module docstring for the laws."""
+
+    capabilities: Capabilities = Capabilities()
+
+    @abstractmethod
+    async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
+        """Run `fn` in one transaction. Raises what `fn` raises; Unavailable, StorageFull, IntegrityError,
+        PermissionDenied, LimitExceeded."""
+
+    @abstractmethod
+    async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
+        """Run `fn` against one snapshot."""
+
+    @abstractmethod
+    async def namespaces(self) -> list[str]:
+        """Names of the namespaces that exist, sorted."""
+
+    async def put(self, namespace: str, key: bytes, value: bytes) -> None:
+        """Set one key, durably."""
+        await self.transact(lambda tx: tx.put(namespace, key, value))
+
+    async def get(self, namespace: str, key: bytes) -> bytes | None:
+        """The value under one key, or None."""
+        return await self.read(lambda tx: tx.get(namespace, key))
+
+    async def delete(self, namespace: str, key: bytes) -> bool:
+        """Remove one key, durably; whether it was there."""
+        return await self.transact(lambda tx: tx.delete(namespace, key))
+
+    async def batch(self, operations: Sequence[Put | Delete]) -> None:
+        """Apply all of `operations` in their order, or none."""
+
+        def apply(tx: Transaction) -> None:
+            for operation in operations:
+                if isinstance(operation, Put):
+                    tx.put(operation.namespace, operation.key, operation.value)
+                else:
+                    tx.delete(operation.namespace, operation.key)
+
+        await self.transact(apply)
+
+    async def compare_and_set(self, namespace: str, key: bytes, expected: bytes | None, value: bytes | None) -> bool:
+        """Set `key` to `value` (None: remove it) if its value is `expected` (None: absent); whether it was done."""
+
+        def swap(tx: Transaction) -> bool:
+            if tx.get(namespace, key) != expected:
+                return False
+            if value is not None:
+                tx.put(namespace, key, value)
+            elif expected is not None:
+                tx.delete(namespace, key)
+            return True
+
+        return await self.transact(swap)
+
+    async def scan(
+        self, namespace: str, prefix: bytes = b"", after: bytes | None = None
+    ) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Pairs in key order, fetched a page at a time."""
+        position = after
+        while True:
+            page = await self.read(
+                lambda tx, position=position: list(tx.scan(namespace, prefix, position, SCAN_PAGE))  # type: ignore[misc]
+            )
+            for pair in page:
+                yield pair
+            if len(page) < SCAN_PAGE:
+                return
+            position = page[-1][0]
+
+    async def aclose(self) -> None:
+        """Give back threads and handles. Idempotent; using the store afterwards raises Unavailable."""
+
+
+def prefix_end(prefix: bytes) -> bytes | None:
+    """The smallest key greater than every key that begins with `prefix`; None if there is none."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else None

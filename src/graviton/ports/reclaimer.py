@@ -1,0 +1,59 @@
+"""`BlockReclaimer`: the few operations that take blocks away, kept apart from the store that everybody uses.
+
+Only garbage collection moves and purges; reads only look. A block is never deleted in place: it is moved to a trash
+name that is new for every move, can be read and put back from there, and is purged later (docs/block-life.md).
+
+Laws:
+- `move_to_trash` of a block that is there makes `BlockStore.get` raise NotFound and `read_trash` return its bytes; of
+  one that is not there it returns None. Two moves of the same key never share a name.
+- `put_back` makes the block readable under its key again and removes the entry; where the entry is gone it returns
+  False. It may overwrite a block that lies there: the bytes are equal.
+- `trash_entries(key)` lists the entries of one key, newest last; without a key all entries of the store.
+- `read_trash` verifies like `get`: NotFound when the entry is gone, IntegrityError when its bytes are wrong.
+- `purge` removes an entry for good; True if it was there. It touches nothing else, ever.
+- `moved_at_ns` comes from the caller and is part of the name: no file time is ever consulted.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from graviton.core.keys import BlockKey
+
+__all__ = ["BlockReclaimer", "TrashEntry"]
+
+
+class TrashEntry(NamedTuple):
+    """One moved copy of a block."""
+
+    key: BlockKey
+    moved_at_ns: int
+    """UTC nanoseconds, given by the collector that moved it."""
+    token: str
+    """Random text that makes the name unique: lowercase hex."""
+
+
+class BlockReclaimer(ABC):
+    """Moves blocks to trash and back; see the module docstring for the laws."""
+
+    @abstractmethod
+    async def move_to_trash(self, key: BlockKey, moved_at_ns: int) -> TrashEntry | None:
+        """Take the block away from its name. Raises Unavailable, PermissionDenied, StorageFull."""
+
+    @abstractmethod
+    async def put_back(self, entry: TrashEntry) -> bool:
+        """Give the block its name back; False if the entry is gone."""
+
+    @abstractmethod
+    def trash_entries(self, key: BlockKey | None = None) -> AsyncIterator[TrashEntry]:
+        """Entries of `key`, oldest first, or of all keys in no promised order."""
+
+    @abstractmethod
+    async def read_trash(self, entry: TrashEntry) -> bytes:
+        """The verified bytes of an entry. Raises NotFound, IntegrityError."""
+
+    @abstractmethod
+    async def purge(self, entry: TrashEntry) -> bool:
+        """Remove an entry for good; False if it was not there."""
