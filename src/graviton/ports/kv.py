@@ -67,6 +67,10 @@ class ReadTransaction(Protocol):
         """The value under `key`, or None."""
         ...
 
+    def get_many(self, namespace: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The value under each key, in the order given (repeats allowed); cheaper than one by one."""
+        ...
+
     def scan(
         self, namespace: str, prefix: bytes = b"", after: bytes | None = None, limit: int | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
@@ -84,6 +88,10 @@ class Transaction(ReadTransaction, Protocol):
 
     def put_many(self, namespace: str, items: Sequence[tuple[bytes, bytes]]) -> None:
         """Set many keys of one namespace; cheaper than one by one."""
+        ...
+
+    def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
+        """Remove many keys of one namespace, whether they are there or not."""
         ...
 
     def delete(self, namespace: str, key: bytes) -> bool:
