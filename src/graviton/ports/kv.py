@@ -1,10 +1,13 @@
 """`KeyValueStore`: ordered bytes under bytes, in namespaces, with transactions that are ordinary synchronous code.
 
 Laws:
-- A namespace (name `[a-z][a-z0-9_]{0,30}`) exists from its first use; namespaces share nothing. A key is 1 to 1,024
-  bytes, a value 0 to `capabilities.max_value_bytes`. `get` of a missing key is None; an empty value is a value.
+- A namespace (name `[a-z][a-z0-9_]{0,30}`) exists from the first change that puts something into it; reading one that
+  does not exist finds nothing and does not create it. Namespaces share nothing. A key is 1 to 1,024 bytes, a value 0 to
+  `capabilities.max_value_bytes`. A bad name or key raises InvalidInput (also on reads), a larger value LimitExceeded,
+  and nothing is written. `get` of a missing key is None; an empty value is a value.
 - Order is that of unsigned bytes. `scan` yields the pairs whose key begins with `prefix` and is greater than `after`
-  (a whole key, or None for the beginning), in key order; between its pages other writers may be seen.
+  (a whole key, or None for the beginning), in key order, at most `limit` of them; `after` need not exist nor begin with
+  `prefix`. Between the pages of a store's `scan` other writers may be seen.
 - `transact(fn)` runs `fn(tx)` in one serialisable transaction: it reads its own writes, and takes effect as a whole
   when `fn` returns or not at all when it raises; the exception comes back to the caller. `fn` runs on the backend's
   own thread, must not block on anything else or keep `tx`, and may be run again after a conflict, so it has no other
@@ -20,16 +23,30 @@ Laws:
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeVar
 
+from graviton.errors import InvalidInput, LimitExceeded
 from graviton.ports.capabilities import Capabilities
 
-__all__ = ["Delete", "Durability", "KeyValueStore", "Put", "ReadTransaction", "Transaction", "prefix_end"]
+__all__ = [
+    "Delete",
+    "Durability",
+    "KeyValueStore",
+    "Put",
+    "ReadTransaction",
+    "Transaction",
+    "check_key",
+    "check_namespace",
+    "check_value",
+    "prefix_end",
+]
 
 _T = TypeVar("_T")
+_NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 MAX_KEY_BYTES = 1024
 """Longest key: what every backend can index (PostgreSQL's btree stops at a third of its 8 KiB page)."""
@@ -178,3 +195,24 @@ def prefix_end(prefix: bytes) -> bytes | None:
     """The smallest key greater than every key that begins with `prefix`; None if there is none."""
     trimmed = prefix.rstrip(b"\xff")
     return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else None
+
+
+def check_namespace(namespace: str) -> None:
+    """Raise InvalidInput unless `namespace` is a legal name; shared by all backends, so that all refuse the same."""
+    if not _NAMESPACE.fullmatch(namespace):
+        raise InvalidInput(
+            f"a namespace is a small letter and up to 30 of a-z, 0-9 and _, not {namespace[:80]!r}",
+            subject=namespace[:80],
+        )
+
+
+def check_key(key: bytes) -> None:
+    """Raise InvalidInput unless `key` has a legal length."""
+    if not 1 <= len(key) <= MAX_KEY_BYTES:
+        raise InvalidInput(f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(key)}", subject=key[:32].hex())
+
+
+def check_value(value: bytes, max_bytes: int) -> None:
+    """Raise LimitExceeded if `value` is larger than the store's `capabilities.max_value_bytes`."""
+    if len(value) > max_bytes:
+        raise LimitExceeded(f"a value has at most {max_bytes} bytes here, not {len(value)}")
