@@ -180,6 +180,15 @@ def seal_page(body: bytes, blob: BlobKey) -> bytes:
     return body + _seal_of(body, blob)
 
 
+def sealed_page(data: bytes, blob: BlobKey) -> tuple[ManifestPage, bytes]:
+    """The page whose unsealed or sealed bytes are `data`, and its stored form for `blob`. Raises IntegrityError."""
+    if len(data) >= _HEADER.size:
+        body_bytes = _HEADER.size + _HEADER.unpack_from(data)[2] * _ENTRY.size
+        if len(data) == body_bytes + _DIGEST_BYTES:
+            return ManifestPage.open(data, blob), data
+    return ManifestPage.from_bytes(data), seal_page(data, blob)
+
+
 def page_end_bytes(end: int) -> bytes:
     """`end` as it stands in page keys: pages are found by the offset they end at, so that the first page after
     position x in key order is the one that holds byte x."""

@@ -1,0 +1,135 @@
+"""`BlockIndex` over a transactional key-value store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+from graviton.core.clock import Clock, SystemClock
+from graviton.core.keys import BlockKey
+from graviton.metadata import sessions, totals
+from graviton.metadata.rows import BLOCKS, KEY_BYTES, REFS, BlockRow, block_key_of, domain_prefix
+from graviton.metadata.sessions import SessionTime
+from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState, Claim, OpenedSession, OwnerRecord
+from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
+from graviton.ports.manifests import StoreTotals
+
+__all__ = ["KvBlockIndex"]
+
+_T = TypeVar("_T")
+
+DEFAULT_LIFETIME_SECONDS = 86_400.0
+"""A day without any sign of life before a collector may end a session; every call renews it."""
+
+
+class KvBlockIndex(BlockIndex):
+    """Sessions, claims and block records; see the port for the laws and `sessions.py` for the transactions."""
+
+    def __init__(self, kv: KeyValueStore, clock: Clock | None = None) -> None:
+        self._kv = kv
+        self._clock = clock or SystemClock()
+
+    async def open(
+        self,
+        batches: Sequence[Sequence[BlockKey]],
+        domain: str = "",
+        lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
+    ) -> list[OpenedSession]:
+        prefix = domain_prefix(domain)
+        time = self._time(lifetime_seconds)
+
+        def run(tx: Transaction) -> list[OpenedSession]:
+            opened = []
+            for keys in batches:
+                session, row = sessions.new_owner(tx, time, prefix)
+                row, claims = sessions.claim(tx, session, row, keys, is_new=True)
+                sessions.save_owner(tx, session, row)
+                opened.append(OpenedSession(session, claims))
+            return opened
+
+        return await self._kv.transact(run, Durability.RELAXED)
+
+    async def claim(self, session: int, keys: Sequence[BlockKey]) -> list[Claim]:
+        time = self._time(DEFAULT_LIFETIME_SECONDS)
+
+        def run(tx: Transaction) -> list[Claim]:
+            row = sessions.load_open(tx, session)._replace(expires_at_ns=time.expires_at_ns)
+            row, claims = sessions.claim(tx, session, row, keys, is_new=False)
+            sessions.save_owner(tx, session, row)
+            return claims
+
+        return await self._kv.transact(run, Durability.RELAXED)
+
+    async def confirm(self, session: int, keys: Sequence[BlockKey]) -> None:
+        time = self._time(DEFAULT_LIFETIME_SECONDS)
+
+        def run(tx: Transaction) -> None:
+            row = sessions.load_open(tx, session)._replace(expires_at_ns=time.expires_at_ns)
+            row, added = sessions.confirm(tx, session, row, keys)
+            sessions.save_owner(tx, session, row)
+            totals.add(tx, row.domain, session, added)
+
+        await self._kv.transact(run, Durability.RELAXED)
+
+    async def end(self, session: int) -> None:
+        now_ns = self._clock.now_ns()
+        row = await self._kv.transact(lambda tx: sessions.end(tx, session, now_ns), Durability.RELAXED)
+        if row is not None:
+            while await self._kv.transact(
+                lambda tx: sessions.drop_some_claims(tx, session, row), Durability.RELAXED
+            ):
+                pass
+
+    async def owner(self, owner: int) -> OwnerRecord | None:
+        row = await self._kv.read(lambda tx: sessions.load_owner(tx, owner))
+        return None if row is None else row.record(owner)
+
+    async def records(self, keys: Sequence[BlockKey], domain: str = "") -> list[BlockRecord | None]:
+        prefix = domain_prefix(domain)
+        rows = await self._kv.read(lambda tx: tx.get_many(BLOCKS, [prefix + key.to_bytes() for key in keys]))
+        return [
+            None if data is None else BlockRow.decode(data).record(key) for key, data in zip(keys, rows, strict=True)
+        ]
+
+    async def mark_damaged(self, key: BlockKey, generation: int, domain: str = "") -> bool:
+        block = domain_prefix(domain) + key.to_bytes()
+
+        def run(tx: Transaction) -> bool:
+            row = _stored_of_generation(tx, block, generation)
+            if row is None:
+                return False
+            tx.put(BLOCKS, block, BlockRow(BlockState.DAMAGED, generation + 1).encode())
+            totals.add(tx, block[:-KEY_BYTES], generation, StoreTotals(blocks=-1, stored_bytes=-key.size))
+            return True
+
+        return await self._kv.transact(run)
+
+    async def mark_wanted_back(self, key: BlockKey, generation: int, domain: str = "") -> bool:
+        block = domain_prefix(domain) + key.to_bytes()
+
+        def run(tx: Transaction) -> bool:
+            row = _stored_of_generation(tx, block, generation)
+            if row is not None and not row.wanted_back:
+                tx.put(BLOCKS, block, row._replace(wanted_back=True).encode())
+            return row is not None
+
+        return await self._kv.transact(run, Durability.RELAXED)
+
+    async def references(self, key: BlockKey, domain: str = "") -> AsyncIterator[int]:
+        async for ref, _ in self._kv.scan(REFS, domain_prefix(domain) + key.to_bytes()):
+            yield int.from_bytes(ref[-8:], "big")
+
+    async def list(self, domain: str = "", after: BlockKey | None = None) -> AsyncIterator[BlockRecord]:
+        prefix = domain_prefix(domain)
+        position = None if after is None else prefix + after.to_bytes()
+        async for block, data in self._kv.scan(BLOCKS, prefix, position):
+            yield BlockRow.decode(data).record(block_key_of(block, BLOCKS))
+
+    def _time(self, lifetime_seconds: float) -> SessionTime:
+        return SessionTime(self._clock.now_ns(), int(lifetime_seconds * 1e9))
+
+
+def _stored_of_generation(tx: ReadTransaction, block: bytes, generation: int) -> BlockRow | None:
+    data = tx.get(BLOCKS, block)
+    row = None if data is None else BlockRow.decode(data)
+    return row if row is not None and row.state is BlockState.STORED and row.generation == generation else None

@@ -1,0 +1,197 @@
+"""`BlobManifestRepo` over a transactional key-value store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from graviton.core.clock import Clock, SystemClock
+from graviton.core.keys import BlobKey, BlockKey
+from graviton.core.manifests import ManifestPage, PageChain
+from graviton.core.ranges import Span
+from graviton.errors import IntegrityError, InvalidInput, NotFound
+from graviton.metadata import commits, totals
+from graviton.metadata.key_prefix import blob_key_prefixes
+from graviton.metadata.rows import BLOBS, PAGES, blob_key_of, decode_blob, domain_prefix, u64
+from graviton.ports.block_index import OwnerState
+from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
+from graviton.ports.manifests import (
+    MAX_COMMIT_PAGES,
+    BlobCommit,
+    BlobManifestRepo,
+    BlobRecord,
+    CommitResult,
+    StoreTotals,
+)
+
+__all__ = ["KvBlobManifestRepo"]
+
+_READ_PAGES = 2
+"""Pages fetched per hop: 295 KB at most, which describe up to 8 GiB at the default chunk size."""
+
+_SEAL_PAGES = 16
+"""Pages sealed per transaction, 2.4 MB."""
+
+
+class KvBlobManifestRepo(BlobManifestRepo):
+    """Blobs, pages and totals; see the port for the laws and `commits.py` for the transactions."""
+
+    def __init__(self, kv: KeyValueStore, clock: Clock | None = None) -> None:
+        self._kv = kv
+        self._clock = clock or SystemClock()
+
+    async def add_pages(self, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey] = ()) -> None:
+        now_ns = self._clock.now_ns()
+        await self._kv.transact(
+            lambda tx: commits.add_pages(tx, session, pages, confirm, now_ns), Durability.RELAXED
+        )
+
+    async def commit(self, commits_: Sequence[BlobCommit]) -> list[CommitResult]:
+        prepared = [await self._prepare(one) for one in commits_]
+        now_ns = self._clock.now_ns()
+        results = await self._kv.transact(lambda tx: [commits.commit(tx, one, now_ns) for one in prepared])
+        for one, result in zip(commits_, results, strict=True):
+            if not result.created:
+                await self._forget(one.session)
+        return results
+
+    async def _prepare(self, one: BlobCommit) -> commits.Prepared:
+        """Seal the pages that were added while the blob's key was not known, and those that come with the commit."""
+        if len(one.pages) > MAX_COMMIT_PAGES:
+            raise InvalidInput(f"a commit brings at most {MAX_COMMIT_PAGES} pages, not {len(one.pages)}")
+        chain = PageChain(one.key.algo)
+        blocks = end = 0
+        after: bytes | None = None
+        while one.pages and chain.pages < one.pages[0].number or not one.pages and end < one.key.size:
+            rows = await self._kv.transact(
+                lambda tx, after=after: commits.seal_some(tx, one.session, one.key, after, _SEAL_PAGES),  # type: ignore[misc]
+                Durability.RELAXED,
+            )
+            if not rows:
+                break
+            for page, data, after in rows:
+                _check_follows(page, chain.pages, end)
+                chain.add(data)
+                blocks, end = blocks + len(page), page.end
+        sealed = [(page, page.seal(one.key)) for page in one.pages]
+        for page, data in sealed:
+            _check_follows(page, chain.pages, end)
+            chain.add(data)
+            blocks, end = blocks + len(page), page.end
+        if end != one.key.size:
+            raise InvalidInput(f"the pages of blob {one.key} cover {end} bytes", subject=one.key.text)
+        return commits.Prepared(one, sealed, chain.pages, blocks, chain.digest())
+
+    async def _forget(self, owner: int) -> None:
+        while await self._kv.transact(lambda tx: commits.forget_dropped(tx, owner), Durability.RELAXED):
+            pass
+
+    async def get(self, key: BlobKey, domain: str = "") -> BlobRecord:
+        prefix = domain_prefix(domain)
+        record = await self._kv.read(lambda tx: commits.visible(tx, prefix, key))
+        if record is None:
+            raise _no_such_blob(key)
+        return record
+
+    async def pages(
+        self, record: BlobRecord, span: Span | None = None, domain: str = ""
+    ) -> AsyncIterator[ManifestPage]:
+        wanted = Span(0, record.key.size) if span is None else span
+        position, end_of_last = wanted.start, None
+        chain = PageChain(record.key.algo)
+        while position < wanted.end:
+            rows = await self._kv.read(lambda tx, at=position: _page_rows(tx, record.owner, at))  # type: ignore[misc]
+            if not rows:
+                await self._missing_page(record, position, domain)
+            for key, data in rows:
+                page = self._open_page(record, key, data)
+                if page.offset > position or (end_of_last is not None and page.offset != end_of_last):
+                    raise _damaged_page(record, position, page.offset, "a manifest page is missing")
+                chain.add(data)
+                position = end_of_last = page.end
+                yield page
+                if position >= wanted.end:
+                    break
+        if span is None and (chain.pages != record.page_count or chain.digest() != record.pages_digest):
+            raise _damaged_page(record, 0, record.key.size, "the manifest pages do not match the blob's record")
+
+    def _open_page(self, record: BlobRecord, key: bytes, data: bytes) -> ManifestPage:
+        end = int.from_bytes(key[-8:], "big")
+        try:
+            page = ManifestPage.open(data, record.key)
+        except IntegrityError as error:
+            raise _damaged_page(record, None, end, str(error)) from error
+        if page.end != end:
+            raise _damaged_page(record, page.offset, page.end, "a manifest page lies in the wrong place")
+        return page
+
+    async def _missing_page(self, record: BlobRecord, position: int, domain: str) -> None:
+        """No page where there must be one: NotFound if the blob was deleted meanwhile, else IntegrityError."""
+        prefix = domain_prefix(domain)
+        current = await self._kv.read(lambda tx: commits.visible(tx, prefix, record.key))
+        if current is None or current.owner != record.owner:
+            raise _no_such_blob(record.key)
+        raise _damaged_page(record, position, record.key.size, "a manifest page is missing")
+
+    async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        prefix, now_ns = domain_prefix(domain), self._clock.now_ns()
+        return await self._kv.transact(lambda tx: commits.delete(tx, prefix, key, holder, now_ns))
+
+    async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        prefix, now_ns = domain_prefix(domain), self._clock.now_ns()
+        return await self._kv.transact(lambda tx: commits.undelete(tx, prefix, key, holder, now_ns))
+
+    async def list(
+        self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""
+    ) -> list[BlobRecord]:
+        domain_key = domain_prefix(domain)
+        ranges = blob_key_prefixes(prefix)
+        return await self._kv.read(lambda tx: _list(tx, domain_key, ranges, after, limit, prefix))
+
+    async def totals(self, domain: str = "") -> StoreTotals:
+        prefix = domain_prefix(domain)
+        return await self._kv.read(lambda tx: totals.read(tx, prefix))
+
+
+def _page_rows(tx: ReadTransaction, owner: int, position: int) -> list[tuple[bytes, bytes]]:
+    """Pages from the one that holds byte `position` on: the key is the offset after a page's last byte."""
+    return list(tx.scan(PAGES, u64(owner), u64(owner) + u64(position), _READ_PAGES))
+
+
+def _list(
+    tx: ReadTransaction,
+    domain: bytes,
+    prefixes: Sequence[bytes],
+    after: BlobKey | None,
+    limit: int,
+    text: str,
+) -> list[BlobRecord]:
+    found: list[BlobRecord] = []
+    position = None if after is None else domain + after.to_bytes()
+    for prefix in prefixes:
+        for row_key, data in tx.scan(BLOBS, domain + prefix, position):
+            if len(found) >= limit:
+                return found
+            record = decode_blob(blob_key_of(row_key), data)
+            if record.key.text.startswith(text) and commits.owner_state(tx, record.owner) is OwnerState.COMMITTED:
+                found.append(record)
+    return found
+
+
+def _check_follows(page: ManifestPage, number: int, offset: int) -> None:
+    if (page.number, page.offset) != (number, offset):
+        raise InvalidInput(f"page {page.number} at {page.offset} does not follow page {number - 1}, which ends at {offset}")
+
+
+def _no_such_blob(key: BlobKey) -> NotFound:
+    return NotFound(f"there is no blob {key}", operation="get", subject=key.text, hint="`graviton ls` lists the blobs.")
+
+
+def _damaged_page(record: BlobRecord, start: int | None, end: int, what: str) -> IntegrityError:
+    where = f"bytes up to {end - 1}" if start is None else f"bytes {start}-{end - 1}"
+    return IntegrityError(
+        f"blob {record.key}: {what} ({where})",
+        operation="get",
+        subject=record.key.text,
+        hint="Restore the metadata from a backup, or delete the blob and put the file again.",
+    )
+

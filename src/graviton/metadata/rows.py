@@ -1,0 +1,232 @@
+"""The stored rows: key and value encodings of every namespace. docs/formats/metadata.md is the written form.
+
+All integers are big endian, so that key order is number order. Decoders meet only bytes this program wrote; whatever
+does not fit raises IntegrityError naming the namespace.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from graviton.core.attributes import BinaryAttributes
+from graviton.core.keys import BlobKey, BlockKey
+from graviton.core.names import encode_name
+from graviton.errors import IntegrityError, InvalidInput
+from graviton.ports.block_index import BlockRecord, BlockState, OwnerRecord, OwnerState
+from graviton.ports.manifests import BlobRecord, StoreTotals
+
+__all__ = [
+    "BLOBS",
+    "BLOCKS",
+    "CANDIDATES",
+    "CLAIMS",
+    "HOLDERS",
+    "OWNERS",
+    "PAGES",
+    "REFS",
+    "STORE",
+    "TOTALS",
+]
+
+STORE = "store"
+OWNERS = "owners"
+CLAIMS = "claims"
+REFS = "refs"
+BLOCKS = "blocks"
+BLOBS = "blobs"
+PAGES = "pages"
+HOLDERS = "holders"
+TOTALS = "totals"
+CANDIDATES = "candidates"
+
+KEY_BYTES = 41
+"""Binary blob or block key: algorithm tag (1), digest (32), size (8)."""
+
+_U64 = struct.Struct(">Q")
+_OWNER = struct.Struct(">BBIQQ")  # row version, state, unconfirmed claims, changed at, expires at; then the domain
+_BLOCK = struct.Struct(">BBBQ")  # row version, state, flags, generation
+_REF = struct.Struct(">BBQ")  # row version, kind, generation
+_BLOB = struct.Struct(">BQIQQ32sH")  # row version, owner, pages, blocks, created, pages digest, chunker bytes
+_TOTALS = struct.Struct(">Bqqqq")  # row version, blobs, logical bytes, blocks, stored bytes
+_ROW_VERSION = 1
+_WANTED_BACK = 1  # flag of a block row
+
+
+def u64(number: int) -> bytes:
+    """Eight bytes, big endian: an owner, an offset or a time inside a key."""
+    return _U64.pack(number)
+
+
+def domain_prefix(domain: str) -> bytes:
+    """What keys of a domain begin with: its UTF-8 and a NUL, so no domain's prefix begins another's."""
+    return encode_name(domain)
+
+
+class OwnerRow(NamedTuple):
+    """Namespace `owners`, key: owner (8)."""
+
+    state: OwnerState
+    unconfirmed: int
+    changed_at_ns: int
+    expires_at_ns: int
+    domain: bytes
+    """The domain's key prefix."""
+
+    def encode(self) -> bytes:
+        """The stored value."""
+        return (
+            _OWNER.pack(_ROW_VERSION, self.state.value, self.unconfirmed, self.changed_at_ns, self.expires_at_ns)
+            + self.domain
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> OwnerRow:
+        """Inverse of `encode`."""
+        try:
+            version, state, unconfirmed, changed, expires = _OWNER.unpack_from(data)
+            _check_version(version, OWNERS)
+            return cls(OwnerState(state), unconfirmed, changed, expires, data[_OWNER.size :])
+        except (struct.error, ValueError) as error:
+            raise _damaged(OWNERS) from error
+
+    def record(self, owner: int) -> OwnerRecord:
+        """The row as the port shows it."""
+        return OwnerRecord(owner, self.state, self.unconfirmed, self.changed_at_ns, self.expires_at_ns)
+
+
+class BlockRow(NamedTuple):
+    """Namespace `blocks`, key: domain prefix + block key (41)."""
+
+    state: BlockState
+    generation: int
+    wanted_back: bool = False
+
+    def encode(self) -> bytes:
+        """The stored value."""
+        return _BLOCK.pack(_ROW_VERSION, self.state.value, _WANTED_BACK if self.wanted_back else 0, self.generation)
+
+    @classmethod
+    def decode(cls, data: bytes) -> BlockRow:
+        """Inverse of `encode`. Bytes beyond the known ones are room for replicas and stored forms."""
+        try:
+            version, state, flags, generation = _BLOCK.unpack_from(data)
+            _check_version(version, BLOCKS)
+            return cls(BlockState(state), generation, bool(flags & _WANTED_BACK))
+        except (struct.error, ValueError) as error:
+            raise _damaged(BLOCKS) from error
+
+    def record(self, key: BlockKey) -> BlockRecord:
+        """The row as the port shows it."""
+        return BlockRecord(key, self.state, self.generation, self.wanted_back)
+
+
+RELIES = 1
+"""The block was stored when it was claimed."""
+WRITES = 2
+"""The session has to write the block and has not confirmed it."""
+CONFIRMED = 3
+"""The session wrote it, durably."""
+
+
+class RefRow(NamedTuple):
+    """Namespace `refs`, key: domain prefix + block key (41) + owner (8): a claim."""
+
+    kind: int
+    generation: int
+    """Generation of the block's record when it was claimed."""
+
+    def encode(self) -> bytes:
+        """The stored value."""
+        return _REF.pack(_ROW_VERSION, self.kind, self.generation)
+
+    @classmethod
+    def decode(cls, data: bytes) -> RefRow:
+        """Inverse of `encode`."""
+        try:
+            version, kind, generation = _REF.unpack(data)
+        except struct.error as error:
+            raise _damaged(REFS) from error
+        _check_version(version, REFS)
+        if kind not in (RELIES, WRITES, CONFIRMED):
+            raise _damaged(REFS)
+        return cls(kind, generation)
+
+
+def encode_blob(record: BlobRecord) -> bytes:
+    """Namespace `blobs`, key: domain prefix + blob key (41)."""
+    chunker = record.chunker.encode("ascii")
+    return (
+        _BLOB.pack(
+            _ROW_VERSION,
+            record.owner,
+            record.page_count,
+            record.block_count,
+            record.created_at_ns,
+            record.pages_digest,
+            len(chunker),
+        )
+        + chunker
+        + record.attributes.to_bytes()
+    )
+
+
+def decode_blob(key: BlobKey, data: bytes) -> BlobRecord:
+    """Inverse of `encode_blob`."""
+    try:
+        version, owner, pages, blocks, created, digest, chunker_bytes = _BLOB.unpack_from(data)
+        _check_version(version, BLOBS)
+        attributes_at = _BLOB.size + chunker_bytes
+        chunker = data[_BLOB.size : attributes_at].decode("ascii")
+        attributes = BinaryAttributes.from_bytes(data[attributes_at:])
+    except (struct.error, UnicodeDecodeError, InvalidInput) as error:
+        raise _damaged(BLOBS) from error
+    return BlobRecord(key, owner, pages, blocks, digest, chunker, created, attributes)
+
+
+def encode_totals(delta: StoreTotals) -> bytes:
+    """Namespace `totals`, key: domain prefix + any unique bytes; the sum of a domain's rows is its totals."""
+    return _TOTALS.pack(_ROW_VERSION, *delta)
+
+
+def decode_totals(data: bytes) -> StoreTotals:
+    """Inverse of `encode_totals`."""
+    try:
+        version, *numbers = _TOTALS.unpack(data)
+    except struct.error as error:
+        raise _damaged(TOTALS) from error
+    _check_version(version, TOTALS)
+    return StoreTotals(*numbers)
+
+
+def block_key_of(data: bytes, namespace: str) -> BlockKey:
+    """The block key that ends `data`."""
+    try:
+        return BlockKey.from_bytes(data[-KEY_BYTES:])
+    except InvalidInput as error:
+        raise _damaged(namespace) from error
+
+
+def blob_key_of(data: bytes) -> BlobKey:
+    """The blob key that ends `data`."""
+    try:
+        return BlobKey.from_bytes(data[-KEY_BYTES:])
+    except InvalidInput as error:
+        raise _damaged(BLOBS) from error
+
+
+def _check_version(version: int, namespace: str) -> None:
+    if version != _ROW_VERSION:
+        raise IntegrityError(
+            f"a row of {namespace!r} has format {version}; this program reads {_ROW_VERSION}",
+            subject=namespace,
+            hint="Use a newer version of this program.",
+        )
+
+
+def _damaged(namespace: str) -> IntegrityError:
+    return IntegrityError(
+        f"a metadata row of {namespace!r} is damaged",
+        subject=namespace,
+        hint="Restore the metadata from a backup (graviton meta restore).",
+    )
