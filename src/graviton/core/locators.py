@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from graviton.core._frozen import Frozen, set_field
 from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlockKey, Key
+from graviton.core.paths import MAX_PATH_CHARS, check_path, is_plain
 from graviton.errors import InvalidInput
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "MirrorLocatorStrategy",
     "Sector",
     "ShardedLocatorStrategy",
-    "check_path",
     "parse_block_name",
 ]
 
@@ -32,8 +32,7 @@ DEFAULT_BLOCK_PREFIX: Final = "cas/blocks"
 
 MAX_SCHEME_CHARS: Final = 64
 MAX_BUCKET_CHARS: Final = 256
-MAX_PATH_CHARS: Final = 2048
-"""These three as in the Scala ancestor. S3 itself allows 1,024 bytes of key and 63 characters of bucket."""
+"""Both as in the Scala ancestor; S3 itself allows 63 characters of bucket."""
 
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
 _SCHEME = _LOWER | frozenset("0123456789+.-")
@@ -94,32 +93,6 @@ class Locator(Frozen):
         return self.text < other.text
 
 
-def check_path(path: str, what: str = "path of a locator") -> str:
-    """`path` itself if it is a legal relative path (see `Locator`). Raises InvalidInput that calls it `what`."""
-    if not 1 <= len(path) <= MAX_PATH_CHARS:
-        raise InvalidInput(f"the {what} has 1 to {MAX_PATH_CHARS} characters, not {len(path)}", subject=path[:80])
-    if not _is_plain(path):
-        raise InvalidInput(f"the {what} {path[:120]!r} holds whitespace or control characters", subject=path[:120])
-    for segment in path.split("/"):
-        if segment in ("", ".", ".."):
-            raise InvalidInput(
-                f"the {what} {path[:120]!r} has a segment {segment!r}",
-                subject=path[:120],
-                hint="Write it without a slash at either end, and without '.' and '..'.",
-            )
-    return path
-
-
-def _is_plain(text: str) -> bool:
-    # str.isprintable is false for all we refuse, and for code points this Python does not know: those are looked at
-    # one by one, so that the answer is the same in every version.
-    if text.isprintable() and " " not in text:
-        return True
-    return not any(
-        char.isspace() or char < "\x20" or "\x7f" <= char < "\xa0" or "\ud800" <= char <= "\udfff" for char in text
-    )
-
-
 def _check_scheme(scheme: str) -> None:
     if not 1 <= len(scheme) <= MAX_SCHEME_CHARS or scheme[0] not in _LOWER or not _SCHEME.issuperset(scheme):
         raise InvalidInput(
@@ -129,7 +102,7 @@ def _check_scheme(scheme: str) -> None:
 
 
 def _check_bucket(bucket: str) -> None:
-    if not 1 <= len(bucket) <= MAX_BUCKET_CHARS or "/" in bucket or bucket in (".", "..") or not _is_plain(bucket):
+    if not 1 <= len(bucket) <= MAX_BUCKET_CHARS or "/" in bucket or bucket in (".", "..") or not is_plain(bucket):
         raise InvalidInput(
             f"the bucket of a locator has 1 to {MAX_BUCKET_CHARS} characters without '/' and blanks,"
             f" not {bucket[:80]!r}",
@@ -249,7 +222,7 @@ class Sector(Frozen):
 
         Raises InvalidInput.
         """
-        if not 1 <= len(name) <= MAX_BUCKET_CHARS or "/" in name or not _is_plain(name):
+        if not 1 <= len(name) <= MAX_BUCKET_CHARS or "/" in name or not is_plain(name):
             raise InvalidInput(f"a sector name has no blanks or '/', unlike {name[:80]!r}", subject=name[:80])
         CasLocatorStrategy(scheme, bucket, prefix)
         set_field(self, "name", name)
