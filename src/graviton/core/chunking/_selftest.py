@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-__all__ = ["CUT_DIGESTS", "INPUT_BYTES", "cut_digest", "self_test", "probe_input"]
+__all__ = ["CUT_DIGESTS", "INPUT_BYTES", "cut_digest", "probe_input", "self_test"]
 
 INPUT_BYTES = 64 * 1024
 """Enough for several cuts of each spec below, and for every SIMD loop to reach its steady state."""

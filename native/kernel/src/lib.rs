@@ -1,0 +1,25 @@
+//! The fast part of Graviton: where a stream of bytes is cut, and the digests of what lies between the cuts.
+//!
+//! Plain Rust without any Python in it. The Python package `graviton.core.chunking` holds a readable reference of every
+//! algorithm; the references are the definition, and this crate must give the same cuts for every input, on every
+//! instruction set. Unsafe code is denied except in [`w16`]'s module of x86 intrinsics.
+
+mod chunker;
+mod cutter;
+mod delimiter;
+mod error;
+mod fastcdc;
+mod fixed;
+mod hashing;
+mod ingest;
+mod simd;
+mod spec;
+pub mod w16;
+
+pub use chunker::Chunker;
+pub use cutter::{Cutter, cutter_for};
+pub use error::Error;
+pub use hashing::{Algo, DIGEST_BYTES, Digest, Hasher};
+pub use ingest::{Blocks, Ingest};
+pub use simd::Simd;
+pub use spec::Spec;
