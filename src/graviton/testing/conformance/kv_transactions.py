@@ -1,0 +1,321 @@
+"""The laws of `KeyValueStore`: transactions, snapshots, concurrency."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from graviton.errors import InvalidInput, LimitExceeded, Unsupported
+from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
+from graviton.testing.conformance.checks import collect, gather, raises
+from graviton.testing.conformance.contract import Contract, needs
+
+__all__ = ["KeyValueTransactionLaws"]
+
+MANY = 5_000
+"""More than any driver binds in one statement, or a fetch of one page."""
+
+LARGEST_AFFORDABLE_TRANSACTION = 64 * 1024 * 1024
+
+
+class Oops(Exception):  # noqa: N818 - no error of ours, on purpose
+    """What a law's own function raises."""
+
+
+def _bounded(contract: type[Contract[KeyValueStore]]) -> str | None:
+    limit = contract.declared().max_transaction_bytes
+    return None if limit <= LARGEST_AFFORDABLE_TRANSACTION else f"transactions may have {limit} bytes"
+
+
+def _number(tx: ReadTransaction, key: bytes) -> int:
+    return int(tx.get("n", key) or b"0")
+
+
+def _increment(tx: Transaction) -> int:
+    value = _number(tx, b"counter") + 1
+    tx.put("n", b"counter", b"%d" % value)
+    return value
+
+
+def _change_everything(tx: Transaction) -> None:
+    """Touches keys that exist and new ones, in namespaces that exist and new ones, in every way there is."""
+    tx.put("a", b"kept", b"changed")
+    tx.put("a", b"new", b"1")
+    tx.put("fresh", b"new", b"2")
+    assert tx.delete("a", b"other") is True
+    tx.put_many("a", [(b"kept", b"again"), (b"m1", b""), (b"other", b"back")])
+    tx.delete_many("b", [b"kept", b"missing"])
+    assert list(tx.scan("b")) == []
+
+
+class _AtomicLaws(Contract[KeyValueStore]):
+    async def test_transaction_gives_the_result_of_its_function(self) -> None:
+        store = await self.open()
+        marker = object()
+        assert await store.transact(lambda tx: marker) is marker
+        assert await store.read(lambda tx: marker) is marker
+
+    async def test_transaction_reads_its_own_writes(self) -> None:
+        store = await self.open()
+        await store.put("a", b"b", b"old")
+        await store.put("a", b"d", b"old")
+
+        def fn(tx: Transaction) -> None:
+            tx.put("a", b"a", b"1")
+            tx.put_many("a", [(b"b", b"2"), (b"c", b"3")])
+            assert tx.delete("a", b"d") is True
+            assert tx.delete("a", b"d") is False
+            assert tx.get("a", b"b") == b"2"
+            assert tx.get("a", b"d") is None
+            assert tx.get_many("a", [b"d", b"c", b"a"]) == [None, b"3", b"1"]
+            assert list(tx.scan("a")) == [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
+            tx.delete_many("a", [b"a", b"c", b"never"])
+            assert list(tx.scan("a")) == [(b"b", b"2")]
+            tx.put("a", b"a", b"4")
+
+        await store.transact(fn)
+        assert await collect(store.scan("a")) == [(b"a", b"4"), (b"b", b"2")]
+
+    async def test_exception_undoes_everything_and_comes_back(self) -> None:
+        store = await self.open()
+        before = {"a": [(b"kept", b"0"), (b"other", b"9")], "b": [(b"kept", b"")]}
+        for namespace, pairs in before.items():
+            await store.transact(lambda tx, ns=namespace, pairs=pairs: tx.put_many(ns, pairs))  # type: ignore[misc]
+        error = Oops("planned")
+
+        def fn(tx: Transaction) -> None:
+            _change_everything(tx)
+            raise error
+
+        with raises(Oops) as caught:
+            await store.transact(fn)
+        assert caught.error is error
+        for namespace, pairs in before.items():
+            assert await collect(store.scan(namespace)) == pairs
+        assert await collect(store.scan("fresh")) == []
+        await store.transact(_change_everything)
+        after = [(b"kept", b"again"), (b"m1", b""), (b"new", b"1"), (b"other", b"back")]
+        assert await collect(store.scan("a")) == after
+        assert await collect(store.scan("b")) == []
+        assert await collect(store.scan("fresh")) == [(b"new", b"2")]
+
+    async def test_large_transaction_is_undone_as_a_whole(self) -> None:
+        store = await self.open()
+        await store.transact(lambda tx: tx.put_many("a", [(b"%06d" % n, b"old") for n in range(0, MANY, 2)]))
+
+        def fn(tx: Transaction) -> None:
+            tx.put_many("a", [(b"%06d" % n, b"new") for n in range(MANY)])
+            tx.delete_many("a", [b"%06d" % n for n in range(0, MANY, 3)])
+            raise Oops
+
+        with raises(Oops):
+            await store.transact(fn)
+        assert await collect(store.scan("a")) == [(b"%06d" % n, b"old") for n in range(0, MANY, 2)]
+
+    async def test_refused_write_that_is_caught_does_not_spoil_the_transaction(self) -> None:
+        store = await self.open()
+
+        def fn(tx: Transaction) -> None:
+            tx.put("a", b"before", b"1")
+            with raises(InvalidInput):
+                tx.put("a", b"", b"2")
+            with raises(InvalidInput):
+                tx.put("No", b"key", b"3")
+            tx.put("a", b"after", b"4")
+
+        await store.transact(fn)
+        assert await collect(store.scan("a")) == [(b"after", b"4"), (b"before", b"1")]
+
+    async def test_exception_of_a_read_comes_back(self) -> None:
+        store = await self.open()
+        error = Oops("planned")
+
+        def fn(tx: ReadTransaction) -> None:
+            raise error
+
+        with raises(Oops) as caught:
+            await store.read(fn)
+        assert caught.error is error
+
+    async def test_writes_in_a_read_are_unsupported(self) -> None:
+        store = await self.open()
+        await store.put("a", b"key", b"value")
+        writes: list[Callable[[Transaction], object]] = [
+            lambda tx: tx.put("a", b"key", b"changed"),
+            lambda tx: tx.put("new", b"key", b"changed"),
+            lambda tx: tx.put_many("a", [(b"key", b"changed")]),
+            lambda tx: tx.delete("a", b"key"),
+            lambda tx: tx.delete("a", b"missing"),
+            lambda tx: tx.delete_many("a", [b"key"]),
+        ]
+        for write in writes:
+            with raises(Unsupported):
+                await store.read(write)  # type: ignore[arg-type]
+        assert await collect(store.scan("a")) == [(b"key", b"value")]
+        assert await store.namespaces() == ["a"]
+
+    async def test_many_keys_at_once(self) -> None:
+        store = await self.open()
+        keys = [b"%06d" % n for n in range(MANY)]
+        await store.transact(lambda tx: tx.put_many("a", [(key, key[::-1]) for key in keys]))
+        wanted = [*reversed(keys), b"missing", keys[7], keys[7]]
+        found = await store.read(lambda tx: tx.get_many("a", wanted))
+        assert found == [None if key == b"missing" else key[::-1] for key in wanted]
+        assert await store.transact(lambda tx: tx.get_many("a", wanted)) == found
+        await store.transact(lambda tx: tx.delete_many("a", [*keys[1:], b"missing", keys[1]]))
+        assert await collect(store.scan("a")) == [(keys[0], keys[0][::-1])]
+
+    async def test_no_keys_at_once_is_nothing(self) -> None:
+        store = await self.open()
+        await store.put("a", b"key", b"value")
+        await store.transact(lambda tx: tx.put_many("a", []))
+        await store.transact(lambda tx: tx.delete_many("a", []))
+        assert await store.read(lambda tx: tx.get_many("a", [])) == []
+        assert await collect(store.scan("a")) == [(b"key", b"value")]
+
+    async def test_of_repeated_keys_in_put_many_the_last_wins(self) -> None:
+        store = await self.open()
+        await store.transact(lambda tx: tx.put_many("a", [(b"k", b"1"), (b"l", b"2"), (b"k", b"3")]))
+        assert await collect(store.scan("a")) == [(b"k", b"3"), (b"l", b"2")]
+
+    async def test_dropped_scan_does_not_hinder_writes(self) -> None:
+        store = await self.open()
+        await store.transact(lambda tx: tx.put_many("a", [(bytes((n,)), b"") for n in range(9)]))
+
+        def fn(tx: Transaction) -> None:
+            for key, _ in tx.scan("a"):
+                assert key == b"\x00"
+                break
+            tx.delete_many("a", [bytes((n,)) for n in range(8)])
+
+        await store.transact(fn)
+        assert await collect(store.scan("a")) == [(b"\x08", b"")]
+
+    @needs(_bounded)
+    async def test_too_large_transaction_is_refused_as_a_whole(self) -> None:
+        store = await self.open()
+        piece = min(1024 * 1024, self.declared().max_value_bytes)
+        count = self.declared().max_transaction_bytes // piece + 1
+        with raises(LimitExceeded):
+            await store.transact(lambda tx: tx.put_many("a", [(b"%d" % n, b"x" * piece) for n in range(count)]))
+        assert await collect(store.scan("a")) == []
+
+
+class _ConcurrencyLaws(Contract[KeyValueStore]):
+    async def handles(self) -> list[KeyValueStore]:
+        """Two handles on the place where several processes may use it, else one twice."""
+        first = await self.open()
+        return [first, await self.open() if self.declared().multi_process else first]
+
+    async def test_concurrent_increments_are_all_counted(self) -> None:
+        stores = await self.handles()
+        values = await gather(*(stores[n % 2].transact(_increment) for n in range(60)))
+        assert sorted(values) == list(range(1, 61))
+        assert await stores[0].get("n", b"counter") == b"60"
+
+    async def test_failing_transactions_take_nothing_of_others_along(self) -> None:
+        stores = await self.handles()
+
+        def failing(tx: Transaction) -> int:
+            _increment(tx)
+            raise Oops
+
+        async def fail(store: KeyValueStore) -> int:
+            with raises(Oops):
+                await store.transact(failing)
+            return 0
+
+        calls = [stores[n % 2].transact(_increment) if n % 3 else fail(stores[n % 2]) for n in range(60)]
+        assert sorted(await gather(*calls)) == [0] * 20 + list(range(1, 41))
+        assert await stores[1].get("n", b"counter") == b"40"
+
+    async def test_transactions_are_serialisable_against_write_skew(self) -> None:
+        stores = await self.handles()
+
+        def leave(mine: bytes, others: bytes) -> Callable[[Transaction], bool]:
+            def fn(tx: Transaction) -> bool:
+                if tx.get("n", others) != b"on duty":
+                    return False
+                time.sleep(0.001)  # room for the other transaction to read too
+                tx.put("n", mine, b"home")
+                return True
+
+            return fn
+
+        for _ in range(10):
+            await stores[0].transact(lambda tx: tx.put_many("n", [(b"x", b"on duty"), (b"y", b"on duty")]))
+            left = await gather(stores[0].transact(leave(b"x", b"y")), stores[1].transact(leave(b"y", b"x")))
+            assert left.count(True) == 1, "both left: each had read the other one's old state"
+
+    async def test_no_reader_sees_half_a_transaction(self) -> None:
+        stores = await self.handles()
+
+        def write(value: bytes) -> Callable[[Transaction], None]:
+            def fn(tx: Transaction) -> None:
+                tx.put("a", b"left", value)
+                time.sleep(0.001)
+                tx.put("b", b"right", value)
+
+            return fn
+
+        def look(tx: ReadTransaction) -> tuple[bytes | None, bytes | None]:
+            left = tx.get("a", b"left")
+            time.sleep(0.001)
+            return left, tx.get("b", b"right")
+
+        async def writer() -> None:
+            for n in range(30):
+                await stores[0].transact(write(b"%d" % n))
+
+        async def reader() -> None:
+            for _ in range(30):
+                left, right = await stores[1].read(look)
+                assert left == right
+                left, right = await stores[1].transact(look)
+                assert left == right
+
+        await gather(writer(), reader())
+
+    async def test_a_read_sees_one_snapshot(self) -> None:
+        stores = await self.handles()
+        await stores[0].transact(lambda tx: tx.put_many("a", [(bytes((n,)), b"old") for n in range(9)]))
+
+        def look_twice(tx: ReadTransaction) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
+            first = list(tx.scan("a"))
+            time.sleep(0.03)  # the writer below is at work meanwhile
+            return first, list(tx.scan("a"))
+
+        async def write() -> None:
+            for n in range(9):
+                await stores[0].delete("a", bytes((n,)))
+                await stores[0].put("a", bytes((100 + n,)), b"new")
+
+        async def read() -> None:
+            for _ in range(3):
+                first, second = await stores[1].read(look_twice)
+                assert first == second
+
+        await gather(read(), write())
+
+    async def test_relaxed_change_is_visible_at_once(self) -> None:
+        stores = await self.handles()
+        for n in range(20):
+            await stores[0].transact(lambda tx, n=n: tx.put("a", b"key", b"%d" % n), Durability.RELAXED)  # type: ignore[misc]
+            assert await stores[1].get("a", b"key") == b"%d" % n
+
+    async def test_full_change_is_visible_at_once(self) -> None:
+        stores = await self.handles()
+        for n in range(20):
+            await stores[n % 2].put("a", b"key", b"%d" % n)
+            assert await stores[1 - n % 2].get("a", b"key") == b"%d" % n
+        assert await stores[1].delete("a", b"key") is True
+        assert await stores[0].get("a", b"key") is None
+
+    async def test_concurrent_equal_puts_are_one(self) -> None:
+        stores = await self.handles()
+        await gather(*(stores[n % 2].put("a", b"key", b"same") for n in range(30)))
+        assert await collect(stores[0].scan("a")) == [(b"key", b"same")]
+
+
+class KeyValueTransactionLaws(_ConcurrencyLaws, _AtomicLaws):
+    """Part of `KeyValueStoreContract`."""
