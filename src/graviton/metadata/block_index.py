@@ -75,9 +75,7 @@ class KvBlockIndex(BlockIndex):
         now_ns = self._clock.now_ns()
         row = await self._kv.transact(lambda tx: sessions.end(tx, session, now_ns), Durability.RELAXED)
         if row is not None:
-            while await self._kv.transact(
-                lambda tx: sessions.drop_some_claims(tx, session, row), Durability.RELAXED
-            ):
+            while await self._kv.transact(lambda tx: sessions.drop_some_claims(tx, session, row), Durability.RELAXED):
                 pass
 
     async def owner(self, owner: int) -> OwnerRecord | None:

@@ -12,7 +12,7 @@ from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
 from graviton.errors import Conflict
 from graviton.metadata import sessions, totals
-from graviton.metadata.rows import BLOBS, HOLDERS, PAGES, decode_blob, encode_blob, u64
+from graviton.metadata.rows import BLOBS, HOLDERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, StoreTotals
@@ -95,7 +95,7 @@ def commit(tx: Transaction, prepared: Prepared, now_ns: int) -> CommitResult:
     return CommitResult(record, created=True)
 
 
-def _merge(tx: Transaction, one: BlobCommit, row: sessions.OwnerRow, existing: BlobRecord) -> CommitResult:
+def _merge(tx: Transaction, one: BlobCommit, row: OwnerRow, existing: BlobRecord) -> CommitResult:
     sessions.save_owner(tx, one.session, row)
     record = existing._replace(attributes=existing.attributes.merge(one.attributes))
     if record.attributes != existing.attributes:

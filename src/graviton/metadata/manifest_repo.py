@@ -13,7 +13,7 @@ from graviton.metadata import commits, totals
 from graviton.metadata.key_prefix import blob_key_prefixes
 from graviton.metadata.rows import BLOBS, PAGES, blob_key_of, decode_blob, domain_prefix, u64
 from graviton.ports.block_index import OwnerState
-from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
+from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction
 from graviton.ports.manifests import (
     MAX_COMMIT_PAGES,
     BlobCommit,
@@ -41,9 +41,7 @@ class KvBlobManifestRepo(BlobManifestRepo):
 
     async def add_pages(self, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey] = ()) -> None:
         now_ns = self._clock.now_ns()
-        await self._kv.transact(
-            lambda tx: commits.add_pages(tx, session, pages, confirm, now_ns), Durability.RELAXED
-        )
+        await self._kv.transact(lambda tx: commits.add_pages(tx, session, pages, confirm, now_ns), Durability.RELAXED)
 
     async def commit(self, commits_: Sequence[BlobCommit]) -> list[CommitResult]:
         prepared = [await self._prepare(one) for one in commits_]
@@ -61,14 +59,15 @@ class KvBlobManifestRepo(BlobManifestRepo):
         chain = PageChain(one.key.algo)
         blocks = end = 0
         after: bytes | None = None
-        while one.pages and chain.pages < one.pages[0].number or not one.pages and end < one.key.size:
+        while chain.pages < one.pages[0].number if one.pages else end < one.key.size:
             rows = await self._kv.transact(
                 lambda tx, after=after: commits.seal_some(tx, one.session, one.key, after, _SEAL_PAGES),  # type: ignore[misc]
                 Durability.RELAXED,
             )
             if not rows:
                 break
-            for page, data, after in rows:
+            after = rows[-1][2]
+            for page, data, _ in rows:
                 _check_follows(page, chain.pages, end)
                 chain.add(data)
                 blocks, end = blocks + len(page), page.end
@@ -179,7 +178,9 @@ def _list(
 
 def _check_follows(page: ManifestPage, number: int, offset: int) -> None:
     if (page.number, page.offset) != (number, offset):
-        raise InvalidInput(f"page {page.number} at {page.offset} does not follow page {number - 1}, which ends at {offset}")
+        raise InvalidInput(
+            f"page {page.number} at {page.offset} does not follow page {number - 1}, which ends at {offset}"
+        )
 
 
 def _no_such_blob(key: BlobKey) -> NotFound:
@@ -194,4 +195,3 @@ def _damaged_page(record: BlobRecord, start: int | None, end: int, what: str) ->
         subject=record.key.text,
         hint="Restore the metadata from a backup, or delete the blob and put the file again.",
     )
-

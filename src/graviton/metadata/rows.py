@@ -21,6 +21,7 @@ __all__ = [
     "BLOCKS",
     "CANDIDATES",
     "CLAIMS",
+    "DATA_NAMESPACES",
     "HOLDERS",
     "OWNERS",
     "PAGES",
@@ -39,6 +40,9 @@ PAGES = "pages"
 HOLDERS = "holders"
 TOTALS = "totals"
 CANDIDATES = "candidates"
+
+DATA_NAMESPACES = (OWNERS, BLOCKS, BLOBS, PAGES, CLAIMS, REFS, HOLDERS, CANDIDATES, TOTALS)
+"""A metadata store is empty when none of these holds a row; a marker and schemas alone are no data."""
 
 KEY_BYTES = 41
 """Binary blob or block key: algorithm tag (1), digest (32), size (8)."""

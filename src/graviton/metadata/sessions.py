@@ -102,7 +102,7 @@ def claim(
     refs = [block + owner for block in distinct]
     held = [None] * len(refs) if is_new else tx.get_many(REFS, refs)
     fresh = [block for block, ref in zip(distinct, held, strict=True) if ref is None]
-    outcome = {block: (False, False) for block in distinct}
+    outcome = dict.fromkeys(distinct, (False, False))
     new_blocks: list[tuple[bytes, bytes]] = []
     new_refs: list[tuple[bytes, bytes]] = []
     for block, data in zip(fresh, tx.get_many(BLOCKS, fresh), strict=True):
@@ -190,4 +190,3 @@ def drop_some_claims(tx: Transaction, owner: int, row: OwnerRow) -> bool:
         if not left:
             return True
     return False
-

@@ -1,0 +1,148 @@
+"""Reads, writes and adopts the two store markers; the rules are in `marker.py`.
+
+The metadata's marker is written first, by a transaction that only one of several processes can win, and the block
+side's after it, with the same bytes. A crash between the two leaves an UNFINISHED store, which the next writer
+finishes; two processes that initialise at once end with one store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from graviton.core.clock import Clock, SystemClock
+from graviton.core.hashing import HashAlgo
+from graviton.errors import AlreadyExists, ConfigError, IntegrityError
+from graviton.metadata.marker import Decision, MarkerStore, Side, StoreMarker, check_pair, new_id
+from graviton.metadata.rows import DATA_NAMESPACES, STORE
+from graviton.ports.kv import KeyValueStore, ReadTransaction, Transaction
+
+__all__ = ["MARKER_KEY", "RESTORING_KEY", "Pair", "adopt", "initialise", "look", "read_meta_side"]
+
+MARKER_KEY = b"marker"
+"""Key of the metadata's marker in the namespace `store`."""
+
+RESTORING_KEY = b"restoring"
+"""Key in the namespace `store` that is there while `graviton meta restore` has not come to its end."""
+
+BlocksEmpty = Callable[[], Awaitable[bool]]
+"""Whether the block store holds no block; asked only when a marker is missing."""
+
+
+class Pair(NamedTuple):
+    """What was found."""
+
+    decision: Decision
+    marker: StoreMarker | None
+    """None exactly when the decision is ABSENT."""
+
+
+async def read_meta_side(kv: KeyValueStore, where: str) -> Side:
+    """The metadata side as found. Raises ConfigError while a restore is unfinished, IntegrityError, ConfigError for a
+    marker that cannot be read."""
+    data, restoring, empty = await kv.read(_read_rows)
+    if restoring is not None:
+        raise ConfigError(
+            f"a restore of the metadata at {where} did not come to its end",
+            operation="store.open",
+            subject=where,
+            hint="Run `graviton meta restore FILE` again; it starts over.",
+        )
+    return Side(where, None if data is None else StoreMarker.decode(data, where), empty)
+
+
+def _read_rows(tx: ReadTransaction) -> tuple[bytes | None, bytes | None, bool]:
+    empty = all(next(iter(tx.scan(namespace, limit=1)), None) is None for namespace in DATA_NAMESPACES)
+    return tx.get(STORE, MARKER_KEY), tx.get(STORE, RESTORING_KEY), empty
+
+
+async def look(kv: KeyValueStore, kv_where: str, markers: MarkerStore, blocks_empty: BlocksEmpty) -> Pair:
+    """Compare both sides and change nothing: what every process does before it reads. Raises ConfigError,
+    IntegrityError."""
+    try:
+        return await _look_once(kv, kv_where, markers, blocks_empty)
+    except (ConfigError, IntegrityError):
+        # Perhaps somebody initialised the store between the reads of the two sides. That happens once, so what is
+        # refused twice is refused.
+        return await _look_once(kv, kv_where, markers, blocks_empty)
+
+
+async def _look_once(kv: KeyValueStore, kv_where: str, markers: MarkerStore, blocks_empty: BlocksEmpty) -> Pair:
+    meta = await read_meta_side(kv, kv_where)
+    data = await markers.read()
+    marker = None if data is None else StoreMarker.decode(data, markers.where)
+    empty = await blocks_empty() if marker is None else False
+    return Pair(check_pair(Side(markers.where, marker, empty), meta), meta.marker)
+
+
+async def initialise(
+    kv: KeyValueStore,
+    kv_where: str,
+    markers: MarkerStore,
+    blocks_empty: BlocksEmpty,
+    hash: HashAlgo,
+    chunker: str,
+    clock: Clock | None = None,
+) -> tuple[StoreMarker, bool]:
+    """The marker of the store, which is made if there is none: what `graviton store init` and a put do before their
+    first write. Also whether it was made, or finished, by this call. Raises ConfigError, IntegrityError,
+    PermissionDenied, StorageFull, Unavailable."""
+    found = await look(kv, kv_where, markers, blocks_empty)
+    if found.decision is Decision.READY and found.marker is not None:
+        return found.marker, False
+    proposal = StoreMarker.create(hash, chunker, clock or SystemClock()).encode()
+    data = await kv.transact(lambda tx: _put_if_absent(tx, proposal))
+    try:
+        await markers.write_new(data)
+    except AlreadyExists:
+        pass  # somebody else finished it: compared below
+    settled = await look(kv, kv_where, markers, blocks_empty)
+    if settled.decision is not Decision.READY or settled.marker is None:
+        raise ConfigError(f"the store marker at {markers.where} vanished while it was made", operation="store.init")
+    return settled.marker, True
+
+
+def _put_if_absent(tx: Transaction, data: bytes) -> bytes:
+    there = tx.get(STORE, MARKER_KEY)
+    if there is None:
+        tx.put(STORE, MARKER_KEY, data)
+    return data if there is None else there
+
+
+async def adopt(
+    kv: KeyValueStore,
+    kv_where: str,
+    markers: MarkerStore,
+    hash: HashAlgo,
+    chunker: str,
+    clock: Clock | None = None,
+) -> StoreMarker:
+    """Say that this metadata and these blocks belong together from now on: `graviton store adopt`.
+
+    What the metadata says is taken; without a marker there, what the block side says, under a new metadata id; without
+    any, a new store with `hash` and `chunker`. Interrupted, it can be run again. Raises ConfigError or IntegrityError
+    for a marker that cannot be read (a damaged one is not overwritten), PermissionDenied, StorageFull, Unavailable.
+    """
+    meta = await read_meta_side(kv, kv_where)
+    data = await markers.read()
+    theirs = None if data is None else StoreMarker.decode(data, markers.where)
+    if meta.marker is None:
+        made = StoreMarker.create(hash, chunker, clock or SystemClock())
+        proposal = made if theirs is None else theirs._replace(metadata_id=new_id())
+        encoded = await kv.transact(lambda tx: _put_if_absent(tx, proposal.encode()))
+        marker = StoreMarker.decode(encoded, kv_where)
+    else:
+        marker = meta.marker
+    if theirs is None:
+        try:
+            await markers.write_new(marker.encode())
+        except AlreadyExists:
+            raise ConfigError(
+                f"somebody else wrote a store marker at {markers.where} meanwhile",
+                operation="store.adopt",
+                subject=markers.where,
+                hint="Look at it, then run the command again.",
+            ) from None
+    elif theirs != marker:
+        await markers.replace(marker.encode())
+    return marker
