@@ -1,0 +1,1 @@
+"""Content-addressed storage: bytes in, deduplicated at content-defined boundaries, verified, out again."""

@@ -1,0 +1,1 @@
+"""One package per technology; they do not know each other."""

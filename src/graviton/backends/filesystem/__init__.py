@@ -1,0 +1,1 @@
+"""Blocks and objects in a directory."""

@@ -1,0 +1,1 @@
+"""The key-value store of the embedded default, in one file."""

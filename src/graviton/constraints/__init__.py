@@ -1,0 +1,1 @@
+"""Stateful limits: what may be used, how fast, by how many at once."""

@@ -1,0 +1,1 @@
+"""Values and algorithms: pure, without I/O, event loop or environment."""

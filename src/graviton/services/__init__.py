@@ -1,0 +1,1 @@
+"""Long jobs, over ports only."""

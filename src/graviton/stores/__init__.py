@@ -1,0 +1,1 @@
+"""Stores built from ports: no driver, no path, no SQL in here."""

@@ -1,0 +1,1 @@
+"""Thin wrappers around a store, with the same port; each has one job."""
