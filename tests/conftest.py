@@ -1,0 +1,32 @@
+"""What every test shares: the kernel in use, and how Hypothesis runs."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from graviton.core.chunking._kernel import Kernel, select_kernel
+
+# No deadlines and no "too slow": the Python kernel is a thousand times slower than the native one, and machines are
+# shared. A failure prints the blob that replays it (`@reproduce_failure`).
+_COMMON = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", _COMMON, max_examples=50)
+settings.register_profile("ci", _COMMON, max_examples=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+def _kernel() -> Kernel:
+    return select_kernel(os.environ.get("GRAVITON_KERNEL", "auto"))
+
+
+def pytest_report_header() -> str:
+    kernel = _kernel()
+    return f"graviton kernel: {kernel.name}, simd: {kernel.simd}"
+
+
+@pytest.fixture(scope="session")
+def kernel() -> Kernel:
+    """The kernel this run is about, chosen by GRAVITON_KERNEL."""
+    return _kernel()
