@@ -54,7 +54,7 @@ class Series(NamedTuple):
 class HistogramValue(NamedTuple):
     """What a histogram has seen."""
 
-    count: int
+    observations: int
     sum: float
     buckets: tuple[tuple[float, int], ...]
     """(upper bound, observations at or below it), ascending, the last bound infinite."""
