@@ -15,6 +15,7 @@ from graviton.core.hashing import HashAlgo
 from graviton.errors import AlreadyExists, ConfigError, IntegrityError
 from graviton.metadata.marker import Decision, MarkerStore, Side, StoreMarker, check_pair, new_id
 from graviton.metadata.rows import DATA_NAMESPACES, STORE
+from graviton.metadata.schema_store import register_builtin_schemas
 from graviton.ports.kv import KeyValueStore, ReadTransaction, Transaction
 
 __all__ = ["MARKER_KEY", "RESTORING_KEY", "Pair", "adopt", "initialise", "look", "read_meta_side"]
@@ -90,7 +91,7 @@ async def initialise(
     found = await look(kv, kv_where, markers, blocks_empty)
     if found.decision is Decision.READY and found.marker is not None:
         return found.marker, False
-    proposal = StoreMarker.create(hash, chunker, clock or SystemClock()).encode()
+    proposal = StoreMarker.create(hash, chunker, clock or SystemClock())
     data = await kv.transact(lambda tx: _put_if_absent(tx, proposal))
     try:
         await markers.write_new(data)
@@ -102,11 +103,15 @@ async def initialise(
     return settled.marker, True
 
 
-def _put_if_absent(tx: Transaction, data: bytes) -> bytes:
+def _put_if_absent(tx: Transaction, proposal: StoreMarker) -> bytes:
+    """The marker there, which is `proposal` if there was none; with it go the descriptions of our formats."""
     there = tx.get(STORE, MARKER_KEY)
-    if there is None:
-        tx.put(STORE, MARKER_KEY, data)
-    return data if there is None else there
+    if there is not None:
+        return there
+    data = proposal.encode()
+    tx.put(STORE, MARKER_KEY, data)
+    register_builtin_schemas(tx, proposal.created_at_ns)
+    return data
 
 
 async def adopt(
@@ -129,7 +134,7 @@ async def adopt(
     if meta.marker is None:
         made = StoreMarker.create(hash, chunker, clock or SystemClock())
         proposal = made if theirs is None else theirs._replace(metadata_id=new_id())
-        encoded = await kv.transact(lambda tx: _put_if_absent(tx, proposal.encode()))
+        encoded = await kv.transact(lambda tx: _put_if_absent(tx, proposal))
         marker = StoreMarker.decode(encoded, kv_where)
     else:
         marker = meta.marker

@@ -25,7 +25,11 @@ __all__ = [
     "HOLDERS",
     "OWNERS",
     "PAGES",
+    "RANGES",
+    "RANGE_HEADS",
     "REFS",
+    "SCHEMAS",
+    "SCHEMA_NAMES",
     "STORE",
     "TOTALS",
 ]
@@ -40,6 +44,10 @@ PAGES = "pages"
 HOLDERS = "holders"
 TOTALS = "totals"
 CANDIDATES = "candidates"
+RANGES = "ranges"
+RANGE_HEADS = "range_heads"
+SCHEMAS = "schemas"
+SCHEMA_NAMES = "schema_names"
 
 DATA_NAMESPACES = (OWNERS, BLOCKS, BLOBS, PAGES, CLAIMS, REFS, HOLDERS, CANDIDATES, TOTALS)
 """A metadata store is empty when none of these holds a row; a marker and schemas alone are no data."""

@@ -1,0 +1,162 @@
+"""`RangeTracker` over a transactional key-value store: one row per range, keyed by its end.
+
+The ranges of a locator are disjoint and never touch, so those that meet a new span are neighbours in key order: a
+merge reads and replaces them and no others. Rows: docs/formats/metadata.md.
+
+`merge` returns the whole set. Reading all rows back for it would make n merges cost n squared, so the last sets are
+remembered with the tag of the locator's head row, which changes with every change: while the tag is still the same, the
+set after a merge is worked out from the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from graviton.core.locators import Locator
+from graviton.core.ranges import RangeSet, Span
+from graviton.errors import IntegrityError, InvalidInput
+from graviton.metadata.rows import RANGE_HEADS, RANGES, u64
+from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
+from graviton.ports.range_tracker import RangeTracker
+
+__all__ = ["KvRangeTracker"]
+
+_KEPT_LOCATORS = 16
+_KEPT_RANGES = 65_536
+"""Sets remembered, and ranges of the largest of them (1 MiB): at most 16 MiB in all."""
+
+_CLEAR_ROWS = 10_000
+"""Rows removed per transaction by `clear`: some tens of milliseconds."""
+
+_ROW_VERSION = b"\x01"
+_TAG_BYTES = 8
+
+
+class _Known(NamedTuple):
+    tag: bytes
+    ranges: RangeSet
+
+
+class KvRangeTracker(RangeTracker):
+    """Persisted spans per locator; see the port for the laws. A merge costs a few rows for each range it meets."""
+
+    def __init__(self, kv: KeyValueStore) -> None:
+        self._kv = kv
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+
+    async def current(self, locator: Locator) -> RangeSet:
+        place, known = self._recall(locator)
+        return self._remember(place, await self._kv.read(lambda tx: _load(tx, place, known)))
+
+    async def merge_many(self, locator: Locator, spans: Iterable[Span]) -> RangeSet:
+        added = RangeSet(spans)
+        if not added:
+            return await self.current(locator)
+        place, known = self._recall(locator)
+
+        def run(tx: Transaction) -> _Known:
+            before = _load(tx, place, known)
+            fresh = [span for span in added if not before.ranges.contains(span)]
+            if not fresh:
+                return before
+            tag = secrets.token_bytes(_TAG_BYTES)
+            tx.put(RANGE_HEADS, place, _ROW_VERSION + tag + locator.text.encode())
+            ranges = before.ranges
+            for span in fresh:
+                _merge_rows(tx, place, span)
+                ranges = ranges.add(span)
+            return _Known(tag, ranges)
+
+        return self._remember(place, await self._kv.transact(run))
+
+    async def clear(self, locator: Locator) -> bool:
+        place, _ = self._recall(locator)
+        self._known.pop(place, None)
+        found = await self._kv.transact(lambda tx: _clear_some(tx, place))
+        more = found == _CLEAR_ROWS
+        while more:
+            more = await self._kv.transact(lambda tx: _clear_some(tx, place), Durability.RELAXED) == _CLEAR_ROWS
+        return found > 0
+
+    def _recall(self, locator: Locator) -> tuple[bytes, _Known | None]:
+        place = _place(locator)
+        return place, self._known.get(place)
+
+    def _remember(self, place: bytes, now: _Known) -> RangeSet:
+        self._known.pop(place, None)
+        if 0 < len(now.ranges) <= _KEPT_RANGES:
+            self._known[place] = now
+            if len(self._known) > _KEPT_LOCATORS:
+                self._known.popitem(last=False)
+        return now.ranges
+
+
+def _place(locator: Locator) -> bytes:
+    """32 bytes for a text that may be longer than any key: BLAKE2b-256 of it."""
+    return hashlib.blake2b(locator.text.encode(), digest_size=32).digest()
+
+
+def _load(tx: ReadTransaction, place: bytes, known: _Known | None) -> _Known:
+    """The ranges there are: `known` if nothing changed since, else read from the rows."""
+    head = tx.get(RANGE_HEADS, place)
+    if head is None:
+        return _Known(b"", RangeSet())
+    if len(head) <= 1 + _TAG_BYTES or head[:1] != _ROW_VERSION:
+        raise _damaged(place)
+    tag = head[1 : 1 + _TAG_BYTES]
+    if known is not None and known.tag == tag:
+        return known
+    return _Known(tag, RangeSet([_span(key, value) for key, value in tx.scan(RANGES, place)]))
+
+
+def _merge_rows(tx: Transaction, place: bytes, span: Span) -> None:
+    """Put one range in the place of all those that overlap `span` or meet it end to start."""
+    start, end = span.start, span.end
+    gone = []
+    # Keys are ends, and an end equal to our start meets it: the first candidate comes after start - 1.
+    for key, value in tx.scan(RANGES, place, place + u64(start - 1) if start else None):
+        old = _span(key, value)
+        if old.start > end:
+            break
+        gone.append(key)
+        start, end = min(start, old.start), max(end, old.end)
+    tx.delete_many(RANGES, gone)
+    tx.put(RANGES, place + u64(end), u64(start))
+
+
+def _clear_some(tx: Transaction, place: bytes) -> int:
+    """Remove up to `_CLEAR_ROWS` ranges; how many. The set shrinks from its beginning, and what is left at any moment
+    was persisted: an interrupted `clear` lies about nothing."""
+    keys = [key for key, _ in tx.scan(RANGES, place, None, _CLEAR_ROWS)]
+    tx.delete_many(RANGES, keys)
+    if len(keys) < _CLEAR_ROWS:
+        tx.delete(RANGE_HEADS, place)
+    else:
+        head = tx.get(RANGE_HEADS, place) or b""
+        tx.put(RANGE_HEADS, place, _ROW_VERSION + secrets.token_bytes(_TAG_BYTES) + head[1 + _TAG_BYTES :])
+    return len(keys)
+
+
+def _span(key: bytes, value: bytes) -> Span:
+    try:
+        if len(key) != 40 or len(value) != 8:
+            raise InvalidInput("a range row has a key of 40 and a value of 8 bytes")
+        span = Span(int.from_bytes(value, "big"), int.from_bytes(key[32:], "big"))
+    except InvalidInput as error:
+        raise _damaged(key) from error
+    if not span.length:
+        raise _damaged(key)
+    return span
+
+
+def _damaged(key: bytes) -> IntegrityError:
+    return IntegrityError(
+        f"a row of {RANGES!r} is damaged",
+        operation="range_tracker",
+        subject=key.hex(),
+        hint="Clear the ranges of that upload and start it again.",
+    )
