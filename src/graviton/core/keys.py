@@ -86,7 +86,7 @@ class Key:
         raise AttributeError("a key is immutable")
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.digest == other.digest and self.size == other.size  # type: ignore[attr-defined]
+        return type(other) is type(self) and self.digest == other.digest and self.size == other.size
 
     def __lt__(self: _K, other: _K) -> bool:
         return self.to_bytes() < other.to_bytes()

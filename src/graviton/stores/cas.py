@@ -1,0 +1,187 @@
+"""`CasBlobStore`: blobs over content-addressed blocks, a block index and manifests.
+
+The way in is `put.py` (one blob) and `put_many.py` (many small ones), the way out `streaming.py`; this file puts them
+behind the `BlobStore` port and decides nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from graviton.constraints.budget import ByteBudget
+from graviton.core.chunking import ChunkerSpec, Kernel
+from graviton.core.clock import Clock, SystemClock
+from graviton.core.keys import BlobKey
+from graviton.core.policies import BlobWritePlan
+from graviton.core.ranges import Span
+from graviton.errors import GravitonError, NotFound, RangeNotSatisfiable
+from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult
+from graviton.ports.block_index import BlockIndex
+from graviton.ports.blocks import BlockStore
+from graviton.ports.events import Event, EventKind, EventSink, NoEvents
+from graviton.ports.manifests import BlobManifestRepo, StoreTotals
+from graviton.ports.metrics import MetricKeys, MetricsRegistry, NoMetrics
+from graviton.ports.reclaimer import BlockReclaimer
+from graviton.stores.block_access import BlockAccess
+from graviton.stores.fillers import open_filler
+from graviton.stores.put import Parts, put_one
+from graviton.stores.put_many import groups, put_group
+from graviton.stores.results import CasDefaults, stat_of, wanted
+from graviton.stores.segments import Segments, bytes_segments, filled_segments
+from graviton.stores.streaming import CasBlobReader, ReadParts
+
+__all__ = ["CasBlobStore"]
+
+_LIST_PAGE = 500
+"""Blobs fetched per hop while listing."""
+
+_THREADS = 4
+"""Threads for reading sources, hashing and writing outputs: two to keep two cores busy, two that wait for disks."""
+
+class CasBlobStore(BlobStore):
+    """See `BlobStore` for the laws. Owns the ports it is given: `aclose` closes them."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        blocks: BlockStore,
+        index: BlockIndex,
+        manifests: BlobManifestRepo,
+        reclaimer: BlockReclaimer | None = None,
+        *,
+        defaults: CasDefaults = CasDefaults(),
+        budget: ByteBudget | None = None,
+        metrics: MetricsRegistry | None = None,
+        events: EventSink | None = None,
+        clock: Clock | None = None,
+        may_mark_damage: bool = True,
+    ) -> None:
+        self.defaults = defaults
+        self.manifests = manifests
+        self.index = index
+        self.blocks = blocks
+        self.budget = budget or ByteBudget()
+        self.capabilities = blocks.capabilities
+        self._metrics = metrics or NoMetrics()
+        self._events = events or NoEvents()
+        self._clock = clock or SystemClock()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton")
+        self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
+        self.access = BlockAccess(
+            blocks, reclaimer, index, self._metrics, self._events, self._clock, may_mark=may_mark_damage
+        )
+
+    async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
+        asked = wanted(plan, self.defaults)
+        with self._counted("put"):
+            result = await put_one(self._parts, await self._segments(source, asked.chunker), asked)
+        self._report(result)
+        return result
+
+    async def put_many(
+        self, sources: Iterable[bytes], plan: BlobWritePlan | None = None
+    ) -> AsyncIterator[BlobWriteResult]:
+        """Store many small blobs, in groups that share one fsync of the blocks and one commit.
+
+        Results come in the order of `sources`, each when it is durable. A failing group raises and leaves nothing of
+        it; the groups before it stay. Blobs above `MAX_SMALL_BYTES` are put one by one between the groups.
+        """
+        asked = wanted(plan, self.defaults)
+        for group in groups(sources):
+            if len(group) == 1:
+                yield await self.put(group[0], plan)
+                continue
+            with self._counted("put_many"):
+                results = await put_group(self._parts, group, asked)
+            for result in results:
+                self._report(result)
+                yield result
+
+    async def _segments(self, source: BlobSource, spec: ChunkerSpec) -> Segments:
+        if isinstance(source, bytes):
+            return bytes_segments(source)
+        filler = await open_filler(source, self._pool)
+        return await filled_segments(filler, spec.max_bytes, self.budget)
+
+    async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
+        with self._counted("get"):
+            record = await self.manifests.get(key, domain)
+            if span is not None and (span.end > key.size or span.start == span.end):
+                raise RangeNotSatisfiable(
+                    f"bytes {span.start}-{span.end - 1} do not lie within the {key.size} bytes of blob {key}",
+                    operation="get",
+                    subject=key.text,
+                )
+        parts = ReadParts(self.access, self.manifests, self.budget, self._pool, domain)
+        return CasBlobReader(parts, record, span or Span(0, key.size), whole=span is None)
+
+    async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
+        try:
+            return stat_of(await self.manifests.get(key, domain))
+        except NotFound:
+            return None
+
+    async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        with self._counted("delete"):
+            deleted = await self.manifests.delete(key, holder, domain)
+        if deleted:
+            self._events.emit(Event(EventKind.BLOB_DELETED, self._clock.now_ns(), key.text))
+        return deleted
+
+    async def list(
+        self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
+    ) -> AsyncIterator[BlobStat]:
+        left = limit
+        while left is None or left > 0:
+            count = _LIST_PAGE if left is None else min(left, _LIST_PAGE)
+            records = await self.manifests.list(prefix, after, count, domain)
+            for record in records:
+                yield stat_of(record)
+            if len(records) < count:
+                return
+            after = records[-1].key
+            left = None if left is None else left - count
+
+    async def totals(self, domain: str = "") -> StoreTotals:
+        """The kept sums of a domain, at once."""
+        return await self.manifests.totals(domain)
+
+    async def aclose(self) -> None:
+        await self.blocks.aclose()
+        self._pool.shutdown(wait=True)
+
+    def _report(self, result: BlobWriteResult) -> None:
+        stats = result.stats
+        self._metrics.counter(MetricKeys.BYTES_INGESTED, stats.size)
+        self._metrics.counter(MetricKeys.BLOCKS_INGESTED, stats.fresh_blocks, status="fresh")
+        self._metrics.counter(MetricKeys.BLOCKS_INGESTED, stats.blocks - stats.fresh_blocks, status="duplicate")
+        if result.created:
+            self._events.emit(
+                Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), result.id, {"fresh_bytes": stats.fresh_bytes})
+            )
+
+    def _counted(self, operation: str) -> _Counted:
+        return _Counted(self._metrics, operation)
+
+
+class _Counted:
+    """Counts one operation with its outcome and duration."""
+
+    __slots__ = ("_metrics", "_operation", "_started")
+
+    def __init__(self, metrics: MetricsRegistry, operation: str) -> None:
+        self._metrics, self._operation = metrics, operation
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, kind: object, value: BaseException | None, trace: object) -> None:
+        if value is None:
+            outcome = "ok"
+        else:
+            outcome = value.code if isinstance(value, GravitonError) else type(value).__name__.lower()
+        self._metrics.counter(MetricKeys.BLOB_OPERATIONS, operation=self._operation, outcome=outcome)
+        seconds = time.perf_counter() - self._started
+        self._metrics.histogram(MetricKeys.BLOB_OPERATION_SECONDS, seconds, operation=self._operation)

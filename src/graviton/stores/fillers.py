@@ -1,0 +1,234 @@
+"""Where the bytes of a put come from: each kind of source as something that fills memory.
+
+A filler is the only place that knows its kind. It is used by one task at a time and closed once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import os
+import select
+import stat
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from graviton.core.buffers import Buffer
+from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
+from graviton.ports.blobs import BlobSource
+from graviton.stores.threads import in_thread
+
+__all__ = ["Filler", "open_filler"]
+
+_POLL_SECONDS = 0.2
+"""How long a read from a pipe or terminal may go on after the put was cancelled."""
+
+
+class Filler(Protocol):
+    """Fills memory with the next bytes of a source."""
+
+    size_hint: int | None
+    """Expected bytes in total, as far as known; never relied on."""
+
+    async def fill(self, memory: memoryview) -> int:
+        """Fill `memory` from its beginning; the bytes written, fewer than `len(memory)` only at the end."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what was opened here."""
+        ...
+
+
+async def open_filler(source: BlobSource, pool: Executor) -> Filler:
+    """The filler of any source but `bytes`. Raises InvalidInput, NotFound, PermissionDenied, Unavailable."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _PieceFiller(iter([source]), pool, memoryview(source).nbytes)
+    if isinstance(source, os.PathLike):
+        return await in_thread(pool, _open_path, Path(source), pool)
+    if isinstance(source, AsyncIterable):
+        return _AsyncPieceFiller(aiter(source))
+    if hasattr(source, "read"):
+        return _open_file(source, pool)  # type: ignore[arg-type]
+    if isinstance(source, Iterable) and not isinstance(source, str):
+        return _PieceFiller(iter(source), pool, None)
+    raise InvalidInput(
+        f"cannot put a {type(source).__name__}",
+        operation="put",
+        hint="Give bytes, a pathlib.Path, a binary file object, or an iterable of bytes.",
+    )
+
+
+def _open_path(path: Path, pool: Executor) -> Filler:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO without a writer must not hang here
+    except OSError as error:
+        raise _read_error(error, str(path)) from error
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(fd)
+        kind = "a directory" if stat.S_ISDIR(info.st_mode) else "not a regular file"
+        raise InvalidInput(f"{path} is {kind}", operation="put", subject=str(path))
+    return _FdFiller(fd, pool, str(path), info.st_size, owned=True)
+
+
+def _open_file(file: BinaryIO, pool: Executor) -> Filler:
+    """A raw descriptor where nothing is buffered in front of it, else the object itself."""
+    if isinstance(file, io.FileIO):
+        info = os.fstat(file.fileno())
+        known = info.st_size if stat.S_ISREG(info.st_mode) else None
+        return _FdFiller(file.fileno(), pool, str(getattr(file, "name", "")), known, owned=False)
+    return _FileFiller(file, pool)
+
+
+class _FdFiller:
+    """A file descriptor, read on a thread; a pipe or terminal in slices, so that cancelling ends the wait."""
+
+    def __init__(self, fd: int, pool: Executor, name: str, size_hint: int | None, owned: bool) -> None:
+        self.size_hint = size_hint
+        self._fd, self._pool, self._name, self._owned = fd, pool, name, owned
+        self._regular = size_hint is not None
+        self._cancelled = False
+
+    async def fill(self, memory: memoryview) -> int:
+        job = asyncio.ensure_future(in_thread(self._pool, self._read, memory))
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            self._cancelled = True  # ends the wait for a pipe that may never speak again
+            await asyncio.wait([job])
+            raise
+
+    def _read(self, memory: memoryview) -> int:
+        filled = 0
+        try:
+            while filled < len(memory):
+                if not self._regular and not self._wait():
+                    break
+                count = os.readv(self._fd, [memory[filled:]])
+                if count == 0:
+                    break
+                filled += count
+        except OSError as error:
+            raise _read_error(error, self._name) from error
+        return filled
+
+    def _wait(self) -> bool:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN | select.POLLHUP)
+        while not poll.poll(_POLL_SECONDS * 1000):
+            if self._cancelled:
+                return False
+        return True
+
+    async def aclose(self) -> None:
+        if self._owned and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class _FileFiller:
+    """Any binary file object, through its own methods, on a thread."""
+
+    size_hint: int | None = None
+
+    def __init__(self, file: BinaryIO, pool: Executor) -> None:
+        self._file, self._pool = file, pool
+
+    async def fill(self, memory: memoryview) -> int:
+        return await in_thread(self._pool, self._read, memory)
+
+    def _read(self, memory: memoryview) -> int:
+        filled = 0
+        while filled < len(memory):
+            try:
+                piece = self._file.read(len(memory) - filled)
+            except OSError as error:
+                raise _read_error(error, str(getattr(self._file, "name", ""))) from error
+            if not piece:
+                break
+            memory[filled : filled + len(piece)] = _as_bytes(piece)
+            filled += len(piece)
+        return filled
+
+    async def aclose(self) -> None:
+        pass
+
+
+class _PieceFiller:
+    """Pieces of bytes from an iterator, which runs on a thread because it may read something itself."""
+
+    def __init__(self, pieces: Iterator[Buffer], pool: Executor, size_hint: int | None) -> None:
+        self.size_hint = size_hint
+        self._pieces, self._pool = pieces, pool
+        self._rest = memoryview(b"")
+
+    async def fill(self, memory: memoryview) -> int:
+        return await in_thread(self._pool, self._read, memory)
+
+    def _read(self, memory: memoryview) -> int:
+        filled = 0
+        while filled < len(memory):
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._rest = _as_bytes(piece)
+            self._rest, filled = _pour(self._rest, memory, filled)
+        return filled
+
+    async def aclose(self) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            await in_thread(self._pool, close)
+
+
+class _AsyncPieceFiller:
+    """Pieces of bytes from an async iterator."""
+
+    size_hint: int | None = None
+
+    def __init__(self, pieces: AsyncIterator[Buffer]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    async def fill(self, memory: memoryview) -> int:
+        filled = 0
+        while filled < len(memory):
+            if not self._rest:
+                piece = await anext(self._pieces, None)
+                if piece is None:
+                    break
+                self._rest = _as_bytes(piece)
+            self._rest, filled = _pour(self._rest, memory, filled)
+        return filled
+
+    async def aclose(self) -> None:
+        close = getattr(self._pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _as_bytes(piece: Buffer) -> memoryview:
+    if not isinstance(piece, (bytes, bytearray, memoryview)):
+        raise InvalidInput(f"a source of a put gives bytes, not {type(piece).__name__}", operation="put")
+    return memoryview(piece).cast("B")
+
+
+def _pour(rest: memoryview, memory: memoryview, filled: int) -> tuple[memoryview, int]:
+    count = min(len(rest), len(memory) - filled)
+    memory[filled : filled + count] = rest[:count]
+    return rest[count:], filled + count
+
+
+def _read_error(error: OSError, name: str) -> Exception:
+    what = f"cannot read {name or 'the source'}: {os.strerror(error.errno or 0)}"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return NotFound(f"{name} does not exist", operation="put", subject=name)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return PermissionDenied(what, operation="put", subject=name)
+    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR):
+        return InvalidInput(what, operation="put", subject=name)
+    return Unavailable(what, operation="put", subject=name)

@@ -1,0 +1,168 @@
+"""Many small blobs at once: one transaction that claims, one batch of blocks, one commit per group.
+
+A group is bounded in blobs and in bytes. Every blob of it is its own owner, exactly as if it had been put alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from graviton.core.chunking import ChunkerSpec
+from graviton.core.hashing import Digest, HashAlgo
+from graviton.core.keys import BlobKey, BlockKey
+from graviton.core.manifests import paginate
+from graviton.errors import Conflict, Unavailable
+from graviton.ports.blobs import BlobWriteResult, IngestStats
+from graviton.ports.block_index import OpenedSession
+from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
+from graviton.ports.manifests import BlobCommit, CommitResult
+from graviton.stores.put import Parts, session_tag
+from graviton.stores.results import Wanted, check_claims, confirmed, result_of
+from graviton.stores.threads import finish_anyway, in_thread
+
+__all__ = ["MAX_GROUP_BYTES", "MAX_GROUP_ITEMS", "MAX_SMALL_BYTES", "groups", "put_group"]
+
+MAX_SMALL_BYTES = 256 * 1024
+"""Larger blobs gain nothing from sharing an fsync and are put alone."""
+
+MAX_GROUP_ITEMS = 1000
+"""Blobs per group: the fsyncs cost less than a tenth of the work by then."""
+
+MAX_GROUP_BYTES = 8 * 1024 * 1024
+"""Bytes per group."""
+
+
+class _Cut(NamedTuple):
+    """One blob of a group, cut and hashed."""
+
+    data: bytes
+    key: BlobKey
+    blocks: list[BlockKey]
+
+
+def groups(sources: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lists of blobs to be put together; a larger blob is a list of its own."""
+    group: list[bytes] = []
+    size = 0
+    for source in sources:
+        data = source if isinstance(source, bytes) else bytes(source)
+        alone = len(data) > MAX_SMALL_BYTES
+        if group and (alone or len(group) >= MAX_GROUP_ITEMS or size + len(data) > MAX_GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        if alone:
+            yield [data]
+            continue
+        group.append(data)
+        size += len(data)
+    if group:
+        yield group
+
+
+async def put_group(parts: Parts, group: Sequence[bytes], asked: Wanted) -> list[BlobWriteResult]:
+    """Put all of `group` or nothing; results in order."""
+    started = time.perf_counter()
+    reserved = sum(map(len, group))
+    await parts.budget.acquire(reserved, parts.budget.for_puts)
+    sessions: list[OpenedSession] = []
+    try:
+        cuts = await in_thread(parts.pool, _cut_all, parts, group, asked)
+        for cut in cuts:
+            check_claims(asked.plan.attributes, cut.key)
+        sessions = await parts.block_index.open([cut.blocks for cut in cuts], asked.plan.domain)
+        await _write(parts, cuts, sessions)
+        committed = await parts.manifests.commit(_commits(parts, asked, cuts, sessions))
+        return _results(asked, cuts, sessions, committed, time.perf_counter() - started)
+    except BaseException:
+        await finish_anyway(_end_all(parts, sessions))
+        raise
+    finally:
+        parts.budget.release(reserved)
+
+
+def _cut_all(parts: Parts, group: Sequence[bytes], asked: Wanted) -> list[_Cut]:
+    """What is no larger than the smallest block is one block: the whole group is hashed in one call of the kernel."""
+    spec, algo = asked.chunker, asked.hash
+    single = [data for data in group if 0 < len(data) <= spec.min_bytes]
+    digests = iter(parts.kernel.digest_many(single, algo))
+    return [
+        _single(data, algo, next(digests)) if 0 < len(data) <= spec.min_bytes else _cut(parts, data, spec, algo)
+        for data in group
+    ]
+
+
+def _single(data: bytes, algo: HashAlgo, raw: bytes) -> _Cut:
+    digest = Digest(algo, raw)
+    return _Cut(data, BlobKey(digest, len(data)), [BlockKey(digest, len(data))])
+
+
+def _cut(parts: Parts, data: bytes, spec: ChunkerSpec, algo: HashAlgo) -> _Cut:
+    ingest = parts.kernel.ingest(spec, algo)
+    lengths, digests = ingest.feed(data, True)
+    raw, size = ingest.finish()
+    blocks = [BlockKey(Digest(algo, digest), length) for digest, length in zip(digests, lengths, strict=True)]
+    return _Cut(data, BlobKey(Digest(algo, raw), size), blocks)
+
+
+async def _write(parts: Parts, cuts: Sequence[_Cut], sessions: Sequence[OpenedSession]) -> None:
+    """Write what any of the sessions must write, once."""
+    wanted: dict[BlockKey, CanonicalBlock] = {}
+    for cut, (_, claims) in zip(cuts, sessions, strict=True):
+        offset = 0
+        for claim in claims:
+            if claim.must_write and claim.key not in wanted:
+                wanted[claim.key] = CanonicalBlock(claim.key, memoryview(cut.data)[offset : offset + claim.key.size])
+            offset += claim.key.size
+    if wanted:
+        tag = session_tag(sessions[0].session)
+        await parts.blocks.put_blocks(list(wanted.values()), BlockWritePlan(WriteMode.ALWAYS, tag))
+
+
+def _commits(
+    parts: Parts, asked: Wanted, cuts: Sequence[_Cut], sessions: Sequence[OpenedSession]
+) -> list[BlobCommit]:
+    commits = []
+    for cut, (session, claims) in zip(cuts, sessions, strict=True):
+        confirm = [claim.key for claim in claims if claim.must_write]
+        attributes = confirmed(asked.plan.attributes, cut.key.size, len(cut.blocks), parts.clock)
+        pages = paginate(cut.blocks)
+        commits.append(
+            BlobCommit(session, cut.key, pages, confirm, attributes, asked.chunker.text, asked.plan.holder)
+        )
+    return commits
+
+
+def _results(
+    asked: Wanted,
+    cuts: Sequence[_Cut],
+    sessions: Sequence[OpenedSession],
+    committed: Sequence[CommitResult],
+    seconds: float,
+) -> list[BlobWriteResult]:
+    """A block that several blobs of the group had to write counts as fresh for the first."""
+    written: set[BlockKey] = set()
+    results = []
+    for cut, (_, claims), one in zip(cuts, sessions, committed, strict=True):
+        fresh = {claim.key: claim for claim in claims if claim.must_write and claim.key not in written}
+        written.update(fresh)
+        stats = IngestStats(
+            cut.key.size,
+            len(cut.blocks),
+            len(fresh),
+            sum(key.size for key in fresh),
+            sum(claim.repairs for claim in fresh.values()),
+            seconds,
+        )
+        results.append(result_of(one, asked.plan, stats))
+    return results
+
+
+async def _end_all(parts: Parts, sessions: Sequence[OpenedSession]) -> None:
+    """End what is still open; what was committed says Conflict, what cannot be reached expires."""
+    for session, _ in sessions:
+        try:
+            await parts.block_index.end(session)
+        except (Conflict, Unavailable):
+            continue

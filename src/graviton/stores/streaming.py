@@ -1,0 +1,175 @@
+"""The way out: pages -> block keys in a window -> fetch in parallel, verify -> bytes in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from typing import NamedTuple, TypeVar
+
+from graviton.constraints.budget import ByteBudget
+from graviton.core.manifests import ManifestEntry
+from graviton.core.ranges import Span
+from graviton.errors import IntegrityError, NotFound, Unavailable
+from graviton.ports.blobs import BlobReader
+from graviton.ports.manifests import BlobManifestRepo, BlobRecord
+from graviton.stores.block_access import BlockAccess
+from graviton.stores.threads import in_thread
+
+__all__ = ["CasBlobReader", "ReadParts"]
+
+WINDOW_BLOCKS = 8
+"""Fetches in flight at most, as in the ancestor: enough to hide a disk's or bucket's latency behind 1 MiB blocks."""
+
+WINDOW_BYTES = 32 * 1024 * 1024
+"""Bytes one reader prefetches at most, so that four readers share the default budget."""
+
+_T = TypeVar("_T")
+
+
+class ReadParts(NamedTuple):
+    """What a reader works with."""
+
+    access: BlockAccess
+    manifests: BlobManifestRepo
+    budget: ByteBudget
+    pool: Executor
+    domain: str
+
+
+class _Fetch(NamedTuple):
+    """A block on its way."""
+
+    entry: ManifestEntry
+    task: asyncio.Task[bytes | int]
+
+
+class CasBlobReader(BlobReader):
+    """See `BlobReader`. Draws the size of every block in flight from the budget."""
+
+    def __init__(self, parts: ReadParts, record: BlobRecord, span: Span, whole: bool) -> None:
+        self.key = record.key
+        self.span = span
+        self.attributes = record.attributes
+        self._parts, self._record = parts, record
+        self._entries = _overlapping(parts.manifests.pages(record, None if whole else span, parts.domain), span)
+        self._window: deque[_Fetch] = deque()
+        self._in_flight = 0
+        self._handed_out = 0
+        self._next: ManifestEntry | None = None
+        self._exhausted = span.start == span.end
+        self._closed = False
+
+    def __aiter__(self) -> CasBlobReader:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        self._give_back(self._handed_out)
+        self._handed_out = 0
+        fetch = await self._take(self._fetch)
+        if fetch is None:
+            raise StopAsyncIteration
+        self._handed_out = fetch.entry.key.size
+        data = await fetch.task
+        assert isinstance(data, bytes)
+        return self._cropped(fetch.entry, data)
+
+    async def write_to(self, fd: int) -> int:
+        """See `BlobReader.write_to`. Into a regular file blocks are verified and written side by side, in any order;
+        if it fails, what was written so far may have holes."""
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return await super().write_to(fd)
+        begin = os.lseek(fd, 0, os.SEEK_CUR)
+
+        async def place(entry: ManifestEntry) -> int:
+            piece = self._cropped(entry, await self._fetch(entry))
+            at = begin + max(entry.offset, self.span.start) - self.span.start
+            await in_thread(self._parts.pool, _write_all, fd, piece, at)
+            return len(piece)
+
+        total = 0
+        while (fetch := await self._take(place)) is not None:
+            written = await fetch.task
+            assert isinstance(written, int)
+            total += written
+            self._give_back(fetch.entry.key.size)
+        os.lseek(fd, begin + total, os.SEEK_SET)
+        return total
+
+    async def _take(self, job: Callable[[ManifestEntry], Awaitable[bytes | int]]) -> _Fetch | None:
+        """The oldest fetch in the window, after the window was filled; None at the end."""
+        if self._closed:
+            raise Unavailable("this reader is closed", operation="get", subject=self.key.text)
+        while not self._exhausted and len(self._window) < WINDOW_BLOCKS:
+            if self._next is None:
+                self._next = await anext(self._entries, None)
+                if self._next is None:
+                    self._exhausted = True
+                    break
+            size = self._next.key.size
+            if not self._window:
+                await self._parts.budget.acquire(size)
+            elif self._in_flight + size > WINDOW_BYTES or not self._parts.budget.try_acquire(size):
+                break
+            self._in_flight += size
+            entry, self._next = self._next, None
+            self._window.append(_Fetch(entry, asyncio.ensure_future(job(entry))))
+        return self._window.popleft() if self._window else None
+
+    async def _fetch(self, entry: ManifestEntry) -> bytes:
+        try:
+            return await self._parts.access.read(entry.key, self._parts.domain)
+        except IntegrityError as error:
+            await self._raise_if_gone()
+            raise IntegrityError(
+                f"blob {self.key}: {error.message} (bytes {entry.offset}-{entry.end - 1} of the blob)",
+                operation="get",
+                subject=self.key.text,
+                hint="Put the same file again: that repairs the blob.",
+            ) from error
+
+    async def _raise_if_gone(self) -> None:
+        """A blob that was deleted meanwhile may lose its blocks; that is not damage."""
+        record = await self._parts.manifests.get(self.key, self._parts.domain)
+        if record.owner != self._record.owner:
+            raise NotFound(f"blob {self.key} was deleted and stored again while it was read", subject=self.key.text)
+
+    def _cropped(self, entry: ManifestEntry, data: bytes) -> memoryview:
+        start = max(0, self.span.start - entry.offset)
+        return memoryview(data)[start : max(start, min(len(data), self.span.end - entry.offset))]
+
+    def _give_back(self, size: int) -> None:
+        if size:
+            self._in_flight -= size
+            self._parts.budget.release(size)
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        tasks = [fetch.task for fetch in self._window]
+        self._window.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()
+        self._give_back(self._in_flight)
+
+
+async def _overlapping(pages: AsyncIterator[object], span: Span) -> AsyncIterator[ManifestEntry]:
+    async for page in pages:
+        for entry in page:  # type: ignore[attr-defined]
+            if entry.end > span.start and entry.offset < span.end:
+                yield entry
+
+
+def _write_all(fd: int, data: memoryview, at: int) -> None:
+    while data:
+        written = os.pwrite(fd, data, at)
+        data, at = data[written:], at + written
