@@ -1,0 +1,177 @@
+"""Writing a batch of blocks: all of them durable, or an error and no temporary file left.
+
+The order is what keeps the promise; each step relies on the one before:
+1. write the bytes to temporary files in the folder of the blocks,
+2. make the bytes durable (fsync each, or one syncfs),
+3. rename: only now can anybody see the block, and what they see is whole and durable,
+4. fsync the folder: only now are the names durable, and only now is the put acknowledged.
+
+A file whose fsync failed is never looked at again: the kernel reports a write error once and then forgets it, so a
+second fsync would succeed over lost bytes. The file is removed and the put fails.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from graviton.backends.filesystem._disk import Disk
+from graviton.backends.filesystem._names import TempNames, block_name
+from graviton.backends.filesystem._workers import CancelFlag, WorkerPool
+from graviton.backends.filesystem.config import FsConfig
+from graviton.backends.filesystem.errors import mapped
+from graviton.core.buffers import Buffer
+from graviton.core.keys import BlockKey
+from graviton.errors import IntegrityError, Unavailable
+from graviton.ports.blocks import CanonicalBlock
+
+__all__ = ["BatchWriter", "Syncfs", "write_whole"]
+
+Syncfs = Callable[[int], None]
+"""Makes everything written to the file system of a descriptor durable; raises OSError."""
+
+OPERATION = "blocks.put"
+
+
+class _File:
+    """One block on its way: its temporary name while there is one."""
+
+    __slots__ = ("block", "fd", "name", "temp")
+
+    def __init__(self, block: CanonicalBlock) -> None:
+        self.block = block
+        self.name = block_name(block.key)
+        self.temp = ""
+        self.fd = -1
+
+
+class BatchWriter(NamedTuple):
+    """What writing needs; one per store, shared by its threads."""
+
+    disk: Disk
+    pool: WorkerPool
+    config: FsConfig
+    syncfs: Syncfs | None
+
+    def write(self, blocks: Sequence[CanonicalBlock], folder: int, names: TempNames, flag: CancelFlag) -> None:
+        """Make distinct `blocks` of one folder durable under their names; the folder is fsynced by the caller.
+
+        On the worker. Raises our errors, and CallCancelled.
+        """
+        files = [_File(block) for block in blocks]
+        try:
+            if len(files) == 1:
+                self._write_file(files[0], folder, names, flag)
+                self._sync_file(files[0], flag)
+            elif self._is_small(blocks):
+                self._write_many_small(files, folder, names, flag)
+            else:
+                self._write_larger(files, folder, names, flag)
+            for file in files:
+                flag.check()
+                self._publish(file, folder)
+        except BaseException as error:
+            self._clean_up(files, folder, error)
+            raise
+
+    def _is_small(self, blocks: Sequence[CanonicalBlock]) -> bool:
+        if self.syncfs is None or len(blocks) < self.config.syncfs_min_files:
+            return False
+        return sum(block.key.size for block in blocks) <= len(blocks) * self.config.syncfs_max_mean_bytes
+
+    def _write_many_small(self, files: Sequence[_File], folder: int, names: TempNames, flag: CancelFlag) -> None:
+        # `folder` was opened before the first write: syncfs reports the errors since its descriptor was opened.
+        assert self.syncfs is not None
+        for file in files:
+            self._write_file(file, folder, names, flag)
+            self._close(file)  # a batch may have more files than the process may have open
+        flag.check()
+        with mapped(OPERATION, f"{len(files)} blocks"):
+            self.syncfs(folder)
+
+    def _write_larger(self, files: Sequence[_File], folder: int, names: TempNames, flag: CancelFlag) -> None:
+        """In groups: begin write-back of each file at once, then wait for them; the disk never idles in between."""
+        width = self.config.fsync_workers
+
+        def write(file: _File) -> None:
+            self._write_file(file, folder, names, flag)
+            with mapped(OPERATION, file.block.key.text):
+                self.disk.write_back(file.fd)
+
+        for start in range(0, len(files), _OPEN_FILES):
+            group = files[start : start + _OPEN_FILES]
+            self.pool.spread(write, group, width)
+            self.pool.spread(lambda file: self._sync_file(file, flag), group, width)
+
+    def _write_file(self, file: _File, folder: int, names: TempNames, flag: CancelFlag) -> None:
+        flag.check()
+        key, payload = file.block
+        with mapped(OPERATION, key.text):
+            name = names.next()
+            file.fd = self.disk.create(name, folder)
+            file.temp = name
+            write_whole(self.disk, file.fd, payload, key.text)
+
+    def _sync_file(self, file: _File, flag: CancelFlag) -> None:
+        flag.check()
+        with mapped(OPERATION, file.block.key.text):
+            self.disk.fsync(file.fd)
+            self._close(file)
+
+    def _close(self, file: _File) -> None:
+        fd, file.fd = file.fd, -1
+        with mapped(OPERATION, file.block.key.text):  # network file systems report write errors here
+            self.disk.close(fd)
+
+    def _publish(self, file: _File, folder: int) -> None:
+        with mapped(OPERATION, file.block.key.text):
+            self.disk.rename(file.temp, file.name, folder, folder)
+        file.temp = ""
+
+    def _clean_up(self, files: Sequence[_File], folder: int, error: BaseException) -> None:
+        """Close and remove what is left; failures are noted on `error`, garbage collection removes such files later."""
+        for file in files:
+            try:
+                if file.fd >= 0:
+                    fd, file.fd = file.fd, -1
+                    self.disk.close(fd)
+            except OSError as problem:
+                error.add_note(f"closing {file.temp}: {problem}")
+            try:
+                if file.temp:
+                    self.disk.unlink(file.temp, folder)
+            except OSError as problem:
+                error.add_note(f"the temporary file {file.temp} could not be removed: {problem}")
+
+    def is_stored(self, key: BlockKey, folder: int) -> bool:
+        """Whether a regular file of the right size lies under `key`; whatever else lies there will be replaced."""
+        with mapped(OPERATION, key.text):
+            try:
+                found = self.disk.stat(block_name(key), folder)
+            except FileNotFoundError:
+                return False
+        if stat.S_ISDIR(found.st_mode):
+            raise IntegrityError(
+                f"a folder lies where block {key.text} belongs",
+                operation=OPERATION,
+                subject=key.text,
+                hint="Look at what lies there and move it away; the store never makes such entries.",
+            )
+        return stat.S_ISREG(found.st_mode) and found.st_size == key.size
+
+
+_OPEN_FILES = 64
+"""Files open at once per batch of larger blocks: enough to keep the disk busy, far below the usual limit of 1,024."""
+
+
+def write_whole(disk: Disk, fd: int, data: Buffer, subject: str) -> None:
+    """Write all of `data`, however few bytes each call takes. Raises OSError; Unavailable if nothing is taken."""
+    size = data.nbytes if isinstance(data, memoryview) else len(data)
+    written = disk.write(fd, data)
+    while written < size:
+        with memoryview(data) as view, view.cast("B") as octets, octets[written:] as rest:
+            more = disk.write(fd, rest)
+        if more <= 0:
+            raise Unavailable(f"writing {subject} stopped after {written} of {size} bytes", operation=OPERATION)
+        written += more

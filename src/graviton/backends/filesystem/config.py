@@ -1,0 +1,71 @@
+"""`FsConfig`: where the blocks of a filesystem store lie and how hard it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from graviton.core.paths import check_path
+from graviton.errors import ConfigError, InvalidInput
+
+__all__ = ["DEFAULT_PREFIX", "TRASH_FOLDER", "FsConfig"]
+
+DEFAULT_PREFIX = "cas/blocks"
+"""Default of GRAVITON_FS_BLOCK_PREFIX; part of the exact layout."""
+
+TRASH_FOLDER = "trash"
+"""Folder below the root for blocks on their way out; never below the prefix, so that no listing finds them."""
+
+MAX_WORKERS = 64
+"""More threads than any disk queue profits from; each costs 8 MiB of address space."""
+
+
+@dataclass(frozen=True, slots=True)
+class FsConfig:
+    """Settings of one filesystem store; a value out of bounds raises ConfigError."""
+
+    root: Path
+    """Folder of the store; created (0700) by the first put if it is missing."""
+    prefix: str = DEFAULT_PREFIX
+    """Relative path of the block folders below `root`."""
+    workers: int = 8
+    """Threads for all calls together, 1 to 64, started when they are needed. 8: single-block puts spend their time in
+    fsync, and the journal commits the fsyncs that wait at the same moment as one."""
+    fsync_workers: int = 2
+    """Threads that write and fsync one batch of larger blocks, 1 to `workers`. 2: once write-back is begun early, more
+    threads gain nothing (benchmarks/filesystem/README.md)."""
+    syncfs_min_files: int = 8
+    """A batch of at least so many small files is made durable by one syncfs instead of one fsync each."""
+    syncfs_max_mean_bytes: int = 64 * 1024
+    """What is small: the mean size of the files of a batch, in bytes, up to which syncfs is used."""
+    blocks_path: Path = field(init=False)
+    """`root/prefix`; absolute, so that a later chdir changes nothing."""
+    trash_path: Path = field(init=False)
+    """`root/trash`."""
+
+    def __post_init__(self) -> None:
+        if not str(self.root) or "\x00" in str(self.root):
+            raise ConfigError("the root of a filesystem store is a path, not an empty text", operation="configure")
+        try:
+            check_path(self.prefix, "block prefix")
+        except InvalidInput as error:
+            raise ConfigError(str(error), operation="configure", subject=self.prefix, hint=error.hint) from error
+        if self.prefix.split("/", 1)[0] == TRASH_FOLDER:
+            raise ConfigError(
+                f"the block prefix {self.prefix!r} lies inside the trash folder",
+                operation="configure",
+                subject=self.prefix,
+            )
+        _bounded("workers", self.workers, 1, MAX_WORKERS)
+        _bounded("fsync_workers", self.fsync_workers, 1, self.workers)
+        _bounded("syncfs_min_files", self.syncfs_min_files, 2, 1 << 30)
+        _bounded("syncfs_max_mean_bytes", self.syncfs_max_mean_bytes, 0, 1 << 30)
+        root = Path(self.root).absolute()
+        object.__setattr__(self, "root", root)
+        object.__setattr__(self, "blocks_path", root / self.prefix)
+        object.__setattr__(self, "trash_path", root / TRASH_FOLDER)
+
+
+def _bounded(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {low} to {high}, not {value}", operation="configure", subject=name)
