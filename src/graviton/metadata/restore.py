@@ -1,0 +1,252 @@
+"""`graviton meta restore FILE`: a backup into an empty metadata store of any kind.
+
+1. The whole file is read and its digest compared before anything is written.
+2. One transaction looks that the store is empty and sets the mark `restoring`; everybody refuses a store with it.
+3. Records go in, in bounded batches, each of which looks that the mark is still this run's.
+4. The last transaction, durable, writes the store's marker and takes the mark away.
+
+Interrupted anywhere, the mark stays, and the next restore clears the store and starts over. Three things differ from
+the backup, because the world went on without it:
+- open sessions are *ended*: their writers are gone, or talk to the old metadata, and must not commit here;
+- the marker gets a new metadata id, so that only one of the old and the new metadata can manage the blocks;
+- blocks the block store no longer has (they were collected after the backup) become *damaged*, so that the next put
+  of their bytes writes them again instead of relying on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from graviton.core.clock import Clock, SystemClock
+from graviton.core.keys import BlockKey
+from graviton.errors import ConfigError, Conflict, IntegrityError
+from graviton.metadata.backup import translate_os_error
+from graviton.metadata.backup_format import BackupHeader, Record, read_backup
+from graviton.metadata.marker import StoreMarker, new_id
+from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
+from graviton.metadata.rows import (
+    BLOCKS,
+    KEY_BYTES,
+    OWNERS,
+    STORE,
+    TOTALS,
+    BlockRow,
+    OwnerRow,
+    block_key_of,
+    encode_totals,
+    u64,
+)
+from graviton.ports.block_index import BlockState, OwnerState
+from graviton.ports.kv import Durability, KeyValueStore, Transaction
+from graviton.ports.manifests import StoreTotals
+
+__all__ = ["RestoreResult", "restore_metadata"]
+
+_BATCH_RECORDS = 1000
+_BATCH_BYTES = 4 << 20
+"""Records and bytes per transaction; one record may go beyond by its own size."""
+
+_BUFFER_BYTES = 1 << 20
+
+BlocksExist = Callable[[Sequence[BlockKey]], Awaitable[list[bool]]]
+"""`BlockStore.exists_many` of the store the metadata is for."""
+
+Progress = Callable[[int, int], None]
+"""Called with the records restored so far and their number."""
+
+
+class RestoreResult(NamedTuple):
+    """A finished restore."""
+
+    marker: StoreMarker | None
+    """The marker now in the metadata; the block side still has the old metadata id until `graviton store adopt`."""
+    records: int
+    ended_sessions: int
+    missing_blocks: int
+    """Blocks marked damaged because the block store does not have them."""
+
+
+class _Summary(NamedTuple):
+    records: int
+    marker: StoreMarker | None
+
+
+async def restore_metadata(
+    kv: KeyValueStore,
+    path: str | os.PathLike[str],
+    *,
+    blocks_exist: BlocksExist | None,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> RestoreResult:
+    """Load the backup `path` into `kv`, which is empty or holds an interrupted restore.
+
+    `blocks_exist` is asked about every stored block; None trusts the backup, which is only right if nothing was
+    collected since. Raises IntegrityError naming the byte (nothing was written), NotFound, ConfigError for a store that
+    is not empty or a newer format, Conflict if another restore took over, StorageFull, PermissionDenied, Unavailable.
+    """
+    source = Path(path)
+    try:
+        summary = await _verify(source)
+        load = _Load(kv, summary, blocks_exist, (clock or SystemClock()).now_ns())
+        await load.begin()
+        with open(source, "rb", _BUFFER_BYTES) as file:  # noqa: ASYNC230 - opening; the reads are on other threads
+            entries = read_backup(file.read)
+            while batch := await asyncio.to_thread(_next_batch, entries):
+                await load.add(batch)
+                if progress is not None:
+                    progress(load.records, summary.records)
+        return await load.finish()
+    except OSError as error:
+        raise translate_os_error(error, "read", source) from error
+
+
+async def _verify(path: Path) -> _Summary:
+    """Read the backup to its end, in steps so that a cancelled restore stops. Raises IntegrityError, ConfigError for a
+    store of a newer format."""
+    marker, count = None, 0
+    with open(path, "rb", _BUFFER_BYTES) as file:  # noqa: ASYNC230 - opening; the reads are on other threads
+        entries = read_backup(file.read)
+        while batch := await asyncio.to_thread(_next_batch, entries):
+            count += len(batch)
+            for record in batch:
+                if record.namespace == STORE and record.key == MARKER_KEY:
+                    marker = StoreMarker.decode(record.value, f"the store record in {path}")
+    return _Summary(count, marker)
+
+
+def _next_batch(entries: Iterator[BackupHeader | Record]) -> list[Record]:
+    batch: list[Record] = []
+    size = 0
+    for entry in islice(entries, _BATCH_RECORDS):
+        if isinstance(entry, Record):
+            batch.append(entry)
+            size += len(entry.key) + len(entry.value)
+            if size >= _BATCH_BYTES:
+                break
+    return batch
+
+
+class _Load:
+    """The state of one restore into one store."""
+
+    def __init__(self, kv: KeyValueStore, summary: _Summary, blocks_exist: BlocksExist | None, now_ns: int) -> None:
+        self._kv = kv
+        self._summary = summary
+        self._blocks_exist = blocks_exist
+        self._now_ns = now_ns
+        self._mark = secrets.token_bytes(16)
+        self.records = self._ended = self._missing = 0
+
+    async def begin(self) -> None:
+        """Set the mark on a store that is empty, or clear what an interrupted restore left under its mark."""
+        while True:
+            names = await self._kv.namespaces()
+            if await self._kv.transact(lambda tx: self._take(tx, names)):  # noqa: B023 - awaited before names changes
+                return
+            for name in names:
+                while await self._kv.transact(lambda tx: self._clear_some(tx, name), Durability.RELAXED):  # noqa: B023
+                    pass
+
+    def _take(self, tx: Transaction, names: Sequence[str]) -> bool:
+        """Set this run's mark; whether the store is empty apart from it."""
+        found = False
+        restoring = tx.get(STORE, RESTORING_KEY) is not None
+        for name in names:
+            for key, _ in tx.scan(name, limit=2):
+                found = found or (name, key) != (STORE, RESTORING_KEY)
+        if found and not restoring:
+            raise ConfigError(
+                "the metadata store is not empty, and a restore never overwrites",
+                operation="meta.restore",
+                hint="Move the old metadata away, or restore to another place (GRAVITON_META_PATH).",
+            )
+        tx.put(STORE, RESTORING_KEY, self._mark)
+        return not found
+
+    def _clear_some(self, tx: Transaction, name: str) -> bool:
+        self._check_mark(tx)
+        keys = [key for key, _ in tx.scan(name, limit=_BATCH_RECORDS)]
+        tx.delete_many(name, [key for key in keys if (name, key) != (STORE, RESTORING_KEY)])
+        return len(keys) == _BATCH_RECORDS
+
+    def _check_mark(self, tx: Transaction) -> None:
+        if tx.get(STORE, RESTORING_KEY) != self._mark:
+            raise Conflict("another restore into this metadata store took over", operation="meta.restore")
+
+    async def add(self, batch: Sequence[Record]) -> None:
+        """Write one batch, changed where it must be."""
+        missing = await self._missing_blocks(batch)
+        rows, lost = [], []
+        for place, record in enumerate(batch):
+            if record.namespace == STORE and record.key in (MARKER_KEY, RESTORING_KEY):
+                continue
+            if place in missing:
+                lost.append(record)
+            rows.append(self._ended_if_open(record) if place not in missing else _damage(record))
+
+        def run(tx: Transaction) -> None:
+            self._check_mark(tx)
+            for name in dict.fromkeys(row.namespace for row in rows):
+                tx.put_many(name, [(row.key, row.value) for row in rows if row.namespace == name])
+            for record in lost:
+                _subtract(tx, record.key)
+
+        await self._kv.transact(run, Durability.RELAXED)
+        self.records += len(batch)
+        self._missing += len(lost)
+
+    async def _missing_blocks(self, batch: Sequence[Record]) -> set[int]:
+        """Places in the batch of stored blocks that the block store does not have."""
+        if self._blocks_exist is None:
+            return set()
+        places = [
+            place
+            for place, record in enumerate(batch)
+            if record.namespace == BLOCKS and BlockRow.decode(record.value).state is BlockState.STORED
+        ]
+        there = await self._blocks_exist([block_key_of(batch[place].key, BLOCKS) for place in places]) if places else []
+        return {place for place, exists in zip(places, there, strict=True) if not exists}
+
+    def _ended_if_open(self, record: Record) -> Record:
+        if record.namespace != OWNERS:
+            return record
+        row = OwnerRow.decode(record.value)
+        if row.state is not OwnerState.OPEN:
+            return record
+        self._ended += 1
+        return record._replace(value=row._replace(state=OwnerState.ENDED, changed_at_ns=self._now_ns).encode())
+
+    async def finish(self) -> RestoreResult:
+        """Make the restored store valid, durably."""
+        if self.records != self._summary.records:
+            raise IntegrityError("the backup file changed while it was restored", operation="meta.restore")
+        old = self._summary.marker
+        marker = None if old is None else old._replace(metadata_id=new_id())
+
+        def run(tx: Transaction) -> None:
+            self._check_mark(tx)
+            tx.delete(STORE, RESTORING_KEY)
+            if marker is not None:
+                tx.put(STORE, MARKER_KEY, marker.encode())
+
+        await self._kv.transact(run)
+        return RestoreResult(marker, self.records, self._ended, self._missing)
+
+
+def _damage(record: Record) -> Record:
+    row = BlockRow.decode(record.value)
+    return record._replace(value=row._replace(state=BlockState.DAMAGED, generation=row.generation + 1).encode())
+
+
+def _subtract(tx: Transaction, block: bytes) -> None:
+    """A delta row of its own: folding must wait until all totals of the backup are in."""
+    domain, size = block[:-KEY_BYTES], int.from_bytes(block[-8:], "big")
+    delta = StoreTotals(blocks=-1, stored_bytes=-size)
+    tx.put(TOTALS, domain + u64(0) + secrets.token_bytes(8), encode_totals(delta))
