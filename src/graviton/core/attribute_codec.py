@@ -35,7 +35,7 @@ on values. More belongs into a blob of its own."""
 
 MAX_ENCODED_BYTES: Final = 2 * (MAX_CUSTOM * (64 + 4 * 1024 + 8) + 512) + 138 * (64 + 9) + 2
 """No attributes encode to more: two stages of 64 names of 64 bytes and values of 1,024 four-byte characters, the five
-other fields, and a stamp for each. A bound for refusing input at once, not an aim: 545 KiB."""
+other fields, and a stamp for each. A bound for refusing input at once, not an aim: 532 KiB."""
 
 EMPTY: Final = bytes((FORMAT_VERSION, 0))
 """No attributes at all."""

@@ -116,9 +116,8 @@ def _check_entry_path(path: bytes) -> None:
 class _Order:
     """Checks that paths ascend and that each stands in a directory listed before it.
 
-    Kept: the last path, and which of its prefixes (itself among them) are entries. That is enough: entries that may
-    still get children are prefixes of the last path. For if a < b and b is not below a but before all that is below a,
-    then b begins with a and continues with a byte below '/', and so on.
+    Kept: the last path, and which of its prefixes (itself among them) are entries. That is enough: an entry that is
+    not a prefix of a later path sorts before it together with all that could be below the entry.
     """
 
     __slots__ = ("_last", "_listed")
@@ -132,7 +131,7 @@ class _Order:
             what = "listed twice" if path == self._last else "out of order"
             raise InvalidInput(f"the path {path[:80]!r} is {what}")
         listed = self._listed
-        while listed and not (path.startswith(self._last[: listed[-1][0]]) and path[listed[-1][0]] <= 0x2F):
+        while listed and not path.startswith(self._last[: listed[-1][0]]):
             listed.pop()
         parent = path.rfind(b"/")
         if parent >= 0:
