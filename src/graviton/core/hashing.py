@@ -37,9 +37,7 @@ class HashAlgo(Enum):
         """The algorithm named `text`; `sha-256` is accepted for `sha256`. Raises InvalidInput."""
         algo = _NAMES.get(text)
         if algo is None:
-            raise InvalidInput(
-                f"unknown hash algorithm {text!r}", subject=text, hint="Use blake3 or sha256."
-            )
+            raise InvalidInput(f"unknown hash algorithm {text!r}", subject=text, hint="Use blake3 or sha256.")
         return algo
 
     @classmethod

@@ -121,9 +121,10 @@ class ManifestPage:
             offset += key.size
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, ManifestPage)
-            and (self.number, self.offset, self.keys) == (other.number, other.offset, other.keys)
+        return isinstance(other, ManifestPage) and (self.number, self.offset, self.keys) == (
+            other.number,
+            other.offset,
+            other.keys,
         )
 
     def __hash__(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
 from graviton.errors import Conflict
@@ -97,7 +98,10 @@ def commit(tx: Transaction, prepared: Prepared, now_ns: int) -> CommitResult:
 
 def _merge(tx: Transaction, one: BlobCommit, row: OwnerRow, existing: BlobRecord) -> CommitResult:
     sessions.save_owner(tx, one.session, row)
-    record = existing._replace(attributes=existing.attributes.merge(one.attributes))
+    said = BinaryAttributes(
+        advertised=one.attributes.advertised
+    )  # what is confirmed belongs to the manifest that stays
+    record = existing._replace(attributes=existing.attributes.merge(said))
     if record.attributes != existing.attributes:
         tx.put(BLOBS, row.domain + one.key.to_bytes(), encode_blob(record))
     tx.put(HOLDERS, _holder_key(existing.owner, one.holder), b"")

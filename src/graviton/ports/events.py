@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 __all__ = ["Event", "EventKind", "EventSink", "NoEvents"]
 
 
-class EventKind(str, Enum):
+class EventKind(StrEnum):
     """What happened; the values are stable names."""
 
     BLOCK_STORED = "block.stored"

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 __all__ = ["HistogramValue", "MetricKeys", "MetricsRegistry", "MetricsSnapshot", "Series"]
 
 
-class MetricKeys(str, Enum):
+class MetricKeys(StrEnum):
     """Every metric there is. Units are in the name: bytes, seconds, or a plain count (`_total` for counters)."""
 
     BYTES_INGESTED = "graviton_bytes_ingested_total"

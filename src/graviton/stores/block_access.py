@@ -7,9 +7,11 @@ meanwhile, the mark does not stick.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from graviton.core.clock import Clock
 from graviton.core.keys import BlockKey
-from graviton.errors import IntegrityError, NotFound
+from graviton.errors import IntegrityError, NotFound, PermissionDenied, StorageFull, Unavailable
 from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState
 from graviton.ports.blocks import BlockStore
 from graviton.ports.events import Event, EventKind, EventSink
@@ -30,12 +32,9 @@ class BlockAccess:
         metrics: MetricsRegistry,
         events: EventSink,
         clock: Clock,
-        may_mark: bool = True,
     ) -> None:
-        """`may_mark=False` is for stores that are opened for reading only."""
         self._blocks, self._reclaimer, self._index = blocks, reclaimer, index
         self._metrics, self._events, self._clock = metrics, events, clock
-        self._may_mark = may_mark
 
     async def read(self, key: BlockKey, domain: str) -> bytes:
         """The verified bytes. Raises IntegrityError when the block is missing or wrong wherever it may lie."""
@@ -48,8 +47,7 @@ class BlockAccess:
         [record] = await self._index.records([key], domain)
         from_trash = await self._read_trash(key)
         if from_trash is not None:
-            if self._may_mark and record is not None and record.state is BlockState.STORED:
-                await self._index.mark_wanted_back(key, record.generation, domain)
+            await self._note_wanted(key, record, domain)
             return from_trash
         try:
             return await self._blocks.get(key)
@@ -69,9 +67,20 @@ class BlockAccess:
                 continue
         return None
 
+    async def _note_wanted(self, key: BlockKey, record: BlockRecord | None, domain: str) -> None:
+        if record is not None and record.state is BlockState.STORED:
+            with _best_effort():
+                await self._index.mark_wanted_back(key, record.generation, domain)
+
     async def _note_damage(self, key: BlockKey, record: BlockRecord | None, domain: str) -> None:
         self._metrics.counter(MetricKeys.BLOCKS_DAMAGED)
-        if not self._may_mark or record is None or record.state is not BlockState.STORED:
+        if record is None or record.state is not BlockState.STORED:
             return
-        if await self._index.mark_damaged(key, record.generation, domain):
-            self._events.emit(Event(EventKind.BLOCK_DAMAGED, self._clock.now_ns(), key.text))
+        with _best_effort():
+            if await self._index.mark_damaged(key, record.generation, domain):
+                self._events.emit(Event(EventKind.BLOCK_DAMAGED, self._clock.now_ns(), key.text))
+
+
+def _best_effort() -> suppress:
+    """A read-only or busy metadata store keeps nobody from reading, nor from being told of the damage."""
+    return suppress(PermissionDenied, Unavailable, StorageFull)

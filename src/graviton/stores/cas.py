@@ -40,6 +40,7 @@ _LIST_PAGE = 500
 _THREADS = 4
 """Threads for reading sources, hashing and writing outputs: two to keep two cores busy, two that wait for disks."""
 
+
 class CasBlobStore(BlobStore):
     """See `BlobStore` for the laws. Owns the ports it is given: `aclose` closes them."""
 
@@ -56,7 +57,6 @@ class CasBlobStore(BlobStore):
         metrics: MetricsRegistry | None = None,
         events: EventSink | None = None,
         clock: Clock | None = None,
-        may_mark_damage: bool = True,
     ) -> None:
         self.defaults = defaults
         self.manifests = manifests
@@ -69,9 +69,7 @@ class CasBlobStore(BlobStore):
         self._clock = clock or SystemClock()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton")
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
-        self.access = BlockAccess(
-            blocks, reclaimer, index, self._metrics, self._events, self._clock, may_mark=may_mark_damage
-        )
+        self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
 
     async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
         asked = wanted(plan, self.defaults)

@@ -63,9 +63,7 @@ async def put_one(parts: Parts, segments: Segments, asked: Wanted) -> BlobWriteR
     finally:
         await finish_anyway(segments.aclose())
     seconds = time.perf_counter() - started
-    stats = IngestStats(
-        done.key.size, done.blocks, done.fresh_blocks, done.fresh_bytes, done.repaired_blocks, seconds
-    )
+    stats = IngestStats(done.key.size, done.blocks, done.fresh_blocks, done.fresh_bytes, done.repaired_blocks, seconds)
     return result_of(committed, asked.plan, stats)
 
 

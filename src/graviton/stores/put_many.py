@@ -120,17 +120,13 @@ async def _write(parts: Parts, cuts: Sequence[_Cut], sessions: Sequence[OpenedSe
         await parts.blocks.put_blocks(list(wanted.values()), BlockWritePlan(WriteMode.ALWAYS, tag))
 
 
-def _commits(
-    parts: Parts, asked: Wanted, cuts: Sequence[_Cut], sessions: Sequence[OpenedSession]
-) -> list[BlobCommit]:
+def _commits(parts: Parts, asked: Wanted, cuts: Sequence[_Cut], sessions: Sequence[OpenedSession]) -> list[BlobCommit]:
     commits = []
     for cut, (session, claims) in zip(cuts, sessions, strict=True):
         confirm = [claim.key for claim in claims if claim.must_write]
         attributes = confirmed(asked.plan.attributes, cut.key.size, len(cut.blocks), parts.clock)
         pages = paginate(cut.blocks)
-        commits.append(
-            BlobCommit(session, cut.key, pages, confirm, attributes, asked.chunker.text, asked.plan.holder)
-        )
+        commits.append(BlobCommit(session, cut.key, pages, confirm, attributes, asked.chunker.text, asked.plan.holder))
     return commits
 
 

@@ -11,7 +11,7 @@ from graviton.core.clock import Clock
 from graviton.core.hashing import DEFAULT_HASH, HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.core.locators import Locator
-from graviton.core.policies import BlobLayout, BlobWritePlan, Compression, Encryption
+from graviton.core.policies import BlobLayout, BlobWritePlan, Compression, Encryption, StorePolicy
 from graviton.errors import DigestMismatch, InvalidInput, Unsupported
 from graviton.ports.blobs import BlobStat, BlobWriteResult, IngestStats
 from graviton.ports.manifests import BlobRecord, CommitResult
@@ -24,6 +24,7 @@ class CasDefaults(NamedTuple):
 
     hash: HashAlgo = DEFAULT_HASH
     chunker: ChunkerSpec = DEFAULT_SPEC
+    policy: StorePolicy | None = None
 
 
 class Wanted(NamedTuple):
@@ -38,7 +39,7 @@ def wanted(plan: BlobWritePlan | None, defaults: CasDefaults) -> Wanted:
     """Check a plan and fill it in. Raises Unsupported for what this kind of store does not do, and InvalidInput for a
     digest that could not be compared."""
     plan = plan or _DEFAULT_PLAN
-    _check_policy(plan)
+    _check_policy(plan.policy or defaults.policy)
     algo = plan.hash or defaults.hash
     _check_digest_algos(plan.attributes, algo)
     return Wanted(plan, algo, plan.chunker or defaults.chunker)
@@ -80,9 +81,8 @@ def check_claims(attributes: BinaryAttributes, key: BlobKey) -> None:
         raise DigestMismatch(f"the bytes have digest {key.digest}, not the {digest} announced", operation="put")
 
 
-def _check_policy(plan: BlobWritePlan) -> None:
+def _check_policy(policy: StorePolicy | None) -> None:
     """Raises Unsupported for what this store does not do."""
-    policy = plan.policy
     if policy is None:
         return
     refused = {

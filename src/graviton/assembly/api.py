@@ -1,0 +1,42 @@
+"""`graviton.open`: the way in for programs. Reads no environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from graviton.assembly.settings import Settings
+from graviton.assembly.store import Store
+from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
+from graviton.core.chunking.spec import ChunkerSpec
+from graviton.core.hashing import HashAlgo
+from graviton.core.policies import StorePolicy
+from graviton.ports.events import EventSink
+from graviton.ports.metrics import MetricsRegistry
+
+__all__ = ["open"]
+
+
+def open(
+    root: str | os.PathLike[str],
+    *,
+    policy: StorePolicy | None = None,
+    hash: HashAlgo | str | None = None,
+    chunker: ChunkerSpec | str | None = None,
+    memory_bytes: int = DEFAULT_BUDGET_BYTES,
+    metrics: MetricsRegistry | None = None,
+    events: EventSink | None = None,
+) -> Store:
+    """The store in the folder `root`: blocks as files and metadata in SQLite beside them, no server.
+
+    Touches nothing until it is used; the first put makes the store. `policy` applies to puts whose plan has none.
+    `hash` and `chunker` (a spec or preset) are for a store that is made now, or override what it was made with.
+    `memory_bytes` is the budget of the whole process. Raises InvalidInput for values that are malformed.
+    """
+    settings = Settings(
+        fs_root=Path(root),
+        hash=HashAlgo.parse(hash) if isinstance(hash, str) else hash,
+        chunker=ChunkerSpec.parse(chunker) if isinstance(chunker, str) else chunker,
+        memory_bytes=memory_bytes,
+    )
+    return Store(settings, policy=policy, metrics=metrics, events=events)

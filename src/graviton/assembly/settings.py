@@ -1,0 +1,147 @@
+"""Environment variables as frozen, checked settings. Names and defaults: docs/guides/configuration.md.
+
+A value that is present but wrong stops the start with a message that names the variable; an unknown `GRAVITON_*` is a
+warning, because a misspelt name would otherwise be ignored in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
+from graviton.core.chunking.spec import ChunkerSpec
+from graviton.core.hashing import HashAlgo
+from graviton.errors import ConfigError, InvalidInput
+
+__all__ = ["Settings", "parse_size", "settings_from"]
+
+_T = TypeVar("_T")
+
+MIN_MEMORY_BYTES = 32 * 1024 * 1024
+"""A put with the largest blocks needs 17 MiB at once, and puts together may use three quarters of the budget."""
+
+DEFAULT_ROOT = "./.graviton"
+DEFAULT_PREFIX = "cas/blocks"
+
+_BLOB_BACKENDS = ("fs", "memory", "s3", "minio")
+_METADATA = ("sqlite", "memory", "rocksdb", "postgres")
+_KERNELS = ("auto", "native", "python")
+_LATER = {"s3": "S3", "minio": "S3", "rocksdb": "RocksDB", "postgres": "PostgreSQL"}
+"""Backends whose names are settled and which this version does not contain yet."""
+
+KNOWN = frozenset(
+    "GRAVITON_" + name
+    for name in ["BLOB_BACKEND", "FS_ROOT", "FS_BLOCK_PREFIX", "S3_BLOCK_BUCKET", "S3_BLOCK_PREFIX", "S3_REGION", "METADATA", "META_PATH", "HTTP_HOST", "HTTP_PORT", "HASH", "CHUNKER", "KERNEL", "MEMORY_BYTES", "CACHE_ROOT", "CACHE_BYTES", "API_TOKEN", "TEST_PG_URL", "TEST_S3_URL", "REQUIRE_BACKENDS"]
+)
+"""Every name there is; others are warned of. Names of the form `_GRAVITON_*` belong to the shell's completion."""
+
+
+class Settings(NamedTuple):
+    """Everything a store is made from. `None` means: what the store itself was made with."""
+
+    blob_backend: str = "fs"
+    fs_root: Path = Path(DEFAULT_ROOT)
+    fs_block_prefix: str = DEFAULT_PREFIX
+    metadata: str = "sqlite"
+    meta_path: Path | None = None
+    """Where the metadata lies if not in `fs_root`."""
+    hash: HashAlgo | None = None
+    chunker: ChunkerSpec | None = None
+    kernel: str = "auto"
+    memory_bytes: int = DEFAULT_BUDGET_BYTES
+    warnings: tuple[str, ...] = ()
+    """What is worth saying and does not stop the start."""
+
+    @property
+    def metadata_path(self) -> Path:
+        """The metadata's file."""
+        return self.meta_path or self.fs_root / "meta.sqlite"
+
+
+def settings_from(environment: Mapping[str, str], root: Path | None = None) -> Settings:
+    """Settings from environment variables; `root` takes the place of GRAVITON_FS_ROOT. Raises ConfigError naming the
+    variable that is wrong."""
+    get = _Reader(environment)
+    settings = Settings(
+        blob_backend=get.choice("GRAVITON_BLOB_BACKEND", _BLOB_BACKENDS, "fs"),
+        fs_root=root if root is not None else get.value("GRAVITON_FS_ROOT", _path, Path(DEFAULT_ROOT)),
+        fs_block_prefix=get.value("GRAVITON_FS_BLOCK_PREFIX", str, DEFAULT_PREFIX),
+        metadata=get.choice("GRAVITON_METADATA", _METADATA, "sqlite"),
+        meta_path=get.value("GRAVITON_META_PATH", _path, None),
+        hash=get.value("GRAVITON_HASH", HashAlgo.parse, None),
+        chunker=get.value("GRAVITON_CHUNKER", ChunkerSpec.parse, None),
+        kernel=get.choice("GRAVITON_KERNEL", _KERNELS, "auto"),
+        memory_bytes=get.value("GRAVITON_MEMORY_BYTES", _memory, DEFAULT_BUDGET_BYTES),
+        warnings=_unknown(environment),
+    )
+    for variable, value in (("GRAVITON_BLOB_BACKEND", settings.blob_backend), ("GRAVITON_METADATA", settings.metadata)):
+        if value in _LATER:
+            raise ConfigError(
+                f"{variable}={value}: this version has no {_LATER[value]} backend yet",
+                operation="configure",
+                subject=variable,
+                hint="See the status table in the README for what works.",
+            )
+    return settings
+
+
+class _Reader:
+    """Reads one variable at a time and names it when its value is wrong."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def value(self, name: str, parse: Callable[[str], _T], default: _T) -> _T:
+        text = self._environment.get(name, "").strip()
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except InvalidInput as error:
+            raise ConfigError(
+                f"{name}: {error.message}", operation="configure", subject=name, hint=error.hint
+            ) from error
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        def check(text: str) -> str:
+            if text not in choices:
+                raise InvalidInput(f"{text[:80]!r} is not one of {', '.join(choices)}")
+            return text
+
+        return self.value(name, check, default)
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+_SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB|K|M|G|T)?(?:/s)?", re.ASCII)
+_UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
+_UNITS |= {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_UNITS |= {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `4096`, `64MiB`, `1G` (powers of 1024) or `10MB` (powers of 1000). Raises InvalidInput."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InvalidInput(f"{text[:40]!r} is not a size", hint="Write bytes, or a number with KiB, MiB, GiB, MB, GB.")
+    return int(match[1]) * _UNITS[match[2] or ""]
+
+
+def _memory(text: str) -> int:
+    size = parse_size(text)
+    if size < MIN_MEMORY_BYTES:
+        raise InvalidInput(f"a memory budget has at least {MIN_MEMORY_BYTES} bytes, not {size}")
+    return size
+
+
+def _unknown(environment: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(
+        f"unknown environment variable {name}"
+        for name in sorted(environment)
+        if name.startswith("GRAVITON_") and name not in KNOWN
+    )

@@ -1,0 +1,245 @@
+"""`Store`: what users hold. A `BlobStore` that opens its two sides when it is first used.
+
+Reading from a place where there is no store finds nothing and creates nothing; the first put makes the store. Before
+its first use the two store markers are compared, so that blocks and metadata of different stores never meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+
+from graviton.assembly import wiring
+from graviton.assembly.settings import Settings
+from graviton.core.chunking import DEFAULT_SPEC, Kernel
+from graviton.core.hashing import DEFAULT_HASH
+from graviton.core.keys import BlobKey
+from graviton.core.policies import BlobWritePlan, StorePolicy
+from graviton.core.ranges import Span
+from graviton.errors import NotFound, Unavailable
+from graviton.metadata.marker import Decision, StoreMarker
+from graviton.metadata.pairing import adopt, initialise, look
+from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult
+from graviton.ports.events import EventSink
+from graviton.ports.kv import KeyValueStore
+from graviton.ports.manifests import StoreTotals
+from graviton.ports.metrics import MetricsRegistry
+from graviton.stores.cas import CasBlobStore
+
+__all__ = ["Store"]
+
+
+class Store(BlobStore):
+    """A store in a place that settings name. Use as `async with`, or call `aclose`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        policy: StorePolicy | None = None,
+        metrics: MetricsRegistry | None = None,
+        events: EventSink | None = None,
+    ) -> None:
+        """Touches nothing yet. `policy` applies to puts whose plan has none."""
+        self.settings = settings
+        self._policy = policy
+        self._metrics, self._events = metrics, events
+        self._kernel = wiring.kernel_for(settings)
+        self._side = wiring.block_side(settings, self._kernel)
+        self._kv: KeyValueStore | None = None
+        self._cas: CasBlobStore | None = None
+        self._marker: StoreMarker | None = None
+        self._opening = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def kernel(self) -> Kernel:
+        """The implementation that cuts and hashes."""
+        return self._kernel
+
+    @property
+    def sides(self) -> wiring.BlockSide:
+        """What lies beside the metadata, for maintenance."""
+        return self._side
+
+    async def marker(self) -> StoreMarker | None:
+        """What the store says about itself; None if there is no store yet. Raises ConfigError."""
+        await self.existing()
+        return self._marker
+
+    async def init(self) -> tuple[StoreMarker, bool]:
+        """Make the store if there is none; its marker, and whether it was made now. Raises ConfigError."""
+        async with self._opening:
+            self._check_open()
+            made = await self._create()
+        assert self._marker is not None
+        return self._marker, made
+
+    async def adopt(self) -> StoreMarker:
+        """Say that these blocks and this metadata belong together, whatever their markers say. Raises ConfigError."""
+        async with self._opening:
+            self._check_open()
+            kv = self._kv or wiring.open_metadata(self.settings, create=True)
+            self._kv = kv
+            place = wiring.metadata_place(self.settings)
+            algo = self.settings.hash or DEFAULT_HASH
+            spec = self.settings.chunker or DEFAULT_SPEC
+            return await adopt(kv, place, self._side.markers, algo, spec.text)
+
+    async def existing(self) -> CasBlobStore | None:
+        """The store behind this one, opened; None if there is none yet. Creates nothing. Raises ConfigError."""
+        if self._cas is None:
+            async with self._opening:
+                self._check_open()
+                if self._cas is None:
+                    await self._open_existing()
+        return self._cas
+
+    async def required(self) -> CasBlobStore:
+        """Like `existing`, but raises NotFound if there is no store."""
+        cas = await self.existing()
+        if cas is None:
+            raise NotFound(
+                f"there is no store at {self._side.markers.where}",
+                operation="store.open",
+                subject=self._side.markers.where,
+                hint="Check --root or GRAVITON_FS_ROOT; `graviton put` or `graviton store init` makes a store.",
+            )
+        return cas
+
+    async def metadata(self) -> KeyValueStore:
+        """The metadata of an existing store, for backup and checks. Raises NotFound, ConfigError."""
+        await self.required()
+        assert self._kv is not None
+        return self._kv
+
+    async def _for_writing(self) -> CasBlobStore:
+        if self._cas is None:
+            async with self._opening:
+                self._check_open()
+                await self._create()
+        assert self._cas is not None
+        return self._cas
+
+    async def _open_existing(self) -> None:
+        """Open what is there. A metadata store that is missing counts as an empty one, and is not made by looking."""
+        kv = self._kv
+        if kv is None and wiring.metadata_exists(self.settings):
+            kv = wiring.open_metadata(self.settings, create=False)
+        if kv is None:
+            await self._look(wiring.empty_metadata())
+            return
+        try:
+            decision = await self._look(kv)
+        except BaseException:
+            await kv.aclose()
+            raise
+        if decision is Decision.READY:
+            self._use(kv)
+        else:
+            await kv.aclose()
+
+    async def _look(self, kv: KeyValueStore) -> Decision:
+        pair = await look(kv, wiring.metadata_place(self.settings), self._side.markers, self._side.is_empty)
+        self._marker = pair.marker
+        return pair.decision
+
+    async def _create(self) -> bool:
+        """Open the store, making it if there is none; whether it was made. Nothing is touched where it is refused."""
+        await self._open_existing()
+        if self._cas is not None:
+            return False
+        settings = self.settings
+        kv = wiring.open_metadata(settings, create=True)
+        try:
+            self._marker, made = await initialise(
+                kv,
+                wiring.metadata_place(settings),
+                self._side.markers,
+                self._side.is_empty,
+                settings.hash or DEFAULT_HASH,
+                (settings.chunker or DEFAULT_SPEC).text,
+            )
+        except BaseException:
+            await kv.aclose()
+            raise
+        self._use(kv)
+        return made
+
+    def _use(self, kv: KeyValueStore) -> None:
+        self._kv = kv
+        marker, settings = self._marker, self.settings
+        self._cas = wiring.blob_store(
+            settings, self._kernel, kv, self._side, marker, self._policy, self._metrics, self._events
+        )
+        if marker is not None:
+            self._warn_if_other("hash", settings.hash.value if settings.hash else None, marker.hash.value)
+            self._warn_if_other("chunker", settings.chunker.text if settings.chunker else None, marker.chunker)
+
+    def _warn_if_other(self, what: str, asked: str | None, made_with: str) -> None:
+        if asked is not None and asked != made_with:
+            warnings.warn(
+                f"this store was made with {what} {made_with}; {asked} is used now and shares no blocks with what is"
+                " there",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("this store is closed", operation="store")
+
+    async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
+        return await (await self._for_writing()).put(source, plan)
+
+    async def put_many(
+        self, sources: Iterable[bytes], plan: BlobWritePlan | None = None
+    ) -> AsyncIterator[BlobWriteResult]:
+        """See `CasBlobStore.put_many`."""
+        async for result in (await self._for_writing()).put_many(sources, plan):
+            yield result
+
+    async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
+        return await (await self.required()).get(key, span, domain)
+
+    async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
+        cas = await self.existing()
+        return None if cas is None else await cas.stat(key, domain)
+
+    async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        cas = await self.existing()
+        return False if cas is None else await cas.delete(key, holder, domain)
+
+    async def list(
+        self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
+    ) -> AsyncIterator[BlobStat]:
+        cas = await self.existing()
+        if cas is not None:
+            async for stat in cas.list(prefix, after, limit, domain):
+                yield stat
+
+    async def totals(self, domain: str = "") -> StoreTotals:
+        """Blobs, logical bytes, stored blocks and their bytes, at once; zeros if there is no store."""
+        cas = await self.existing()
+        return StoreTotals() if cas is None else await cas.totals(domain)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        cas, self._cas = self._cas, None
+        kv, self._kv = self._kv, None
+        if cas is not None:
+            await cas.aclose()
+        else:
+            await self._side.blocks.aclose()
+        if kv is not None:
+            await kv.aclose()
+
+    async def __aenter__(self) -> Store:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

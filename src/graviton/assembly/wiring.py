@@ -1,0 +1,154 @@
+"""Settings to layers: the only place that names backends.
+
+A store is, from the outside in: `CasBlobStore` over a block store, a block index and manifests; the last two over one
+key-value store, because claim and commit are one transaction there. Nothing is wrapped in between yet; layers that
+come (retry, metrics, cache) go around the block store, the cache outermost, so that it spares whatever lies below.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+from graviton.assembly.settings import Settings
+from graviton.constraints.budget import ByteBudget
+from graviton.core.chunking import DEFAULT_SPEC, ChunkerSpec, Kernel, select_kernel
+from graviton.core.hashing import DEFAULT_HASH
+from graviton.core.policies import StorePolicy
+from graviton.errors import ConfigError
+from graviton.metadata.block_index import KvBlockIndex
+from graviton.metadata.manifest_repo import KvBlobManifestRepo
+from graviton.metadata.marker import MarkerStore, StoreMarker
+from graviton.ports.blocks import BlockStore
+from graviton.ports.events import EventSink
+from graviton.ports.kv import KeyValueStore
+from graviton.ports.metrics import MetricsRegistry
+from graviton.ports.reclaimer import BlockReclaimer
+from graviton.stores.cas import CasBlobStore
+from graviton.stores.results import CasDefaults
+
+__all__ = [
+    "BlockSide",
+    "blob_store",
+    "block_side",
+    "empty_metadata",
+    "kernel_for",
+    "metadata_exists",
+    "metadata_place",
+    "open_metadata",
+    "process_budget",
+]
+
+
+class BlockSide(NamedTuple):
+    """Everything that lies beside the metadata."""
+
+    blocks: BlockStore
+    reclaimer: BlockReclaimer
+    markers: MarkerStore
+
+    async def is_empty(self) -> bool:
+        """Whether there is no block at all."""
+        async for _ in self.blocks.list():
+            return False
+        return True
+
+
+def block_side(settings: Settings, kernel: Kernel) -> BlockSide:
+    """The block store, its reclaimer and its marker. Touches nothing."""
+    if settings.blob_backend == "memory":
+        from graviton.backends.memory.blocks import InMemoryBlockStore
+        from graviton.backends.memory.marker import InMemoryMarkerStore
+        from graviton.backends.memory.reclaimer import InMemoryBlockReclaimer
+
+        memory = InMemoryBlockStore()
+        return BlockSide(memory, InMemoryBlockReclaimer(memory), InMemoryMarkerStore())
+    from graviton.backends.filesystem import FsBlockReclaimer, FsBlockStore, FsConfig
+    from graviton.backends.filesystem.marker import FsMarkerStore
+
+    config = FsConfig(settings.fs_root, settings.fs_block_prefix)
+    files = FsBlockStore(config, syncfs=kernel.syncfs)
+    return BlockSide(files, FsBlockReclaimer(files), FsMarkerStore(config.root))
+
+
+def metadata_exists(settings: Settings) -> bool:
+    """Whether there is a metadata store to open."""
+    return settings.metadata == "sqlite" and settings.metadata_path.exists()
+
+
+def open_metadata(settings: Settings, create: bool) -> KeyValueStore:
+    """The metadata store. With `create` it is made if it is missing. Raises ConfigError, IntegrityError,
+    PermissionDenied, Unavailable."""
+    if settings.metadata == "memory":
+        from graviton.backends.memory.kv import InMemoryKeyValueStore
+
+        return InMemoryKeyValueStore()
+    from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
+
+    return SqliteKeyValueStore(SqliteConfig(settings.metadata_path, create=create))
+
+
+def empty_metadata() -> KeyValueStore:
+    """What stands for a metadata store that is not there, while somebody only looks."""
+    from graviton.backends.memory.kv import InMemoryKeyValueStore
+
+    return InMemoryKeyValueStore()
+
+
+def metadata_place(settings: Settings) -> str:
+    """Where the metadata lies, for people."""
+    return "memory" if settings.metadata == "memory" else str(settings.metadata_path)
+
+
+def blob_store(
+    settings: Settings,
+    kernel: Kernel,
+    kv: KeyValueStore,
+    side: BlockSide,
+    marker: StoreMarker | None,
+    policy: StorePolicy | None,
+    metrics: MetricsRegistry | None,
+    events: EventSink | None,
+) -> CasBlobStore:
+    """The store that users put into, over the two sides."""
+    made_with = marker.chunker if marker is not None else DEFAULT_SPEC.text
+    defaults = CasDefaults(
+        settings.hash or (marker.hash if marker is not None else DEFAULT_HASH),
+        settings.chunker or ChunkerSpec.parse(made_with),
+        policy,
+    )
+    return CasBlobStore(
+        kernel,
+        side.blocks,
+        KvBlockIndex(kv),
+        KvBlobManifestRepo(kv),
+        side.reclaimer,
+        defaults=defaults,
+        budget=process_budget(settings.memory_bytes),
+        metrics=metrics,
+        events=events,
+    )
+
+
+def kernel_for(settings: Settings) -> Kernel:
+    """The kernel that the settings ask for. Raises ConfigError."""
+    return select_kernel(settings.kernel)
+
+
+_budget: ByteBudget | None = None
+_budget_lock = threading.Lock()
+
+
+def process_budget(total: int) -> ByteBudget:
+    """The one byte budget of this process; the first caller decides its size. Raises ConfigError for another size."""
+    global _budget  # noqa: PLW0603 - a process has one memory
+    with _budget_lock:
+        if _budget is None:
+            _budget = ByteBudget(total)
+        elif _budget.total != total:
+            raise ConfigError(
+                f"this process has a memory budget of {_budget.total} bytes already, not {total}",
+                operation="configure",
+                hint="Give every store of a process the same GRAVITON_MEMORY_BYTES.",
+            )
+        return _budget
