@@ -34,7 +34,28 @@ _LATER = {"s3": "S3", "minio": "S3", "rocksdb": "RocksDB", "postgres": "PostgreS
 
 KNOWN = frozenset(
     "GRAVITON_" + name
-    for name in ["BLOB_BACKEND", "FS_ROOT", "FS_BLOCK_PREFIX", "S3_BLOCK_BUCKET", "S3_BLOCK_PREFIX", "S3_REGION", "METADATA", "META_PATH", "HTTP_HOST", "HTTP_PORT", "HASH", "CHUNKER", "KERNEL", "MEMORY_BYTES", "CACHE_ROOT", "CACHE_BYTES", "API_TOKEN", "TEST_PG_URL", "TEST_S3_URL", "REQUIRE_BACKENDS"]
+    for name in (
+        "API_TOKEN",
+        "BLOB_BACKEND",
+        "CACHE_BYTES",
+        "CACHE_ROOT",
+        "CHUNKER",
+        "FS_BLOCK_PREFIX",
+        "FS_ROOT",
+        "HASH",
+        "HTTP_HOST",
+        "HTTP_PORT",
+        "KERNEL",
+        "MEMORY_BYTES",
+        "METADATA",
+        "META_PATH",
+        "REQUIRE_BACKENDS",
+        "S3_BLOCK_BUCKET",
+        "S3_BLOCK_PREFIX",
+        "S3_REGION",
+        "TEST_PG_URL",
+        "TEST_S3_URL",
+    )
 )
 """Every name there is; others are warned of. Names of the form `_GRAVITON_*` belong to the shell's completion."""
 

@@ -10,7 +10,8 @@ Laws:
   finds `cc/x`) in the order of UTF-8 bytes of the paths.
 - `delete` says whether there was an object. `copy` raises NotFound when there is no source; onto itself it is nothing.
 - A store serves one scheme and bucket; a locator of another raises InvalidInput. Every legal path is a place of its
-  own, also beside one that it continues (`c` and `c/x`); one that the backend cannot have (too long) raises InvalidInput.
+  own, also beside one that it continues (`c` and `c/x`); one that the backend cannot have (too long) raises
+  InvalidInput.
 - Anything iterated and abandoned gives back its handles when closed (`aclosing`) or collected.
 """
 
