@@ -52,6 +52,7 @@ impl W16Cutter {
         if first >= end {
             return None;
         }
+        debug_assert!(first > LOOK_BACK);
         (self.scan)(data, first - 1, end - 1, limit).map(|index| index + 1)
     }
 }
