@@ -1,0 +1,218 @@
+"""The one writing thread of a store: its connection, and group commit.
+
+Calls that wait at the same moment share one transaction and one commit, each inside a savepoint of its own, so that
+the failure of one undoes only that one. A single call, the usual case, has no savepoint. If SQLite gives up the whole
+transaction (no room, I/O error), each call of the group is run again by itself; the port allows running it again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from graviton.backends.sqlite._calls import Call, CallCancelled, deliver
+from graviton.backends.sqlite._transaction import WriteView
+from graviton.backends.sqlite.config import SqliteConfig
+from graviton.backends.sqlite.errors import FSYNC_FAILED, translate
+from graviton.errors import GravitonError, Unavailable
+
+__all__ = ["Writer"]
+
+OPERATION = "kv.transact"
+
+
+class _GroupUndoneError(Exception):
+    """SQLite rolled the whole group back; nothing of it took effect."""
+
+
+class Writer:
+    """Runs write transactions one after the other; the thread begins with the first."""
+
+    def __init__(self, config: SqliteConfig, open_connection: Callable[[], sqlite3.Connection]) -> None:
+        self._config = config
+        self._path = str(config.path)
+        self._open = open_connection
+        self._queue: SimpleQueue[Call[Any] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._known: set[str] = set()
+        self._full: bool | None = None
+        """Whether `synchronous` is FULL now; None: not set yet."""
+        self._suspect = False
+        """An fsync of the WAL failed: what was written before may be missing there; see `_recover`."""
+
+    def submit(self, call: Call[Any]) -> None:
+        """Queue a call. The caller makes sure that two threads do not do this at once."""
+        self._queue.put(call)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="graviton-sqlite-writer", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> threading.Thread | None:
+        """Let the calls that were accepted finish, then close the connection; the thread to wait for, if any."""
+        self._queue.put(None)
+        thread, self._thread = self._thread, None
+        return thread
+
+    def _work(self) -> None:
+        try:
+            while self._run_next():
+                pass
+        finally:
+            if self._connection is not None:
+                self._connection.close()  # the last connection of all processes moves the WAL into the file
+
+    def _run_next(self) -> bool:
+        call = self._queue.get()
+        if call is None:
+            return False
+        calls = [call]
+        going_on = True
+        while len(calls) < self._config.group_limit:
+            try:
+                more = self._queue.get_nowait()
+            except Empty:
+                break
+            if more is None:
+                going_on = False
+                break
+            calls.append(more)
+        begun = [call for call in calls if call.take()]  # the others were cancelled while they waited
+        if begun:
+            self._run(begun)
+            deliver(begun)
+        return going_on
+
+    def _run(self, calls: list[Call[Any]]) -> None:
+        try:
+            self._run_group(calls)
+        except _GroupUndoneError:
+            for call in calls:
+                call.error = None  # also what failed by itself: it may have seen changes that are undone now
+                self._run_alone(call)
+        except BaseException as error:  # noqa: BLE001 - the thread must live, and every caller be told
+            for call in calls:
+                if call.error is None:
+                    call.error = _copy(error)
+
+    def _run_alone(self, call: Call[Any]) -> None:
+        try:
+            self._run_group([call])
+        except BaseException as error:  # noqa: BLE001 - as above
+            call.error = error
+
+    def _run_group(self, calls: list[Call[Any]]) -> None:
+        """One transaction for all; each call gets its result or its own error. Raises what concerns all of them."""
+        connection = self._begin(any(call.full for call in calls))
+        seen: set[str] = set()
+        done = 0
+        try:
+            for call in calls:
+                done += self._run_one(connection, call, seen, in_group=len(calls) > 1)
+            if not done:
+                self._roll_back(connection)
+                return
+            self._commit(connection)
+        except BaseException as error:
+            self._roll_back(connection)
+            if len(calls) > 1 and isinstance(error, GravitonError):
+                raise _GroupUndoneError from error
+            raise
+        self._known |= seen
+
+    def _begin(self, full: bool) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._open()
+            self._full = None
+        try:
+            if self._suspect:
+                self._recover(self._connection)
+            if full is not self._full:
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}").fetchone()
+                self._full = full
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise translate(error, self._path, OPERATION) from error
+        return self._connection
+
+    def _run_one(self, connection: sqlite3.Connection, call: Call[Any], seen: set[str], in_group: bool) -> int:
+        """Run one call; 1 if it wants to be committed, 0 if it failed and was undone."""
+        view = WriteView(connection, self._known, self._path, call.check)
+        view.seen |= seen
+        try:
+            if in_group:
+                connection.execute("SAVEPOINT one")
+            result = call.fn(view)
+            if view.failure is not None:  # the function swallowed an error of the store
+                raise view.failure
+            view.finish()
+            if in_group:
+                connection.execute("RELEASE one")
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            view.finish()
+            return self._undo_one(connection, call, error, in_group)
+        call.result = result
+        seen |= view.seen
+        return 1
+
+    def _undo_one(self, connection: sqlite3.Connection, call: Call[Any], error: BaseException, in_group: bool) -> int:
+        if isinstance(error, sqlite3.Error):
+            error = translate(error, self._path, OPERATION)
+        if in_group and not connection.in_transaction:
+            raise _GroupUndoneError from error
+        call.error = Unavailable("cancelled") if isinstance(error, CallCancelled) else error
+        if in_group:
+            try:
+                connection.execute("ROLLBACK TO one")
+                connection.execute("RELEASE one")
+            except sqlite3.Error as problem:
+                raise _GroupUndoneError from problem
+        return 0
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) in FSYNC_FAILED:
+                self._suspect = True
+            raise translate(error, self._path, OPERATION) from error
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            # A connection that cannot roll back is of no use: the next transaction begins with a new one, and SQLite
+            # forgets what was not committed.
+            self._connection = None
+            connection.close()
+
+    def _recover(self, connection: sqlite3.Connection) -> None:
+        """After a failed fsync of the WAL nothing may be committed on top of it: the system reports such an error once
+        and then calls the lost pages clean, so the next fsync would succeed over a WAL with a hole. A checkpoint that
+        moves everything into the file and truncates the WAL writes all of it again, from what is still in memory."""
+        connection.execute("PRAGMA synchronous = FULL").fetchone()
+        self._full = True
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise Unavailable(
+                f"an earlier fsync of {self._path} failed and readers keep its WAL from being written again",
+                operation=OPERATION,
+                subject=self._path,
+                hint="Look at the system log and the health of the disk; try again when long reads have ended.",
+            )
+        self._suspect = False
+
+
+def _copy(error: BaseException) -> BaseException:
+    """An own instance for each caller: tracebacks and notes of one must not show up with another."""
+    if not isinstance(error, GravitonError):
+        return error
+    made = type(error)(
+        error.message, operation=error.operation, subject=error.subject, hint=error.hint, retry=error.retry
+    )
+    made.__cause__ = error.__cause__
+    return made

@@ -1,0 +1,105 @@
+"""The one translation of sqlite3's exceptions."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Final
+
+from graviton.backends.sqlite._locks import lock_holders
+from graviton.errors import (
+    GravitonError,
+    IntegrityError,
+    LimitExceeded,
+    PermissionDenied,
+    StorageFull,
+    Unavailable,
+)
+
+__all__ = ["FSYNC_FAILED", "damaged", "primary_code", "translate"]
+
+_BUSY: Final = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED: https://sqlite.org/rescode.html
+_DENIED: Final = frozenset({3, 8, 23})  # SQLITE_PERM, SQLITE_READONLY, SQLITE_AUTH
+_IOERR: Final = 10
+_DAMAGED: Final = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
+_FULL: Final = 13
+_CANTOPEN: Final = 14
+_TOOBIG: Final = 18
+FSYNC_FAILED: Final = frozenset({1034, 1290})
+"""SQLITE_IOERR_FSYNC and SQLITE_IOERR_DIR_FSYNC."""
+
+_ROOM_BYTES: Final = 1024 * 1024
+"""Less free space than this at the moment of an I/O error means that the disk is full: SQLite says SQLITE_FULL only for
+ENOSPC from a write, and an I/O error for a full quota, a full disk at fsync or a WAL index that cannot grow."""
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 for errors of the Python module itself."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def translate(error: sqlite3.Error, path: str, operation: str) -> GravitonError:
+    """The error of ours that says what `error` says about the store at `path`."""
+    code = primary_code(error)
+    reason = f"{error} [{getattr(error, 'sqlite_errorname', type(error).__name__)}]"
+    if code in _BUSY:
+        return _busy(path, operation)
+    if code in _DAMAGED:
+        return damaged(path, operation, reason)
+    if code == _FULL or (code == _IOERR and _no_room(path)):
+        return StorageFull(
+            f"no room in {path}: {reason}",
+            operation=operation,
+            subject=path,
+            hint="Free space (or raise the quota) on the file system of the metadata store, then try again.",
+        )
+    if code in _DENIED or (code == _CANTOPEN and not _may_write(path)):
+        return PermissionDenied(
+            f"not allowed to write {path}: {reason}",
+            operation=operation,
+            subject=path,
+            hint="Check the owner and mode of the file and its folder, and whether it is mounted read-only.",
+        )
+    if code == _TOOBIG:
+        return LimitExceeded(f"a value is too large for {path}: {reason}", operation=operation, subject=path)
+    return Unavailable(
+        f"{path} failed: {reason}",
+        operation=operation,
+        subject=path,
+        hint="Look at the system log and the health of the disk; then try again.",
+    )
+
+
+def damaged(path: str, operation: str, what: str) -> IntegrityError:
+    """The metadata file is not what we wrote."""
+    return IntegrityError(
+        f"the metadata store {path} is damaged: {what}",
+        operation=operation,
+        subject=path,
+        hint="Move the file and its -wal and -shm away and restore it with `graviton meta restore` from the last"
+        " `graviton meta backup`; `graviton verify --all` then shows what is missing.",
+    )
+
+
+def _busy(path: str, operation: str) -> Unavailable:
+    holders = lock_holders(path)
+    by = f" held by process {', '.join(map(str, holders))}" if holders else ""
+    return Unavailable(
+        f"process {os.getpid()} waited too long for the write lock of {path}{by}",
+        operation=operation,
+        subject=path,
+        hint="Another process writes for very long; wait for it or look at what it does.",
+    )
+
+
+def _no_room(path: str) -> bool:
+    try:
+        stat = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return False
+    return stat.f_bavail * stat.f_frsize < _ROOM_BYTES
+
+
+def _may_write(path: str) -> bool:
+    folder_there = os.path.isdir(os.path.dirname(path))
+    return not folder_there or (os.access(os.path.dirname(path), os.W_OK) and os.access(path, os.W_OK))

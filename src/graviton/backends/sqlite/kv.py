@@ -1,0 +1,124 @@
+"""`SqliteKeyValueStore`: the embedded default for metadata, on the standard library's sqlite3.
+
+One file in WAL mode: many processes, many tasks. Writes go through one thread with one connection, every one of them
+BEGIN IMMEDIATE, so none can fail half-way for want of a lock; reads go through a few others and wait for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from graviton.backends.sqlite._calls import Call
+from graviton.backends.sqlite._connection import Connect, connect, open_reader, open_writer
+from graviton.backends.sqlite._readers import Readers
+from graviton.backends.sqlite._transaction import MAX_VALUE_BYTES, ReadView
+from graviton.backends.sqlite._writer import Writer
+from graviton.backends.sqlite.config import SqliteConfig
+from graviton.errors import Retry, Unavailable
+from graviton.ports.capabilities import Capabilities
+from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
+
+__all__ = ["SqliteKeyValueStore"]
+
+_T = TypeVar("_T")
+
+
+class SqliteKeyValueStore(KeyValueStore):
+    """Key-value pairs in one SQLite file. Making the object touches nothing; the file is opened, and created if the
+    configuration says so, by the first call. Usable from several threads and event loops; after a fork the child opens
+    its own."""
+
+    capabilities = Capabilities(
+        persistent=True, durable=True, multi_process=True, conditional_put=True, max_value_bytes=MAX_VALUE_BYTES
+    )
+
+    def __init__(self, config: SqliteConfig, *, connect: Connect = connect) -> None:
+        self.config = config
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._closed = False
+        self._writer = Writer(config, partial(open_writer, config, connect))
+        self._readers = Readers(str(config.path), config.max_readers, partial(open_reader, config, connect))
+        weakref.finalize(self, _abandon, self._writer, self._readers)  # forgotten without aclose
+
+    async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
+        call: Call[_T] = Call(fn, durability is Durability.FULL)
+        with self._lock:
+            self._check_usable()
+            self._writer.submit(call)
+        return await call.outcome()
+
+    async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
+        call: Call[_T] = Call(fn, full=False)
+        with self._lock:
+            self._check_usable()
+            self._readers.submit(call)
+        return await call.outcome()
+
+    async def namespaces(self) -> list[str]:
+        def names(view: ReadTransaction) -> list[str]:
+            assert isinstance(view, ReadView)
+            return view.namespaces()
+
+        return await self.read(names)
+
+    async def aclose(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._pid != os.getpid():
+                return  # the threads are the parent's
+            readers = self._readers.stop()
+        await _joined(readers)
+        writer = self._writer.stop()  # last: it may be the last connection of all, which tidies up the WAL
+        if writer is not None:
+            await _joined([writer])
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise Unavailable("this metadata store is closed", operation="kv", retry=Retry.PERMANENT)
+        if self._pid != os.getpid():
+            raise Unavailable(
+                "this metadata store was opened before a fork",
+                operation="kv",
+                subject=str(self.config.path),
+                hint="Open the store again in the child process: SQLite connections do not survive a fork.",
+                retry=Retry.PERMANENT,
+            )
+
+
+def _abandon(writer: Writer, readers: Readers) -> None:
+    readers.stop()
+    writer.stop()
+
+
+async def _joined(threads: Sequence[threading.Thread]) -> None:
+    """Wait for threads that are about to end, without blocking the loop; cancelling does not cut it short."""
+    if not threads:
+        return
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def wait() -> None:
+        for thread in threads:
+            thread.join()
+        loop.call_soon_threadsafe(ended.set_result, None)
+
+    waiting = threading.Thread(target=wait, name="graviton-sqlite-close", daemon=True)
+    waiting.start()
+    cancelled = False
+    while not ended.done():
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            cancelled = True
+    waiting.join()
+    if cancelled:
+        raise asyncio.CancelledError
