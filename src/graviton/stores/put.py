@@ -23,7 +23,7 @@ from graviton.core.limits import MAX_PAGE_ENTRIES
 from graviton.core.manifests import ManifestPage
 from graviton.errors import Conflict, Unavailable
 from graviton.ports.blobs import BlobWriteResult, IngestStats
-from graviton.ports.block_index import BlockIndex, OwnerState
+from graviton.ports.block_index import BlockIndex, Claim, OwnerState
 from graviton.ports.blocks import BlockStore, BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.manifests import BlobCommit, BlobManifestRepo, CommitResult
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of
@@ -168,7 +168,7 @@ class Put:
         self._pages.extend(keys)
         self._blocks += len(keys)
         if self._session is None and (keys or segment.final):
-            [(self._session, claims)] = await self._parts.block_index.open([keys], self._domain)
+            claims = await finish_anyway(self._open(keys))
         elif keys:
             assert self._session is not None
             claims = await self._parts.block_index.claim(self._session, keys)
@@ -188,6 +188,11 @@ class Put:
         else:
             await self._settle(MAX_BUFFERS - 1)
             self._writers.add(asyncio.ensure_future(self._write(segment, wanted)))
+
+    async def _open(self, keys: Sequence[BlockKey]) -> list[Claim]:
+        """Start the session. Never abandoned half way: a session whose number nobody knows could not be ended."""
+        [(self._session, claims)] = await self._parts.block_index.open([keys], self._domain)
+        return claims
 
     async def _write(self, segment: Segment, blocks: Sequence[CanonicalBlock]) -> None:
         assert self._session is not None

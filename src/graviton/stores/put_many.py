@@ -71,7 +71,7 @@ async def put_group(parts: Parts, group: Sequence[bytes], asked: Wanted) -> list
         cuts = await in_thread(parts.pool, _cut_all, parts, group, asked)
         for cut in cuts:
             check_claims(asked.plan.attributes, cut.key)
-        sessions = await parts.block_index.open([cut.blocks for cut in cuts], asked.plan.domain)
+        await finish_anyway(_open(parts, cuts, asked, sessions))
         await _write(parts, cuts, sessions)
         committed = await parts.manifests.commit(_commits(parts, asked, cuts, sessions))
         return _results(asked, cuts, sessions, committed, time.perf_counter() - started)
@@ -80,6 +80,11 @@ async def put_group(parts: Parts, group: Sequence[bytes], asked: Wanted) -> list
         raise
     finally:
         parts.budget.release(reserved)
+
+
+async def _open(parts: Parts, cuts: Sequence[_Cut], asked: Wanted, sessions: list[OpenedSession]) -> None:
+    """Start a session per blob. Never abandoned half way: sessions whose numbers nobody knows could not be ended."""
+    sessions += await parts.block_index.open([cut.blocks for cut in cuts], asked.plan.domain)
 
 
 def _cut_all(parts: Parts, group: Sequence[bytes], asked: Wanted) -> list[_Cut]:
