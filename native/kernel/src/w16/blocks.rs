@@ -17,7 +17,7 @@ pub(super) type Bitmap = [u64; WORDS];
 /// Finds the first index in `[start, end)` that is a candidate and whose second-level hash is at most `limit`.
 ///
 /// `sift(from, to, bitmap)` marks the candidates of the positions `from..to`, at most one block of them. It is called
-/// for adjoining ranges, in order, so it may carry the end of one block over to the next.
+/// for adjoining ranges, in order, so it may carry the end of one block over to the next. `first` is [`first_confirmed`].
 ///
 /// Always inlined, so that all of it is compiled for the instruction set of the scanner that calls it.
 #[inline(always)]
@@ -27,6 +27,7 @@ pub(super) fn scan_blocks(
     end: usize,
     limit: u64,
     mut sift: impl FnMut(usize, usize, &mut Bitmap),
+    first: impl Fn(&[u8], usize, &[u16], u64) -> Option<usize>,
 ) -> Option<usize> {
     let mut bitmap: Bitmap = [0; WORDS];
     let mut offsets = [0u16; WORDS * WORD + 1];
@@ -35,15 +36,20 @@ pub(super) fn scan_blocks(
         let to = end.min(from + WORDS * WORD);
         sift(from, to, &mut bitmap);
         let count = list_offsets(&bitmap[..(to - from).div_ceil(WORD)], &mut offsets);
-        for &offset in &offsets[..count] {
-            let index = from + offset as usize;
-            if confirm(data, index) <= limit {
-                return Some(index);
-            }
+        if let Some(index) = first(data, from, &offsets[..count], limit) {
+            return Some(index);
         }
         from = to;
     }
     None
+}
+
+/// The first of the positions `from + offset` whose second-level hash is at most `limit`.
+///
+/// Inlined, so that compilers use the vector multiplications of the caller's instruction set.
+#[inline(always)]
+pub(super) fn first_confirmed(data: &[u8], from: usize, offsets: &[u16], limit: u64) -> Option<usize> {
+    offsets.iter().map(|&offset| from + offset as usize).find(|&index| confirm(data, index) <= limit)
 }
 
 /// Write the offsets of all set bits in order; gives their number.

@@ -34,12 +34,12 @@ pub(super) const fn transform_nibbles() -> ([u8; 16], [u8; 16]) {
 /// The second-level hash of the 32 bytes that end with `data[index]`.
 #[inline(always)]
 pub(super) fn confirm(data: &[u8], index: usize) -> u64 {
-    let window = &data[index + 1 - CONFIRM_BYTES..=index];
+    let window: &[u8; CONFIRM_BYTES] = data[index + 1 - CONFIRM_BYTES..].first_chunk().expect("the window's bytes");
     let (words, _) = window.as_chunks::<8>();
-    let sum = words
-        .iter()
-        .zip(FACTORS)
-        .fold(0u64, |sum, (word, factor)| sum.wrapping_add(u64::from_le_bytes(*word).wrapping_mul(factor)));
+    let mut sum = 0u64;
+    for (word, factor) in words.iter().zip(FACTORS) {
+        sum = sum.wrapping_add(u64::from_le_bytes(*word).wrapping_mul(factor));
+    }
     (sum ^ (sum >> 32)).wrapping_mul(FINAL_FACTOR)
 }
 

@@ -1,6 +1,6 @@
 //! The first level in plain Rust, in loops over bytes that compilers turn into the vector code of the target.
 
-use super::blocks::{Bitmap, WORD, WORDS, scan_blocks};
+use super::blocks::{Bitmap, WORD, WORDS, first_confirmed, scan_blocks};
 use super::hash::{CANDIDATE, transform};
 
 /// Positions before the first whose T enters the hash: t(i) + 3 t(i-4) + 3 t(i-8) + 9 t(i-12).
@@ -11,13 +11,20 @@ const BLOCK: usize = WORDS * WORD;
 pub(super) fn scan(data: &[u8], start: usize, end: usize, limit: u64) -> Option<usize> {
     let mut t = [0u8; BLOCK + T_BACK];
     let mut hits = [0u8; BLOCK];
-    scan_blocks(data, start, end, limit, |from, to, bitmap| {
+    let sift = |from: usize, to: usize, bitmap: &mut Bitmap| {
         let count = to - from;
         transformed(data, from - T_BACK, to, &mut t[..count + T_BACK]);
         mark(&t[..count + T_BACK], &mut hits[..count]);
         hits[count..].fill(0);
         pack(&hits, bitmap);
-    })
+    };
+    scan_blocks(data, start, end, limit, sift, first_confirmed_apart)
+}
+
+/// On its own it has registers for all five factors, which matters where candidates are crowded.
+#[inline(never)]
+fn first_confirmed_apart(data: &[u8], from: usize, offsets: &[u16], limit: u64) -> Option<usize> {
+    first_confirmed(data, from, offsets, limit)
 }
 
 /// t(i) = T(d[i] + 3 d[i-1] + 2 d[i-2] + 6 d[i-3]) for i in `[start, end)`.

@@ -9,7 +9,7 @@
 //! array of the vector's size.
 
 use super::LOOK_BACK;
-use super::blocks::{Bitmap, WORD, scan_blocks};
+use super::blocks::{Bitmap, WORD, first_confirmed, scan_blocks};
 use super::hash::{CANDIDATE, transform_nibbles};
 use std::arch::x86_64::*;
 
@@ -125,7 +125,7 @@ macro_rules! avx512_scanner {
             };
             // Its first lanes lack what came before, but only the last twelve are looked at, and they have it.
             step(array(data, start - 64), array(data, start - LOOK_BACK));
-            scan_blocks(data, start, end, limit, |from, to, bitmap: &mut Bitmap| {
+            let sift = |from: usize, to: usize, bitmap: &mut Bitmap| {
                 let (here, _) = data[from..to].as_chunks::<WORD>();
                 let (one_back, _) = data[from - 1..to - 1].as_chunks::<WORD>();
                 for ((word, here), one_back) in bitmap.iter_mut().zip(here).zip(one_back) {
@@ -137,7 +137,8 @@ macro_rules! avx512_scanner {
                     let bytes: [u8; WORD + 1] = padded(data, rest, to, 1);
                     bitmap[here.len()] = step(array(&bytes, 1), array(&bytes, 0)) & first_bits(to - rest);
                 }
-            })
+            };
+            scan_blocks(data, start, end, limit, sift, first_confirmed)
         }
     };
 }
@@ -209,7 +210,7 @@ fn avx2(data: &[u8], start: usize, end: usize, limit: u64) -> Option<usize> {
     };
     // Its first lanes lack what came before, but only the last eight of g and four of t are looked at.
     step(array(data, start - HALF - 3));
-    scan_blocks(data, start, end, limit, |from, to, bitmap: &mut Bitmap| {
+    let sift = |from: usize, to: usize, bitmap: &mut Bitmap| {
         let words = (to - from) / WORD;
         let bytes = &data[from - 3..to];
         for (word, bits) in bitmap[..words].iter_mut().enumerate() {
@@ -223,5 +224,6 @@ fn avx2(data: &[u8], start: usize, end: usize, limit: u64) -> Option<usize> {
             let bits = u64::from(step(array(&here, 0))) | u64::from(step(array(&here, HALF))) << HALF;
             bitmap[words] = bits & first_bits(to - rest);
         }
-    })
+    };
+    scan_blocks(data, start, end, limit, sift, first_confirmed)
 }
