@@ -42,8 +42,8 @@ class Ingest:
     def feed(self, segment: Buffer, final: bool = False) -> tuple[list[int], list[bytes]]:
         """Lengths and digests of the blocks decided by now, which cover `segment[:sum(lengths)]`.
 
-        `segment` begins at a block start: the undecided rest of one segment, less than one maximal block, is the head of
-        the next. With `final` everything is consumed.
+        `segment` begins at a block start: the undecided rest of one segment, less than one maximal block, is the head
+        of the next. With `final` everything is consumed.
         """
 
     def finish(self) -> tuple[bytes, int]:
