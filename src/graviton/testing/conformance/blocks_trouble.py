@@ -253,7 +253,7 @@ class _ClosingLaws(BlockStoreHooks):
     async def test_two_handles_see_each_others_blocks_at_once(self) -> None:
         first, second = await self.open(), await self.open()
         for n in range(10):
-            one = block(b"block %d" % n)
+            one = block(b"seen %d" % n)
             await first.put_blocks([one])
             assert await second.exists(one.key) is True
             assert await second.get(one.key) == one.payload
