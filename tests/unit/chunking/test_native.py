@@ -106,7 +106,8 @@ def test_tiny_feeds_are_not_quadratic(native: Any) -> None:
         return time.perf_counter() - begin
 
     seconds(100_000)
-    assert seconds(1_500_000) < 15 * 4 * min(seconds(100_000) for _ in range(5))
+    # Ten times the proportional share: looking at the tail again in every feed would take a hundred times.
+    assert seconds(1_500_000) < 15 * 10 * min(seconds(100_000) for _ in range(5))
 
 
 def test_the_stub_names_what_the_module_has(native: Any) -> None:
