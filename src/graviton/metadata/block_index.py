@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlockKey
+from graviton.errors import InvalidInput
 from graviton.metadata import sessions, totals
 from graviton.metadata.rows import BLOCKS, KEY_BYTES, REFS, BlockRow, block_key_of, domain_prefix
-from graviton.metadata.sessions import SessionTime
 from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState, Claim, OpenedSession, OwnerRecord
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.ports.manifests import StoreTotals
@@ -20,6 +20,9 @@ _T = TypeVar("_T")
 
 DEFAULT_LIFETIME_SECONDS = 86_400.0
 """A day without any sign of life before a collector may end a session; every call renews it."""
+
+MAX_LIFETIME_NS = 100 * 366 * 86_400 * 1_000_000_000
+"""Times are u64 nanoseconds since 1970 in the rows, which end in the year 2554."""
 
 
 class KvBlockIndex(BlockIndex):
@@ -35,48 +38,27 @@ class KvBlockIndex(BlockIndex):
         domain: str = "",
         lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
     ) -> list[OpenedSession]:
-        prefix = domain_prefix(domain)
-        time = self._time(lifetime_seconds)
-
-        def run(tx: Transaction) -> list[OpenedSession]:
-            opened = []
-            for keys in batches:
-                session, row = sessions.new_owner(tx, time, prefix)
-                row, claims = sessions.claim(tx, session, row, keys, is_new=True)
-                sessions.save_owner(tx, session, row)
-                opened.append(OpenedSession(session, claims))
-            return opened
-
-        return await self._kv.transact(run, Durability.RELAXED)
+        prefix, now_ns, lifetime_ns = domain_prefix(domain), self._clock.now_ns(), int(lifetime_seconds * 1e9)
+        if not 0 <= lifetime_ns < MAX_LIFETIME_NS:
+            raise InvalidInput(f"the lifetime of a session is 0 seconds to 100 years, not {lifetime_seconds}")
+        return await self._kv.transact(
+            lambda tx: sessions.open_sessions(tx, prefix, batches, now_ns, lifetime_ns), Durability.RELAXED
+        )
 
     async def claim(self, session: int, keys: Sequence[BlockKey]) -> list[Claim]:
-        time = self._time(DEFAULT_LIFETIME_SECONDS)
-
-        def run(tx: Transaction) -> list[Claim]:
-            row = sessions.load_open(tx, session)._replace(expires_at_ns=time.expires_at_ns)
-            row, claims = sessions.claim(tx, session, row, keys, is_new=False)
-            sessions.save_owner(tx, session, row)
-            return claims
-
-        return await self._kv.transact(run, Durability.RELAXED)
+        now_ns = self._clock.now_ns()
+        return await self._kv.transact(lambda tx: sessions.claim_more(tx, session, keys, now_ns), Durability.RELAXED)
 
     async def confirm(self, session: int, keys: Sequence[BlockKey]) -> None:
-        time = self._time(DEFAULT_LIFETIME_SECONDS)
-
-        def run(tx: Transaction) -> None:
-            row = sessions.load_open(tx, session)._replace(expires_at_ns=time.expires_at_ns)
-            row, added = sessions.confirm(tx, session, row, keys)
-            sessions.save_owner(tx, session, row)
-            totals.add(tx, row.domain, session, added)
-
-        await self._kv.transact(run, Durability.RELAXED)
+        now_ns = self._clock.now_ns()
+        await self._kv.transact(lambda tx: sessions.confirm_some(tx, session, keys, now_ns), Durability.RELAXED)
 
     async def end(self, session: int) -> None:
         now_ns = self._clock.now_ns()
-        row = await self._kv.transact(lambda tx: sessions.end(tx, session, now_ns), Durability.RELAXED)
-        if row is not None:
-            while await self._kv.transact(lambda tx: sessions.drop_some_claims(tx, session, row), Durability.RELAXED):
-                pass
+        more = await self._kv.transact(lambda tx: sessions.end(tx, session, now_ns), Durability.RELAXED)
+        while more:
+            dropped = await self._kv.transact(lambda tx: sessions.drop_some_claims(tx, session), Durability.RELAXED)
+            more = dropped == sessions.MAX_DROP
 
     async def owner(self, owner: int) -> OwnerRecord | None:
         row = await self._kv.read(lambda tx: sessions.load_owner(tx, owner))
@@ -122,9 +104,6 @@ class KvBlockIndex(BlockIndex):
         position = None if after is None else prefix + after.to_bytes()
         async for block, data in self._kv.scan(BLOCKS, prefix, position):
             yield BlockRow.decode(data).record(block_key_of(block, BLOCKS))
-
-    def _time(self, lifetime_seconds: float) -> SessionTime:
-        return SessionTime(self._clock.now_ns(), int(lifetime_seconds * 1e9))
 
 
 def _stored_of_generation(tx: ReadTransaction, block: bytes, generation: int) -> BlockRow | None:

@@ -8,17 +8,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
 from graviton.errors import Conflict
 from graviton.metadata import sessions, totals
-from graviton.metadata.rows import BLOBS, HOLDERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
+from graviton.metadata.rows import BLOBS, HOLDERS, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, StoreTotals
 
-__all__ = ["Prepared", "add_pages", "commit", "delete", "owner_state", "seal_some", "undelete", "visible"]
+__all__ = [
+    "Prepared",
+    "add_pages",
+    "commit",
+    "delete",
+    "forget_dropped",
+    "owner_state",
+    "seal_some",
+    "undelete",
+    "visible",
+]
+
+_FORGET_PAGES = 16
+"""Pages of a forgotten owner removed per transaction, 2.4 MB."""
 
 
 class Prepared(NamedTuple):
@@ -40,12 +52,8 @@ def page_key(owner: int, end: int) -> bytes:
 def add_pages(
     tx: Transaction, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey], now_ns: int
 ) -> None:
-    """Write unsealed pages of an open session and confirm claims. Raises Conflict."""
-    row = sessions.load_open(tx, session)
-    row, added = sessions.confirm(tx, session, row, confirm)
-    row = row._replace(expires_at_ns=max(row.expires_at_ns, now_ns))
-    sessions.save_owner(tx, session, row)
-    totals.add(tx, row.domain, session, added)
+    """Write unsealed pages of an open session and confirm claims. Raises Conflict, InvalidInput."""
+    sessions.confirm_some(tx, session, confirm, now_ns)
     tx.put_many(PAGES, [(page_key(session, page.end), page.to_bytes()) for page in pages])
 
 
@@ -58,63 +66,118 @@ def seal_some(
     done = []
     for key, data in list(tx.scan(PAGES, u64(session), after, limit)):
         page, sealed = sealed_page(data, blob)
-        tx.put(PAGES, key, sealed)
+        if sealed != data:
+            tx.put(PAGES, key, sealed)
         done.append((page, sealed, key))
     return done
 
 
-def commit(tx: Transaction, prepared: Prepared, now_ns: int) -> CommitResult:
-    """Make a blob visible, or merge into the one that is. Raises Conflict."""
-    one = prepared.commit
-    row = sessions.load_open(tx, one.session)
-    row, added = sessions.confirm(tx, one.session, row, one.confirm)
-    if row.unconfirmed:
-        raise Conflict(
-            f"{row.unconfirmed} blocks of session {one.session:x} are not confirmed",
-            operation="commit",
-            subject=one.key.text,
-        )
-    totals.add(tx, row.domain, one.session, added)
-    existing = visible(tx, row.domain, one.key)
-    if existing is not None:
-        return _merge(tx, one, row._replace(state=OwnerState.DROPPED, changed_at_ns=now_ns), existing)
-    tx.put_many(PAGES, [(page_key(one.session, page.end), data) for page, data in prepared.sealed])
-    sessions.save_owner(tx, one.session, row._replace(state=OwnerState.COMMITTED, changed_at_ns=now_ns))
+class _Changes:
+    """What a group of commits writes, collected so that each namespace is written at once and in key order."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[bytes, bytes]] = {PAGES: {}, OWNERS: {}, BLOBS: {}, HOLDERS: {}}
+        self.added = totals.Sums()
+
+    def write(self, tx: Transaction, owner: int) -> None:
+        for namespace, rows in self.rows.items():
+            tx.put_many(namespace, sorted(rows.items()))
+        self.added.write(tx, owner)
+
+
+def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int) -> list[CommitResult]:
+    """Make blobs visible, or merge into those that are, as if one after the other. Raises Conflict, InvalidInput."""
+    if not group:
+        return []
+    owners = _confirmed_owners(tx, group, changes := _Changes())
+    places = [owner.domain + one.commit.key.to_bytes() for owner, one in zip(owners, group, strict=True)]
+    there = _visible_many(tx, places, [one.commit.key for one in group])
+    results = []
+    for one, owner, place in zip(group, owners, places, strict=True):
+        existing = there.get(place)
+        if existing is None:
+            record = _create(changes, one, owner, place, now_ns)
+        else:
+            record = _merge(changes, one.commit, owner, place, existing, now_ns)
+        there[place] = record
+        results.append(CommitResult(record, existing is None))
+    changes.write(tx, group[0].commit.session)
+    return results
+
+
+def _confirmed_owners(tx: Transaction, group: Sequence[Prepared], changes: _Changes) -> list[OwnerRow]:
+    """The owners of a group, after their last blocks were confirmed. The claims' rows stay as they are: they say
+    something about open owners only."""
+    numbers = [one.commit.session for one in group]
+    owners = []
+    seen: set[int] = set()
+    for number, row in zip(numbers, sessions.load_owners(tx, numbers), strict=True):
+        if number in seen:
+            raise Conflict(f"the session {number:x} cannot commit twice", operation="commit", subject=f"{number:x}")
+        seen.add(number)
+        owners.append(sessions.check_open(number, row))
+    requests = [(one.commit.session, owner, one.commit.confirm) for one, owner in zip(group, owners, strict=True)]
+    confirmed = sessions.confirm(tx, requests)
+    for one, owner in zip(group, confirmed.owners, strict=True):
+        if owner.unconfirmed:
+            raise Conflict(
+                f"{owner.unconfirmed} blocks of session {one.commit.session:x} are not confirmed",
+                operation="commit",
+                subject=one.commit.key.text,
+            )
+    changes.added = confirmed.added
+    return confirmed.owners
+
+
+def _create(changes: _Changes, one: Prepared, owner: OwnerRow, place: bytes, now_ns: int) -> BlobRecord:
+    session, key = one.commit.session, one.commit.key
     record = BlobRecord(
-        one.key,
-        one.session,
-        prepared.page_count,
-        prepared.block_count,
-        prepared.pages_digest,
-        one.chunker,
+        key,
+        session,
+        one.page_count,
+        one.block_count,
+        one.pages_digest,
+        one.commit.chunker,
         now_ns,
-        one.attributes,
+        one.commit.attributes,
     )
-    tx.put(BLOBS, row.domain + one.key.to_bytes(), encode_blob(record))
-    tx.put(HOLDERS, _holder_key(one.session, one.holder), b"")
-    totals.add(tx, row.domain, one.session, StoreTotals(blobs=1, logical_bytes=one.key.size))
-    return CommitResult(record, created=True)
+    rows = changes.rows
+    for page, sealed in one.sealed:
+        rows[PAGES][page_key(session, page.end)] = sealed
+    rows[OWNERS][u64(session)] = owner.turned(OwnerState.COMMITTED, now_ns).encode()
+    rows[BLOBS][place] = encode_blob(record)
+    rows[HOLDERS][_holder_key(session, one.commit.holder)] = b""
+    changes.added.add(owner.domain, blobs=1, logical_bytes=key.size)
+    return record
 
 
-def _merge(tx: Transaction, one: BlobCommit, row: OwnerRow, existing: BlobRecord) -> CommitResult:
-    sessions.save_owner(tx, one.session, row)
-    said = BinaryAttributes(
-        advertised=one.attributes.advertised
-    )  # what is confirmed belongs to the manifest that stays
-    record = existing._replace(attributes=existing.attributes.merge(said))
+def _merge(
+    changes: _Changes, one: BlobCommit, owner: OwnerRow, place: bytes, existing: BlobRecord, now_ns: int
+) -> BlobRecord:
+    changes.rows[OWNERS][u64(one.session)] = owner.turned(OwnerState.DROPPED, now_ns).encode()
+    record = existing._replace(attributes=existing.attributes.merge(one.attributes))
     if record.attributes != existing.attributes:
-        tx.put(BLOBS, row.domain + one.key.to_bytes(), encode_blob(record))
-    tx.put(HOLDERS, _holder_key(existing.owner, one.holder), b"")
-    return CommitResult(record, created=False)
+        changes.rows[BLOBS][place] = encode_blob(record)
+    changes.rows[HOLDERS][_holder_key(existing.owner, one.holder)] = b""
+    return record
+
+
+def _visible_many(tx: ReadTransaction, places: Sequence[bytes], keys: Sequence[BlobKey]) -> dict[bytes, BlobRecord]:
+    """The visible blobs among those at `places`, keys of the namespace `blobs`."""
+    rows = zip(places, keys, tx.get_many(BLOBS, places), strict=True)
+    found = {place: decode_blob(key, data) for place, key, data in rows if data is not None}
+    owners = sessions.load_owners(tx, [record.owner for record in found.values()])
+    return {
+        place: record
+        for (place, record), owner in zip(found.items(), owners, strict=True)
+        if owner is not None and owner.state is OwnerState.COMMITTED
+    }
 
 
 def visible(tx: ReadTransaction, domain: bytes, key: BlobKey) -> BlobRecord | None:
     """The record of a blob whose owner is committed, or None."""
-    data = tx.get(BLOBS, domain + key.to_bytes())
-    if data is None:
-        return None
-    record = decode_blob(key, data)
-    return record if owner_state(tx, record.owner) is OwnerState.COMMITTED else None
+    place = domain + key.to_bytes()
+    return _visible_many(tx, [place], [key]).get(place)
 
 
 def owner_state(tx: ReadTransaction, owner: int) -> OwnerState | None:
@@ -129,40 +192,41 @@ def delete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: in
     if record is None or not tx.delete(HOLDERS, _holder_key(record.owner, holder)):
         return False
     if next(iter(tx.scan(HOLDERS, u64(record.owner), None, 1)), None) is None:
-        _turn(tx, record, OwnerState.DROPPED, now_ns)
+        row = sessions.load_owner(tx, record.owner)
+        assert row is not None, "a visible blob has an owner"
+        sessions.save_owner(tx, record.owner, row.turned(OwnerState.DROPPED, now_ns))
         totals.add(tx, domain, record.owner, StoreTotals(blobs=-1, logical_bytes=-key.size))
     return True
 
 
 def undelete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: int) -> bool:
-    """Turn a dropped owner back; False if the blob is not deleted or is gone for good."""
+    """Turn a dropped owner back; False if the blob is not deleted or lost a claim since."""
     data = tx.get(BLOBS, domain + key.to_bytes())
     if data is None:
         return False
-    record = decode_blob(key, data)
-    if owner_state(tx, record.owner) is not OwnerState.DROPPED:
+    owner = decode_blob(key, data).owner
+    row = sessions.load_owner(tx, owner)
+    if row is None or row.state is not OwnerState.DROPPED or row.losing_claims:
         return False
-    _turn(tx, record, OwnerState.COMMITTED, now_ns)
-    tx.put(HOLDERS, _holder_key(record.owner, holder), b"")
-    totals.add(tx, domain, record.owner, StoreTotals(blobs=1, logical_bytes=key.size))
+    sessions.save_owner(tx, owner, row.turned(OwnerState.COMMITTED, now_ns))
+    tx.put(HOLDERS, _holder_key(owner, holder), b"")
+    totals.add(tx, domain, owner, StoreTotals(blobs=1, logical_bytes=key.size))
     return True
 
 
-def forget_dropped(tx: Transaction, owner: int) -> bool:
-    """Take away some claims and pages of an owner that was dropped the moment it was committed, because its blob was
-    there already: nobody can ask for it back. Whether there is more to do."""
-    row = sessions.load_owner(tx, owner)
-    if row is None or row.state is not OwnerState.DROPPED:
-        return False
-    pages = [key for key, _ in tx.scan(PAGES, u64(owner), None, 16)]
-    tx.delete_many(PAGES, pages)
-    return sessions.drop_some_claims(tx, owner, row) or len(pages) == 16
-
-
-def _turn(tx: Transaction, record: BlobRecord, state: OwnerState, now_ns: int) -> None:
-    row = sessions.load_owner(tx, record.owner)
-    assert row is not None, "a visible or deleted blob has an owner"
-    sessions.save_owner(tx, record.owner, row._replace(state=state, changed_at_ns=now_ns))
+def forget_dropped(tx: Transaction, owners: Sequence[int]) -> list[int]:
+    """Take claims and pages away from owners that were dropped the moment they were committed, because their blobs were
+    there already: nobody can ask for them back. The owners that are left for another transaction."""
+    left = sessions.MAX_DROP
+    for place, owner in enumerate(owners):
+        pages = [key for key, _ in tx.scan(PAGES, u64(owner), None, _FORGET_PAGES)]
+        tx.delete_many(PAGES, pages)
+        if len(pages) == _FORGET_PAGES:
+            return list(owners[place:])
+        left -= sessions.drop_some_claims(tx, owner, left)
+        if left <= 0:
+            return list(owners[place:])
+    return []
 
 
 def _holder_key(owner: int, holder: str) -> bytes:

@@ -8,7 +8,7 @@ from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, PageChain
 from graviton.core.ranges import Span
-from graviton.errors import IntegrityError, InvalidInput, NotFound
+from graviton.errors import GravitonError, IntegrityError, InvalidInput, NotFound
 from graviton.metadata import commits, totals
 from graviton.metadata.key_prefix import blob_key_prefixes
 from graviton.metadata.rows import BLOBS, PAGES, blob_key_of, decode_blob, domain_prefix, u64
@@ -46,10 +46,8 @@ class KvBlobManifestRepo(BlobManifestRepo):
     async def commit(self, commits_: Sequence[BlobCommit]) -> list[CommitResult]:
         prepared = [await self._prepare(one) for one in commits_]
         now_ns = self._clock.now_ns()
-        results = await self._kv.transact(lambda tx: [commits.commit(tx, one, now_ns) for one in prepared])
-        for one, result in zip(commits_, results, strict=True):
-            if not result.created:
-                await self._forget(one.session)
+        results = await self._kv.transact(lambda tx: commits.commit(tx, prepared, now_ns))
+        await self._forget([one.session for one, result in zip(commits_, results, strict=True) if not result.created])
         return results
 
     async def _prepare(self, one: BlobCommit) -> commits.Prepared:
@@ -80,9 +78,17 @@ class KvBlobManifestRepo(BlobManifestRepo):
             raise InvalidInput(f"the pages of blob {one.key} cover {end} bytes", subject=one.key.text)
         return commits.Prepared(one, sealed, chain.pages, blocks, chain.digest())
 
-    async def _forget(self, owner: int) -> None:
-        while await self._kv.transact(lambda tx: commits.forget_dropped(tx, owner), Durability.RELAXED):
-            pass
+    async def _forget(self, owners: Sequence[int]) -> None:
+        """Best effort: the commit has happened, and what stays behind belongs to dropped owners, which garbage
+        collection takes away."""
+        try:
+            while owners:
+                owners = await self._kv.transact(
+                    lambda tx, some=owners: commits.forget_dropped(tx, some),  # type: ignore[misc]
+                    Durability.RELAXED,
+                )
+        except GravitonError:
+            return
 
     async def get(self, key: BlobKey, domain: str = "") -> BlobRecord:
         prefix = domain_prefix(domain)

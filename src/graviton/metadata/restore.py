@@ -26,6 +26,7 @@ from typing import NamedTuple
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlockKey
 from graviton.errors import ConfigError, Conflict, IntegrityError
+from graviton.metadata import totals
 from graviton.metadata.backup import translate_os_error
 from graviton.metadata.backup_format import BackupHeader, Record, read_backup
 from graviton.metadata.marker import StoreMarker, new_id
@@ -35,12 +36,9 @@ from graviton.metadata.rows import (
     KEY_BYTES,
     OWNERS,
     STORE,
-    TOTALS,
     BlockRow,
     OwnerRow,
     block_key_of,
-    encode_totals,
-    u64,
 )
 from graviton.ports.block_index import BlockState, OwnerState
 from graviton.ports.kv import Durability, KeyValueStore, Transaction
@@ -221,7 +219,7 @@ class _Load:
         if row.state is not OwnerState.OPEN:
             return record
         self._ended += 1
-        return record._replace(value=row._replace(state=OwnerState.ENDED, changed_at_ns=self._now_ns).encode())
+        return record._replace(value=row.turned(OwnerState.ENDED, self._now_ns).encode())
 
     async def finish(self) -> RestoreResult:
         """Make the restored store valid, durably."""
@@ -246,7 +244,5 @@ def _damage(record: Record) -> Record:
 
 
 def _subtract(tx: Transaction, block: bytes) -> None:
-    """A delta row of its own: folding must wait until all totals of the backup are in."""
-    domain, size = block[:-KEY_BYTES], int.from_bytes(block[-8:], "big")
-    delta = StoreTotals(blocks=-1, stored_bytes=-size)
-    tx.put(TOTALS, domain + u64(0) + secrets.token_bytes(8), encode_totals(delta))
+    size = int.from_bytes(block[-8:], "big")
+    totals.put_delta(tx, block[:-KEY_BYTES], 0, StoreTotals(blocks=-1, stored_bytes=-size))

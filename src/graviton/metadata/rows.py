@@ -55,14 +55,20 @@ DATA_NAMESPACES = (OWNERS, BLOCKS, BLOBS, PAGES, CLAIMS, REFS, HOLDERS, CANDIDAT
 KEY_BYTES = 41
 """Binary blob or block key: algorithm tag (1), digest (32), size (8)."""
 
+FIRST_CLAIM_BYTES = 1 + KEY_BYTES
+
 _U64 = struct.Struct(">Q")
-_OWNER = struct.Struct(">BBIQQ")  # row version, state, unconfirmed claims, changed at, expires at; then the domain
+_OWNER = struct.Struct(">BBBIQQQ")  # row version, state, flags, unconfirmed claims, changed at, expires at, lifetime
 _BLOCK = struct.Struct(">BBBQ")  # row version, state, flags, generation
-_REF = struct.Struct(">BBQ")  # row version, kind, generation
 _BLOB = struct.Struct(">BQIQQ32sH")  # row version, owner, pages, blocks, created, pages digest, chunker bytes
 _TOTALS = struct.Struct(">Bqqqq")  # row version, blobs, logical bytes, blocks, stored bytes
 _ROW_VERSION = 1
 _WANTED_BACK = 1  # flag of a block row
+_LOSING_CLAIMS = 1  # flag of an owner row
+
+# Looking a value up in a dict costs a sixth of calling an Enum, and rows are decoded by the thousand.
+_OWNER_STATES = {state.value: state for state in OwnerState}
+_BLOCK_STATES = {state.value: state for state in BlockState}
 
 
 def u64(number: int) -> bytes:
@@ -82,25 +88,59 @@ class OwnerRow(NamedTuple):
     unconfirmed: int
     changed_at_ns: int
     expires_at_ns: int
+    lifetime_ns: int
+    """What every sign of life adds to the time of day to give `expires_at_ns`."""
     domain: bytes
     """The domain's key prefix."""
+    first_claims: bytes = b""
+    """What the session claimed first, if that is little: kind (1) and block key (41) of each claim. The others are in
+    `claims`, and their kinds in `refs`."""
+    losing_claims: bool = False
+    """Claims of this dropped owner were taken away: it cannot be turned back."""
 
     def encode(self) -> bytes:
         """The stored value."""
         return (
-            _OWNER.pack(_ROW_VERSION, self.state.value, self.unconfirmed, self.changed_at_ns, self.expires_at_ns)
+            _OWNER.pack(
+                _ROW_VERSION,
+                self.state.value,
+                _LOSING_CLAIMS if self.losing_claims else 0,
+                self.unconfirmed,
+                self.changed_at_ns,
+                self.expires_at_ns,
+                self.lifetime_ns,
+            )
             + self.domain
+            + self.first_claims
         )
 
     @classmethod
     def decode(cls, data: bytes) -> OwnerRow:
         """Inverse of `encode`."""
         try:
-            version, state, unconfirmed, changed, expires = _OWNER.unpack_from(data)
+            version, state, flags, unconfirmed, changed, expires, lifetime = _OWNER.unpack_from(data)
             _check_version(version, OWNERS)
-            return cls(OwnerState(state), unconfirmed, changed, expires, data[_OWNER.size :])
-        except (struct.error, ValueError) as error:
+            claims_at = data.index(0, _OWNER.size) + 1  # the domain ends with a NUL
+            if (len(data) - claims_at) % FIRST_CLAIM_BYTES:
+                raise ValueError("half a claim")
+            domain, claims = data[_OWNER.size : claims_at], data[claims_at:]
+            lost = bool(flags & _LOSING_CLAIMS)
+            return cls(_OWNER_STATES[state], unconfirmed, changed, expires, lifetime, domain, claims, lost)
+        except (struct.error, ValueError, KeyError) as error:
             raise _damaged(OWNERS) from error
+
+    def turned(self, state: OwnerState, now_ns: int) -> OwnerRow:
+        """The row in another state since `now_ns`."""
+        return OwnerRow(
+            state,
+            self.unconfirmed,
+            now_ns,
+            self.expires_at_ns,
+            self.lifetime_ns,
+            self.domain,
+            self.first_claims,
+            self.losing_claims,
+        )
 
     def record(self, owner: int) -> OwnerRecord:
         """The row as the port shows it."""
@@ -124,8 +164,8 @@ class BlockRow(NamedTuple):
         try:
             version, state, flags, generation = _BLOCK.unpack_from(data)
             _check_version(version, BLOCKS)
-            return cls(BlockState(state), generation, bool(flags & _WANTED_BACK))
-        except (struct.error, ValueError) as error:
+            return cls(_BLOCK_STATES[state], generation, bool(flags & _WANTED_BACK))
+        except (struct.error, KeyError) as error:
             raise _damaged(BLOCKS) from error
 
     def record(self, key: BlockKey) -> BlockRecord:
@@ -134,35 +174,27 @@ class BlockRow(NamedTuple):
 
 
 RELIES = 1
-"""The block was stored when it was claimed."""
+"""Kind of a claim: the block was stored when it was claimed."""
 WRITES = 2
 """The session has to write the block and has not confirmed it."""
 CONFIRMED = 3
 """The session wrote it, durably."""
 
+REF_ROWS = {kind: bytes((_ROW_VERSION, kind)) for kind in (RELIES, WRITES, CONFIRMED)}
+"""Namespace `refs`, key: domain prefix + block key (41) + owner (8); the value by the kind of the claim. The kind only
+matters while the owner is open, and for a claim that is not among the `first_claims` of its owner."""
 
-class RefRow(NamedTuple):
-    """Namespace `refs`, key: domain prefix + block key (41) + owner (8): a claim."""
+_REF_KINDS = {row: kind for kind, row in REF_ROWS.items()}
 
-    kind: int
-    generation: int
-    """Generation of the block's record when it was claimed."""
 
-    def encode(self) -> bytes:
-        """The stored value."""
-        return _REF.pack(_ROW_VERSION, self.kind, self.generation)
-
-    @classmethod
-    def decode(cls, data: bytes) -> RefRow:
-        """Inverse of `encode`."""
-        try:
-            version, kind, generation = _REF.unpack(data)
-        except struct.error as error:
-            raise _damaged(REFS) from error
-        _check_version(version, REFS)
-        if kind not in (RELIES, WRITES, CONFIRMED):
-            raise _damaged(REFS)
-        return cls(kind, generation)
+def decode_ref(data: bytes) -> int:
+    """The kind of a claim from its row."""
+    kind = _REF_KINDS.get(data)
+    if kind is None:
+        if data:
+            _check_version(data[0], REFS)
+        raise _damaged(REFS)
+    return kind
 
 
 def encode_blob(record: BlobRecord) -> bytes:

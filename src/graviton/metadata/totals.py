@@ -6,12 +6,13 @@ A row per change instead of one row for all keeps writers from waiting for each 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 
 from graviton.metadata.rows import TOTALS, decode_totals, encode_totals, u64
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["add", "read"]
+__all__ = ["Sums", "add", "put_delta", "read"]
 
 _FOLD_ONE_IN = 64
 """One change in so many, drawn at random, folds: a read then sums about a hundred rows, and a change costs one."""
@@ -22,28 +23,61 @@ _FOLDED = u64(0)  # key of the folded row; owners are never 0
 
 
 def add(tx: Transaction, domain: bytes, owner: int, delta: StoreTotals) -> None:
-    """Add `delta`, whose numbers may be negative, to the totals of `domain` (a key prefix)."""
+    """Add `delta`, whose numbers may be negative, to the totals of `domain` (a key prefix). `owner` only spreads the
+    rows: changes of different owners never meet in one."""
     if not any(delta):
         return
-    tx.put(TOTALS, domain + u64(owner) + secrets.token_bytes(4), encode_totals(delta))
+    put_delta(tx, domain, owner, delta)
     if secrets.randbelow(_FOLD_ONE_IN) == 0:
         _fold(tx, domain)
 
 
+def put_delta(tx: Transaction, domain: bytes, owner: int, delta: StoreTotals) -> None:
+    """As `add`, and never fold: for a restore, which has not written all rows yet."""
+    tx.put(TOTALS, domain + u64(owner) + secrets.token_bytes(8), encode_totals(delta))
+
+
 def read(tx: ReadTransaction, domain: bytes) -> StoreTotals:
     """The sums."""
-    sums = [0, 0, 0, 0]
-    for _, value in tx.scan(TOTALS, domain):
-        for place, number in enumerate(decode_totals(value)):
-            sums[place] += number
-    return StoreTotals(*sums)
+    return _sum(value for _, value in tx.scan(TOTALS, domain))
+
+
+class Sums:
+    """Changes of the totals of several domains, collected in one transaction and written at its end."""
+
+    __slots__ = ("_by_domain",)
+
+    def __init__(self) -> None:
+        self._by_domain: dict[bytes, list[int]] = {}
+
+    def add(
+        self, domain: bytes, blobs: int = 0, logical_bytes: int = 0, blocks: int = 0, stored_bytes: int = 0
+    ) -> None:
+        """Add to the sums of `domain`."""
+        sums = self._by_domain.setdefault(domain, [0, 0, 0, 0])
+        sums[0] += blobs
+        sums[1] += logical_bytes
+        sums[2] += blocks
+        sums[3] += stored_bytes
+
+    def of(self, domain: bytes) -> StoreTotals:
+        """What was added for `domain`."""
+        return StoreTotals(*self._by_domain.get(domain, ()))
+
+    def write(self, tx: Transaction, owner: int) -> None:
+        """One row per domain that changed."""
+        for domain, sums in self._by_domain.items():
+            add(tx, domain, owner, StoreTotals(*sums))
+
+
+def _sum(rows: Iterable[bytes]) -> StoreTotals:
+    sums = Sums()
+    for row in rows:
+        sums.add(b"", *decode_totals(row))
+    return sums.of(b"")
 
 
 def _fold(tx: Transaction, domain: bytes) -> None:
     rows = list(tx.scan(TOTALS, domain, None, _FOLD_ROWS))
-    sums = [0, 0, 0, 0]
-    for _, value in rows:
-        for place, number in enumerate(decode_totals(value)):
-            sums[place] += number
     tx.delete_many(TOTALS, [key for key, _ in rows])
-    tx.put(TOTALS, domain + _FOLDED, encode_totals(StoreTotals(*sums)))
+    tx.put(TOTALS, domain + _FOLDED, encode_totals(_sum(value for _, value in rows)))
