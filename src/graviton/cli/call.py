@@ -1,0 +1,60 @@
+"""`Call`: what every command gets as its first argument: output, settings, and the store they name."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from graviton.cli.output import Output
+
+if TYPE_CHECKING:
+    from graviton.assembly.settings import Settings
+    from graviton.assembly.store import Store
+
+__all__ = ["Call"]
+
+
+class Call:
+    """One invocation of the command line."""
+
+    def __init__(self) -> None:
+        self.out = Output()
+        self.root: Path | None = None
+        """The store's folder as given with --root; None leaves it to the environment."""
+        self.debug = False
+        self._settings: Settings | None = None
+
+    def settings(self) -> Settings:
+        """Settings from the environment and --root; prints their warnings once. Raises ConfigError."""
+        if self._settings is None:
+            from graviton.assembly.settings import settings_from
+
+            self._settings = settings_from(os.environ, self.root)
+            for warning in self._settings.warnings:
+                self.out.warn(warning)
+        return self._settings
+
+    def store(self) -> Store:
+        """The store that the settings name, for `async with`. Touches nothing until it is used; what only reads calls
+        `required` on it first, which says where there is no store. Raises ConfigError."""
+        from graviton.assembly.store import Store
+
+        return Store(self.settings())
+
+    def show_warnings(self) -> None:
+        """From now on print Python warnings (the store's about its chunker, say) as one line like any other."""
+        warnings.showwarning = self._show_warning
+
+    def _show_warning(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if self.debug or not issubclass(category, (DeprecationWarning, ResourceWarning)):
+            self.out.warn(str(message))

@@ -1,0 +1,115 @@
+"""How a command is declared: the `command` decorator, and the options that many commands share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from graviton.cli.call import Call
+from graviton.cli.errors import BadArgument
+from graviton.errors import InvalidInput
+
+__all__ = ["command", "common_options", "parsed"]
+
+_T = TypeVar("_T")
+
+
+def command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Declare a command. The function gets the `Call` first; what it returns is the exit code, None meaning 0. A
+    coroutine function runs on an event loop that Ctrl-C cancels. Its docstring is the help text."""
+
+    def declare(function: Callable[..., Any]) -> click.Command:
+        @wraps(function)
+        def entered(*args: Any, **values: Any) -> int:
+            call = click.get_current_context().find_object(Call)
+            assert call is not None
+            outcome = function(call, *args, **values)
+            if inspect.iscoroutine(outcome):
+                from graviton.cli.running import run_async
+
+                outcome = run_async(outcome)
+            return outcome or 0
+
+        made: click.Command = click.command(**settings)(common_options(entered))
+        return made
+
+    return declare
+
+
+def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--root, --json, --quiet, --verbose, --debug: before or after the name of the command, as one likes."""
+    for option in reversed(_COMMON):
+        function = option(function)
+    return function
+
+
+def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """A callback that keeps the value in the `Call`; a later place on the line wins, absence changes nothing."""
+
+    def keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value:
+            call = context.ensure_object(Call)
+            setattr(call if name in ("root", "debug") else call.out, name, value)
+
+    return keep
+
+
+_COMMON = (
+    click.option(
+        "--root",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        expose_value=False,
+        callback=_set("root"),
+        help="The store's folder, in place of GRAVITON_FS_ROOT (./.graviton).",
+    ),
+    click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_set("json"),
+        help="One JSON object per line, errors too.",
+    ),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_set("quiet"),
+        help="No notes, warnings or progress bars.",
+    ),
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_set("verbose"),
+        help="More notes.",
+    ),
+    click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_set("debug"),
+        help="A traceback with every error.",
+    ),
+)
+
+
+def parsed(name: str, parse: Callable[[str], _T], text: str) -> _T:
+    """`parse(text)`; what is malformed in it is wrong usage of the option or argument `name`."""
+    try:
+        return parse(text)
+    except InvalidInput as error:
+        raise BadArgument(
+            f"{name}: {error.message}", operation=error.operation, subject=text, hint=error.hint
+        ) from error

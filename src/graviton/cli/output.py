@@ -1,0 +1,127 @@
+"""Where results, notes, warnings and errors go.
+
+Results go to standard output: text for people or, with `--json`, one object per line. Notes, warnings and errors are
+one line each on standard error; with `--json` errors are objects among the results. A command whose standard output
+carries the bytes of a blob calls `data_on_stdout` first; from then on objects go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, TextIO
+
+from graviton.errors import GravitonError
+
+__all__ = ["Output", "abandon_stdout", "one_line", "path_text"]
+
+
+class Output:
+    """What one invocation prints, and how."""
+
+    def __init__(self) -> None:
+        self.json = False
+        self.quiet = False
+        """No notes, no warnings, no progress bars."""
+        self.verbose = False
+        self._results_to_stderr = False
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # a strange name or locale must not stop the work
+
+    def data_on_stdout(self) -> None:
+        """Say that standard output carries bytes of blobs from now on."""
+        self._results_to_stderr = True
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether somebody sits in front of standard error and wants to see a bar."""
+        return not self.json and not self.quiet and sys.stderr is not None and sys.stderr.isatty()
+
+    def result(self, text: str | None, /, **values: Any) -> None:
+        """Print `text` (None: nothing) or, with --json, `values` as one object."""
+        if self.json:
+            self._write(json.dumps(values))
+        elif text is not None:
+            self._write(text)
+
+    def flush(self) -> None:
+        """Let everything printed so far be seen: after a result that somebody waits for, and at the end."""
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Tell a person something worth knowing, unless --quiet."""
+        if not self.quiet:
+            self._complain(text)
+
+    def detail(self, text: str) -> None:
+        """Like `note`, only with --verbose."""
+        if self.verbose:
+            self.note(text)
+
+    def warn(self, text: str) -> None:
+        """Tell of something that may be wrong and does not stop the work, unless --quiet."""
+        if not self.quiet:
+            self._complain(f"warning: {text}")
+
+    def error(self, error: GravitonError, **values: Any) -> None:
+        """Print an error; `values` are further members of its object with --json."""
+        if self.json:
+            self._write(json.dumps(error.to_json() | values))
+            self.flush()
+        else:
+            self._complain(_sentence(error))
+
+    def _write(self, line: str) -> None:
+        stream: TextIO | None = sys.stderr if self._results_to_stderr else sys.stdout
+        if stream is not None:
+            stream.write(line + "\n")
+
+    def _complain(self, text: str) -> None:
+        self.flush()  # so that a terminal shows both streams in the order of events
+        if sys.stderr is not None:
+            sys.stderr.write(f"graviton: {one_line(text)}\n")
+            sys.stderr.flush()
+
+
+def _sentence(error: GravitonError) -> str:
+    """What, where, and what to do next."""
+    text = error.message.rstrip(".")
+    if error.subject and error.subject not in text:
+        text += f" ({error.subject})"
+    return f"{text}. {error.hint}" if error.hint else text
+
+
+def one_line(text: str) -> str:
+    """`text` without control characters, which could move a terminal's cursor or begin another line."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _visible(char) for char in text)
+
+
+def _visible(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte of a file name that is not UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """A path for printing. Bytes that are not UTF-8 and control characters are escaped as in a listing."""
+    text = os.fspath(path)
+    if text.isprintable():
+        return text
+    from graviton.core.listing_text import escape
+
+    return escape(os.fsencode(text))
+
+
+def abandon_stdout() -> None:
+    """After standard output failed: what is left in its buffer must not be tried again when the process ends."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
+    except OSError:
+        sys.stdout = None
