@@ -106,9 +106,9 @@ class CasBlobStore(BlobStore):
     async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
         with self._counted("get"):
             record = await self.manifests.get(key, domain)
-            if span is not None and (span.end > key.size or span.start == span.end):
+            if span is not None and span.end > key.size:
                 raise RangeNotSatisfiable(
-                    f"bytes {span.start}-{span.end - 1} do not lie within the {key.size} bytes of blob {key}",
+                    f"the bytes from {span.start} up to {span.end} do not lie within the {key.size} of blob {key}",
                     operation="get",
                     subject=key.text,
                 )

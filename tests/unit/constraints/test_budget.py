@@ -76,7 +76,8 @@ async def test_a_waiting_read_is_not_passed_by_puts() -> None:
     await _soon()
     put = asyncio.create_task(budget.acquire(10, budget.for_puts))
     await _soon()
-    assert not read.done() and not put.done()
+    assert not read.done()
+    assert not put.done()
     budget.release(50)
     await asyncio.gather(read, put)
     assert budget.used == 70

@@ -132,7 +132,8 @@ async def test_an_empty_blob_is_a_blob(kernel: Kernel, tmp_path: Path) -> None:
 async def test_the_same_bytes_again_store_nothing(kernel: Kernel) -> None:
     world = World(kernel)
     first = await world.store.put(DATA)
-    assert first.created and first.stats.fresh_blocks == first.stats.blocks > 10
+    assert first.created
+    assert first.stats.fresh_blocks == first.stats.blocks > 10
     assert first.stats.fresh_bytes == len(DATA)
     again = await world.store.put(DATA)
     assert not again.created
@@ -280,15 +281,15 @@ async def test_a_failing_block_store_fails_the_put_and_leaves_no_session(kernel:
 
 
 async def test_a_failing_source_fails_the_put_with_its_own_error(kernel: Kernel) -> None:
-    class Broken(Exception):
+    class BrokenError(Exception):
         pass
 
     async def source() -> AsyncIterator[bytes]:
         yield DATA
-        raise Broken
+        raise BrokenError
 
     world = World(kernel)
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         await world.store.put(source())
     assert await world.open_sessions() == 0
     assert world.budget.used == 0
@@ -314,7 +315,8 @@ async def test_a_lost_reply_to_a_commit_is_resolved_by_looking(kernel: Kernel) -
     kv.lose = 1
     result = await world.store.put(DATA)
     assert kv.durable == 1
-    assert result.created and result.key == KEY
+    assert result.created
+    assert result.key == KEY
     kv.lose = 2
     again = await world.store.put(DATA)
     assert not again.created
@@ -395,9 +397,7 @@ async def test_memory_stays_within_the_budget_and_everybody_gets_through(kernel:
 
     watcher = asyncio.create_task(watch())
     datas = [some_bytes(30_000, seed) for seed in range(20)]
-    results = await asyncio.wait_for(
-        asyncio.gather(*(world.store.put(_pieces(data, 5000)) for data in datas)), 60
-    )
+    results = await asyncio.wait_for(asyncio.gather(*(world.store.put(_pieces(data, 5000)) for data in datas)), 60)
     watcher.cancel()
     assert len({result.key for result in results}) == 20
     assert 1024 * 1024 < peak <= budget.for_puts
@@ -426,9 +426,7 @@ async def test_put_many_is_put_for_each(kernel: Kernel) -> None:
     world = World(kernel)
     sources = [b"", b"a", b"b", b"a", some_bytes(5000), some_bytes(300_000), b"c", b""]
     results = [result async for result in world.store.put_many(sources)]
-    assert [result.key for result in results] == [
-        BlobKey(HashAlgo.BLAKE3.digest(data), len(data)) for data in sources
-    ]
+    assert [result.key for result in results] == [BlobKey(HashAlgo.BLAKE3.digest(data), len(data)) for data in sources]
     assert [result.created for result in results] == [True, True, True, False, True, True, True, False]
     for source, result in zip(sources, results, strict=True):
         async with await world.store.get(result.key) as reader:
@@ -454,5 +452,6 @@ async def test_the_spec_is_stored_with_the_blob(kernel: Kernel) -> None:
     world = World(kernel)
     result = await world.store.put(DATA, BlobWritePlan(chunker=ChunkerSpec.parse("fixed:1000")))
     stat = await world.store.stat(result.key)
-    assert stat is not None and stat.chunker == "fixed-v1:1000"
+    assert stat is not None
+    assert stat.chunker == "fixed-v1:1000"
     assert (await world.store.put(b"x")).chunker == SMALL_SPEC.text

@@ -1,0 +1,259 @@
+"""What a read promises: the right bytes in order, or an error that says where; nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from graviton.constraints.budget import ByteBudget
+from graviton.core.chunking import Kernel
+from graviton.core.keys import BlobKey, BlockKey
+from graviton.core.ranges import Span
+from graviton.errors import IntegrityError, NotFound, RangeNotSatisfiable, Unavailable
+from graviton.metadata.rows import PAGES
+from graviton.ports.blobs import BlobWriteResult
+from graviton.ports.block_index import BlockState
+from tests.support import World, YieldingBlocks, some_bytes
+
+pytestmark = pytest.mark.python_kernel
+
+DATA = some_bytes(40_000, seed=1)
+
+
+async def _world(kernel: Kernel, **more: object) -> tuple[World, BlobWriteResult]:
+    world = World(kernel, **more)  # type: ignore[arg-type]
+    return world, await world.store.put(DATA)
+
+
+async def _blocks_of(world: World, key: BlobKey) -> list[tuple[int, BlockKey]]:
+    record = await world.manifests.get(key)
+    return [(entry.offset, entry.key) async for page in world.manifests.pages(record) for entry in page]
+
+
+async def test_every_span_reads_exactly_its_bytes(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    edges = [offset for offset, _ in await _blocks_of(world, result.key)][1:6]
+    points = sorted({0, 1, len(DATA) - 1, len(DATA), *(edge + step for edge in edges for step in (-1, 0, 1))})
+    rng = random.Random(7)
+    spans = [Span(a, b) for a in points for b in points if a < b]
+    for span in rng.sample(spans, 60):
+        async with await world.store.get(result.key, span) as reader:
+            assert reader.size == span.length
+            assert await reader.read() == DATA[span.start : span.end], span
+    assert world.budget.used == 0
+
+
+@pytest.mark.parametrize("span", [Span(0, len(DATA) + 1), Span(len(DATA) + 1, len(DATA) + 1)])
+async def test_a_span_outside_is_refused_before_anything_is_read(kernel: Kernel, span: Span) -> None:
+    world, result = await _world(kernel)
+    with pytest.raises(RangeNotSatisfiable):
+        await world.store.get(result.key, span)
+
+
+async def test_an_empty_span_within_yields_nothing(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    for at in (0, 5, len(DATA)):
+        async with await world.store.get(result.key, Span(at, at)) as reader:
+            assert await reader.read() == b""
+
+
+async def test_an_unknown_blob_is_not_found_before_anything_is_read(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    with pytest.raises(NotFound):
+        await world.store.get(BlobKey(result.key.digest, result.key.size + 1))
+
+
+class _SlowFirst(YieldingBlocks):
+    """Blocks arrive in the reverse of the order in which they were asked for."""
+
+    pending = 0
+    most = 0
+
+    async def get(self, key: BlockKey) -> bytes:
+        self.pending += 1
+        self.most = max(self.most, self.pending)
+        for _ in range(20 - self.pending):
+            await asyncio.sleep(0)
+        self.pending -= 1
+        return await super().get(key)
+
+
+async def test_bytes_come_in_order_however_the_blocks_arrive(kernel: Kernel) -> None:
+    world, result = await _world(kernel, blocks=(blocks := _SlowFirst()))
+    async with await world.store.get(result.key) as reader:
+        assert await reader.read() == DATA
+    assert 2 <= blocks.most <= 8
+
+
+async def test_one_block_of_budget_is_enough_to_read(kernel: Kernel) -> None:
+    world, result = await _world(kernel, budget=(budget := ByteBudget(8 * 1024 * 1024)))
+    await budget.acquire(budget.total - 4096)
+    async with await world.store.get(result.key) as reader:
+        async for piece in reader:
+            assert budget.used <= budget.total
+            assert 0 < len(piece) <= 4096
+    assert budget.used == budget.total - 4096
+
+
+async def test_many_readers_share_a_small_budget_and_all_finish(kernel: Kernel) -> None:
+    world, result = await _world(kernel, budget=ByteBudget(8 * 1024 * 1024))
+    world.budget.total = 3 * 4096  # room for three blocks
+
+    async def read() -> bytes:
+        async with await world.store.get(result.key) as reader:
+            return await reader.read()
+
+    copies = await asyncio.wait_for(asyncio.gather(*(read() for _ in range(10))), 60)
+    assert set(copies) == {DATA}
+    assert world.budget.used == 0
+
+
+async def test_leaving_early_cancels_fetches_and_returns_memory(kernel: Kernel) -> None:
+    world, result = await _world(kernel, blocks=(blocks := _SlowFirst()))
+    before = len(asyncio.all_tasks())
+    async with await world.store.get(result.key) as reader:
+        await anext(reader)
+        assert world.budget.used > 0
+    assert world.budget.used == 0
+    assert len(asyncio.all_tasks()) == before
+    with pytest.raises(Unavailable):
+        await anext(reader)
+    await reader.aclose()
+    assert blocks.most > 1
+
+
+async def test_a_cancelled_reader_returns_its_memory(kernel: Kernel) -> None:
+    for turns in range(60):
+        world, result = await _world(kernel, blocks=_SlowFirst())
+
+        async def read(world: World = world, result: BlobWriteResult = result) -> bytes:
+            async with await world.store.get(result.key) as reader:
+                return await reader.read()
+
+        task = asyncio.create_task(read())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert world.budget.used == 0
+        await world.store.aclose()
+
+
+async def test_a_wrong_block_is_named_with_its_place_and_never_leaves(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    blocks = await _blocks_of(world, result.key)
+    offset, key = blocks[len(blocks) // 2]
+    for damage in (lambda data: data[:-1], lambda data: data[:5] + bytes([data[5] ^ 1]) + data[6:], None):
+        payload = await world.blocks.get(key)
+        world.blocks.blocks[key] = damage(payload) if damage else payload
+        if damage is None:
+            del world.blocks.blocks[key]
+        got = b""
+        reader = await world.store.get(result.key)
+        with pytest.raises(IntegrityError) as caught:
+            async for piece in reader:
+                got += piece
+        await reader.aclose()
+        assert DATA.startswith(got)
+        assert len(got) == offset
+        text = str(caught.value)
+        assert result.id in text
+        assert key.text in text
+        assert f"bytes {offset}-{offset + key.size - 1}" in text
+        [record] = await world.index.records([key])
+        assert record is not None
+        assert record.state is BlockState.DAMAGED
+        repaired = await world.store.put(DATA)
+        assert (repaired.stats.repaired_blocks, repaired.stats.fresh_blocks) == (1, 1)
+        async with await world.store.get(result.key) as again:
+            assert await again.read() == DATA
+    assert (await world.store.totals()).stored_bytes == len(DATA)
+
+
+async def test_a_block_in_the_trash_is_served_and_asked_back(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    _, key = (await _blocks_of(world, result.key))[3]
+    assert await world.reclaimer.move_to_trash(key, 123) is not None
+    async with await world.store.get(result.key) as reader:
+        assert await reader.read() == DATA
+    [record] = await world.index.records([key])
+    assert record is not None
+    assert record.wanted_back
+    assert record.state is BlockState.STORED
+
+
+async def test_a_block_that_comes_back_while_it_is_looked_for_is_served(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    _, key = (await _blocks_of(world, result.key))[0]
+    entry = await world.reclaimer.move_to_trash(key, 123)
+    assert entry is not None
+    real = world.reclaimer.read_trash
+
+    async def put_back_first(which):  # type: ignore[no-untyped-def]
+        await world.reclaimer.put_back(which)
+        return await real(which)
+
+    world.reclaimer.read_trash = put_back_first  # type: ignore[method-assign]
+    async with await world.store.get(result.key) as reader:
+        assert await reader.read() == DATA
+
+
+async def test_a_damaged_page_is_an_integrity_error_that_names_the_blob(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    [(page_key, page)] = [pair async for pair in world.kv.scan(PAGES)]
+    await world.kv.put(PAGES, page_key, page[:40] + bytes([page[40] ^ 1]) + page[41:])
+    with pytest.raises(IntegrityError, match=result.key.hex[:12]):
+        async with await world.store.get(result.key) as reader:
+            await reader.read()
+    await world.kv.delete(PAGES, page_key)
+    with pytest.raises(IntegrityError, match="missing"):
+        async with await world.store.get(result.key) as reader:
+            await reader.read()
+
+
+async def test_a_blob_deleted_while_it_is_read_is_read_to_its_end_or_not_found(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    async with await world.store.get(result.key) as reader:
+        first = await anext(reader)
+        head = bytes(first)
+        assert await world.store.delete(result.key)
+        assert head + await reader.read() == DATA
+    async with await world.store.get((await world.store.put(DATA)).key) as reader:
+        await world.store.delete(result.key)
+        world.blocks.blocks.clear()
+        with pytest.raises(NotFound):
+            await reader.read()
+
+
+async def test_a_file_gets_the_same_bytes_as_the_iterator(kernel: Kernel, tmp_path: Path) -> None:
+    world, result = await _world(kernel)
+    for span in (None, Span(1, 2), Span(3000, 39_000)):
+        fd = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.write(fd, b"head")
+        async with await world.store.get(result.key, span) as reader:
+            written = await reader.write_to(fd)
+        expected = DATA if span is None else DATA[span.start : span.end]
+        assert written == len(expected)
+        os.write(fd, b"tail")
+        os.close(fd)
+        assert (tmp_path / "out").read_bytes() == b"head" + expected + b"tail"
+        assert world.budget.used == 0
+
+
+async def test_a_pipe_gets_the_same_bytes_too(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    read_end, write_end = os.pipe()
+
+    def drain() -> bytes:
+        with open(read_end, "rb") as file:
+            return file.read()
+
+    received = asyncio.get_running_loop().run_in_executor(None, drain)
+    async with await world.store.get(result.key) as reader:
+        assert await reader.write_to(write_end) == len(DATA)
+    os.close(write_end)
+    assert await received == DATA
