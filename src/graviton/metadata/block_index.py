@@ -8,7 +8,8 @@ from typing import TypeVar
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlockKey
 from graviton.errors import InvalidInput
-from graviton.metadata import sessions, totals
+from graviton.metadata import confirms, sessions, totals
+from graviton.metadata.owners import load_owner
 from graviton.metadata.rows import BLOCKS, KEY_BYTES, REFS, BlockRow, block_key_of, domain_prefix
 from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState, Claim, OpenedSession, OwnerRecord
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
@@ -51,7 +52,7 @@ class KvBlockIndex(BlockIndex):
 
     async def confirm(self, session: int, keys: Sequence[BlockKey]) -> None:
         now_ns = self._clock.now_ns()
-        await self._kv.transact(lambda tx: sessions.confirm_some(tx, session, keys, now_ns), Durability.RELAXED)
+        await self._kv.transact(lambda tx: confirms.confirm_some(tx, session, keys, now_ns), Durability.RELAXED)
 
     async def end(self, session: int) -> None:
         now_ns = self._clock.now_ns()
@@ -61,7 +62,7 @@ class KvBlockIndex(BlockIndex):
             more = dropped == sessions.MAX_DROP
 
     async def owner(self, owner: int) -> OwnerRecord | None:
-        row = await self._kv.read(lambda tx: sessions.load_owner(tx, owner))
+        row = await self._kv.read(lambda tx: load_owner(tx, owner))
         return None if row is None else row.record(owner)
 
     async def records(self, keys: Sequence[BlockKey], domain: str = "") -> list[BlockRecord | None]:

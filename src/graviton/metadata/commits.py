@@ -11,7 +11,8 @@ from typing import NamedTuple
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
 from graviton.errors import Conflict
-from graviton.metadata import sessions, totals
+from graviton.metadata import confirms, sessions, totals
+from graviton.metadata.owners import check_open, load_open, load_owner, load_owners, save_owner
 from graviton.metadata.rows import BLOBS, HOLDERS, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import ReadTransaction, Transaction
@@ -23,7 +24,6 @@ __all__ = [
     "commit",
     "delete",
     "forget_dropped",
-    "owner_state",
     "seal_some",
     "undelete",
     "visible",
@@ -53,7 +53,7 @@ def add_pages(
     tx: Transaction, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey], now_ns: int
 ) -> None:
     """Write unsealed pages of an open session and confirm claims. Raises Conflict, InvalidInput."""
-    sessions.confirm_some(tx, session, confirm, now_ns)
+    confirms.confirm_some(tx, session, confirm, now_ns)
     tx.put_many(PAGES, [(page_key(session, page.end), page.to_bytes()) for page in pages])
 
 
@@ -62,7 +62,7 @@ def seal_some(
 ) -> list[tuple[ManifestPage, bytes, bytes]]:
     """Seal up to `limit` pages of an open session in order: (page, stored form, key) of each. Sealing a sealed page
     again changes nothing, so an interrupted commit can be repeated."""
-    sessions.load_open(tx, session)
+    load_open(tx, session)
     done = []
     for key, data in list(tx.scan(PAGES, u64(session), after, limit)):
         page, sealed = sealed_page(data, blob)
@@ -111,13 +111,13 @@ def _confirmed_owners(tx: Transaction, group: Sequence[Prepared], changes: _Chan
     numbers = [one.commit.session for one in group]
     owners = []
     seen: set[int] = set()
-    for number, row in zip(numbers, sessions.load_owners(tx, numbers), strict=True):
+    for number, row in zip(numbers, load_owners(tx, numbers), strict=True):
         if number in seen:
             raise Conflict(f"the session {number:x} cannot commit twice", operation="commit", subject=f"{number:x}")
         seen.add(number)
-        owners.append(sessions.check_open(number, row))
+        owners.append(check_open(number, row))
     requests = [(one.commit.session, owner, one.commit.confirm) for one, owner in zip(group, owners, strict=True)]
-    confirmed = sessions.confirm(tx, requests)
+    confirmed = confirms.confirm(tx, requests)
     for one, owner in zip(group, confirmed.owners, strict=True):
         if owner.unconfirmed:
             raise Conflict(
@@ -166,7 +166,7 @@ def _visible_many(tx: ReadTransaction, places: Sequence[bytes], keys: Sequence[B
     """The visible blobs among those at `places`, keys of the namespace `blobs`."""
     rows = zip(places, keys, tx.get_many(BLOBS, places), strict=True)
     found = {place: decode_blob(key, data) for place, key, data in rows if data is not None}
-    owners = sessions.load_owners(tx, [record.owner for record in found.values()])
+    owners = load_owners(tx, [record.owner for record in found.values()])
     return {
         place: record
         for (place, record), owner in zip(found.items(), owners, strict=True)
@@ -180,21 +180,15 @@ def visible(tx: ReadTransaction, domain: bytes, key: BlobKey) -> BlobRecord | No
     return _visible_many(tx, [place], [key]).get(place)
 
 
-def owner_state(tx: ReadTransaction, owner: int) -> OwnerState | None:
-    """The state of an owner; None if it is gone."""
-    row = sessions.load_owner(tx, owner)
-    return None if row is None else row.state
-
-
 def delete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: int) -> bool:
     """Take a holder away, and with the last one drop the owner; whether it held the blob."""
     record = visible(tx, domain, key)
     if record is None or not tx.delete(HOLDERS, _holder_key(record.owner, holder)):
         return False
     if next(iter(tx.scan(HOLDERS, u64(record.owner), None, 1)), None) is None:
-        row = sessions.load_owner(tx, record.owner)
+        row = load_owner(tx, record.owner)
         assert row is not None, "a visible blob has an owner"
-        sessions.save_owner(tx, record.owner, row.turned(OwnerState.DROPPED, now_ns))
+        save_owner(tx, record.owner, row.turned(OwnerState.DROPPED, now_ns))
         totals.add(tx, domain, record.owner, StoreTotals(blobs=-1, logical_bytes=-key.size))
     return True
 
@@ -205,10 +199,10 @@ def undelete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: 
     if data is None:
         return False
     owner = decode_blob(key, data).owner
-    row = sessions.load_owner(tx, owner)
+    row = load_owner(tx, owner)
     if row is None or row.state is not OwnerState.DROPPED or row.losing_claims:
         return False
-    sessions.save_owner(tx, owner, row.turned(OwnerState.COMMITTED, now_ns))
+    save_owner(tx, owner, row.turned(OwnerState.COMMITTED, now_ns))
     tx.put(HOLDERS, _holder_key(owner, holder), b"")
     totals.add(tx, domain, owner, StoreTotals(blobs=1, logical_bytes=key.size))
     return True

@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from graviton.core.hashing import HashAlgo
 from graviton.errors import InvalidInput
 
-__all__ = ["blob_key_prefixes"]
+__all__ = ["KeyPrefix", "blob_key_prefix"]
 
 _HEX = frozenset("0123456789abcdef")
+_DIGITS = frozenset("0123456789")
 
 
-def blob_key_prefixes(text: str) -> list[bytes]:
-    """Binary prefixes, ascending, that together cover every key whose text begins with `text` (and perhaps a few
-    more: half a byte cannot be expressed). Raises InvalidInput if no key text begins so."""
+class KeyPrefix(NamedTuple):
+    """The beginning of a key text."""
+
+    text: str
+    """As canonical key texts have it: `sha256:` for `sha-256:`."""
+    binary: list[bytes]
+    """Beginnings of binary keys, ascending, that together cover every key whose text begins with `text` (and perhaps a
+    few more: half a byte cannot be expressed)."""
+
+
+def blob_key_prefix(text: str) -> KeyPrefix:
+    """What `text` is the beginning of. Raises InvalidInput if no key text begins so."""
     name, colon, rest = text.partition(":")
     if not colon:
         algos = [algo for algo in HashAlgo if algo.value.startswith(name)]
         if not algos:
-            raise InvalidInput(f"no id begins with {text[:80]!r}", subject=text[:80])
-        return [b""] if not name else sorted(bytes((algo.tag,)) for algo in algos)
+            raise _no_beginning(text)
+        return KeyPrefix(text, sorted(bytes((algo.tag,)) for algo in algos) if name else [b""])
     algo = HashAlgo.parse(name)
-    digits, _, size = rest.partition(":")
-    if not _HEX.issuperset(digits) or len(digits) > 2 * algo.digest_bytes or (size and not size.isdecimal()):
-        raise InvalidInput(f"no id begins with {text[:80]!r}", subject=text[:80])
-    return [bytes((algo.tag,)) + bytes.fromhex(digits[: len(digits) // 2 * 2])]
+    digits, colon, size = rest.partition(":")
+    whole = 2 * algo.digest_bytes
+    if not _HEX.issuperset(digits) or len(digits) > whole or (colon and len(digits) < whole):
+        raise _no_beginning(text)
+    if not _DIGITS.issuperset(size) or (len(size) > 1 and size[0] == "0") or len(size) > 19:
+        raise _no_beginning(text)
+    binary = bytes((algo.tag,)) + bytes.fromhex(digits[: len(digits) // 2 * 2])
+    return KeyPrefix(f"{algo.value}:{rest}", [binary])
+
+
+def _no_beginning(text: str) -> InvalidInput:
+    return InvalidInput(
+        f"no id begins with {text[:100]!r}", subject=text[:100], hint="An id has the form <algo>:<hex>:<size>."
+    )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from itertools import islice
 
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, PageChain
+from graviton.core.names import check_name
 from graviton.core.ranges import Span
 from graviton.errors import GravitonError, IntegrityError, InvalidInput, NotFound
 from graviton.metadata import commits, totals
-from graviton.metadata.key_prefix import blob_key_prefixes
+from graviton.metadata.key_prefix import KeyPrefix, blob_key_prefix
+from graviton.metadata.owners import load_owner, load_owners
 from graviton.metadata.rows import BLOBS, PAGES, blob_key_of, decode_blob, domain_prefix, u64
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction
@@ -27,6 +30,9 @@ __all__ = ["KvBlobManifestRepo"]
 
 _READ_PAGES = 2
 """Pages fetched per hop: 295 KB at most, which describe up to 8 GiB at the default chunk size."""
+
+_LIST_BATCH = 1000
+"""Records decoded at once by `list`: about 1 MB with long attributes."""
 
 _SEAL_PAGES = 16
 """Pages sealed per transaction, 2.4 MB."""
@@ -52,6 +58,7 @@ class KvBlobManifestRepo(BlobManifestRepo):
 
     async def _prepare(self, one: BlobCommit) -> commits.Prepared:
         """Seal the pages that were added while the blob's key was not known, and those that come with the commit."""
+        check_name(one.holder, "holder")
         if len(one.pages) > MAX_COMMIT_PAGES:
             raise InvalidInput(f"a commit brings at most {MAX_COMMIT_PAGES} pages, not {len(one.pages)}")
         chain = PageChain(one.key.algo)
@@ -100,13 +107,17 @@ class KvBlobManifestRepo(BlobManifestRepo):
     async def pages(
         self, record: BlobRecord, span: Span | None = None, domain: str = ""
     ) -> AsyncIterator[ManifestPage]:
-        wanted = Span(0, record.key.size) if span is None else span
-        position, end_of_last = wanted.start, None
+        prefix = domain_prefix(domain)
+        start, end = (0, record.key.size) if span is None else (span.start, min(span.end, record.key.size))
+        first = await self._kv.read(lambda tx: _first_page_rows(tx, prefix, record, start, end))
+        if first is None:
+            raise _no_such_blob(record.key)
+        rows: list[tuple[bytes, bytes]] = first
+        position, end_of_last = start, None
         chain = PageChain(record.key.algo)
-        while position < wanted.end:
-            rows = await self._kv.read(lambda tx, at=position: _page_rows(tx, record.owner, at))  # type: ignore[misc]
+        while position < end:
             if not rows:
-                await self._missing_page(record, position, domain)
+                await self._missing_page(record, position, prefix)
             for key, data in rows:
                 page = self._open_page(record, key, data)
                 if page.offset > position or (end_of_last is not None and page.offset != end_of_last):
@@ -114,8 +125,10 @@ class KvBlobManifestRepo(BlobManifestRepo):
                 chain.add(data)
                 position = end_of_last = page.end
                 yield page
-                if position >= wanted.end:
+                if position >= end:
                     break
+            else:
+                rows = await self._kv.read(lambda tx, at=position: _page_rows(tx, record.owner, at))  # type: ignore[misc]
         if span is None and (chain.pages != record.page_count or chain.digest() != record.pages_digest):
             raise _damaged_page(record, 0, record.key.size, "the manifest pages do not match the blob's record")
 
@@ -129,32 +142,45 @@ class KvBlobManifestRepo(BlobManifestRepo):
             raise _damaged_page(record, page.offset, page.end, "a manifest page lies in the wrong place")
         return page
 
-    async def _missing_page(self, record: BlobRecord, position: int, domain: str) -> None:
+    async def _missing_page(self, record: BlobRecord, position: int, prefix: bytes) -> None:
         """No page where there must be one: NotFound if the blob was deleted meanwhile, else IntegrityError."""
-        prefix = domain_prefix(domain)
-        current = await self._kv.read(lambda tx: commits.visible(tx, prefix, record.key))
-        if current is None or current.owner != record.owner:
+        if not await self._kv.read(lambda tx: _is_committed(tx, prefix, record)):
             raise _no_such_blob(record.key)
         raise _damaged_page(record, position, record.key.size, "a manifest page is missing")
 
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         prefix, now_ns = domain_prefix(domain), self._clock.now_ns()
+        check_name(holder, "holder")
         return await self._kv.transact(lambda tx: commits.delete(tx, prefix, key, holder, now_ns))
 
     async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         prefix, now_ns = domain_prefix(domain), self._clock.now_ns()
+        check_name(holder, "holder")
         return await self._kv.transact(lambda tx: commits.undelete(tx, prefix, key, holder, now_ns))
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""
     ) -> list[BlobRecord]:
-        domain_key = domain_prefix(domain)
-        ranges = blob_key_prefixes(prefix)
-        return await self._kv.read(lambda tx: _list(tx, domain_key, ranges, after, limit, prefix))
+        domain_key, begin = domain_prefix(domain), blob_key_prefix(prefix)
+        return await self._kv.read(lambda tx: _list(tx, domain_key, begin, after, limit))
 
     async def totals(self, domain: str = "") -> StoreTotals:
         prefix = domain_prefix(domain)
         return await self._kv.read(lambda tx: totals.read(tx, prefix))
+
+
+def _is_committed(tx: ReadTransaction, domain: bytes, record: BlobRecord) -> bool:
+    owner = load_owner(tx, record.owner)
+    return owner is not None and owner.state is OwnerState.COMMITTED and owner.domain == domain
+
+
+def _first_page_rows(
+    tx: ReadTransaction, domain: bytes, record: BlobRecord, start: int, end: int
+) -> list[tuple[bytes, bytes]] | None:
+    """The first pages of a span; None if the blob is not visible (any more)."""
+    if not _is_committed(tx, domain, record):
+        return None
+    return _page_rows(tx, record.owner, start) if start < end else []
 
 
 def _page_rows(tx: ReadTransaction, owner: int, position: int) -> list[tuple[bytes, bytes]]:
@@ -162,23 +188,25 @@ def _page_rows(tx: ReadTransaction, owner: int, position: int) -> list[tuple[byt
     return list(tx.scan(PAGES, u64(owner), u64(owner) + u64(position), _READ_PAGES))
 
 
-def _list(
-    tx: ReadTransaction,
-    domain: bytes,
-    prefixes: Sequence[bytes],
-    after: BlobKey | None,
-    limit: int,
-    text: str,
-) -> list[BlobRecord]:
+def _list(tx: ReadTransaction, domain: bytes, begin: KeyPrefix, after: BlobKey | None, limit: int) -> list[BlobRecord]:
+    """Visible blobs, looked up in batches no larger than what is still wanted: deleted ones cost a lookup only."""
     found: list[BlobRecord] = []
     position = None if after is None else domain + after.to_bytes()
-    for prefix in prefixes:
-        for row_key, data in tx.scan(BLOBS, domain + prefix, position):
-            if len(found) >= limit:
-                return found
-            record = decode_blob(blob_key_of(row_key), data)
-            if record.key.text.startswith(text) and commits.owner_state(tx, record.owner) is OwnerState.COMMITTED:
-                found.append(record)
+    for prefix in begin.binary:
+        rows = tx.scan(BLOBS, domain + prefix, position)
+        while len(found) < limit:
+            batch = [
+                decode_blob(blob_key_of(place), data)
+                for place, data in islice(rows, min(limit - len(found), _LIST_BATCH))
+            ]
+            if not batch:
+                break
+            owners = load_owners(tx, [record.owner for record in batch])
+            found += [
+                record
+                for record, owner in zip(batch, owners, strict=True)
+                if owner is not None and owner.state is OwnerState.COMMITTED and record.key.text.startswith(begin.text)
+            ]
     return found
 
 

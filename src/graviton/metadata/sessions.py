@@ -1,23 +1,21 @@
-"""Owners and claims as transactions: points 1, 2 and 5 of docs/block-life.md.
+"""Sessions and claims as transactions: points 1 and 5 of docs/block-life.md.
 
-Every function runs inside a transaction it is given and touches nothing else, so it may be run again. Each does its
+Every function runs inside a transaction it is given and touches nothing else, so it may be run again. Opening does its
 work for a whole group of sessions with a few batched reads and writes: that is what makes many small blobs cheap.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from graviton.core.keys import BlockKey
-from graviton.errors import Conflict, IntegrityError, InvalidInput
-from graviton.metadata import totals
+from graviton.errors import Conflict
+from graviton.metadata.owners import check_open, first_kinds, load_open, load_owner, renewed, save_owner, unused_owners
 from graviton.metadata.rows import (
     BLOCKS,
     CANDIDATES,
     CLAIMS,
-    CONFIRMED,
     FIRST_CLAIM_BYTES,
     KEY_BYTES,
     OWNERS,
@@ -27,30 +25,12 @@ from graviton.metadata.rows import (
     WRITES,
     BlockRow,
     OwnerRow,
-    decode_ref,
     u64,
 )
 from graviton.ports.block_index import BlockState, Claim, OpenedSession, OwnerState
 from graviton.ports.kv import ReadTransaction, Transaction
 
-__all__ = [
-    "Confirmed",
-    "claim_more",
-    "confirm",
-    "confirm_some",
-    "drop_some_claims",
-    "end",
-    "load_open",
-    "load_owner",
-    "load_owners",
-    "open_sessions",
-    "renewed",
-    "save_owner",
-]
-
-_EPOCH_MS = 1_577_836_800_000
-"""2020-01-01: leaves 41 bits of milliseconds (69 years) above the random bits of a positive 63-bit owner."""
-_RANDOM_BITS = 21
+__all__ = ["MAX_DROP", "MAX_FIRST_CLAIMS", "claim_more", "drop_some_claims", "end", "open_sessions"]
 
 MAX_DROP = 1000
 """Claims taken away per transaction, so that no other writer waits for more than some milliseconds."""
@@ -64,7 +44,7 @@ def open_sessions(
     tx: Transaction, domain: bytes, batches: Sequence[Sequence[BlockKey]], now_ns: int, lifetime_ns: int
 ) -> list[OpenedSession]:
     """Start a session per batch and claim its keys, as if one after the other."""
-    first = _unused_owners(tx, len(batches), now_ns)
+    first = unused_owners(tx, len(batches), now_ns)
     outcomes = _claim(tx, domain, [(first + place, keys) for place, keys in enumerate(batches)], are_new=True)
     expires_at_ns = now_ns + lifetime_ns
     rows: list[tuple[bytes, bytes]] = []
@@ -85,21 +65,6 @@ def claim_more(tx: Transaction, session: int, keys: Sequence[BlockKey], now_ns: 
     outcome.save(tx, session)
     save_owner(tx, session, renewed(row, now_ns)._replace(unconfirmed=row.unconfirmed + outcome.to_write))
     return outcome.claims
-
-
-def _unused_owners(tx: ReadTransaction, count: int, now_ns: int) -> int:
-    """The first of `count` unused numbers in a row.
-
-    Numbers begin with the time, so that rows of one owner are neighbours and new ones go to the end of the tree; the
-    rest is random. Nothing relies on their order.
-    """
-    while True:
-        since_epoch_ms = max(0, now_ns // 1_000_000 - _EPOCH_MS) & ((1 << (63 - _RANDOM_BITS)) - 1)
-        first = (since_epoch_ms << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
-        next_used = next(iter(tx.scan(OWNERS, b"", u64(first - 1) if first else None, 1)), None)
-        is_free = next_used is None or int.from_bytes(next_used[0], "big") >= first + count
-        if 0 < first < 2**63 - count and is_free:
-            return first
 
 
 class _Outcome(NamedTuple):
@@ -169,142 +134,6 @@ def _held_refs(
     return {ref for ref, data in zip(wanted, tx.get_many(REFS, wanted), strict=True) if data is not None}
 
 
-class Confirmed(NamedTuple):
-    """What confirming does; the records of the blocks are written already."""
-
-    owners: list[OwnerRow]
-    """The changed row of each session, not yet written."""
-    refs: list[tuple[bytes, bytes]]
-    """Rows of claims to change, unless their owners stop being open in the same transaction."""
-    added: totals.Sums
-    """What that adds to the totals."""
-
-
-def confirm(tx: Transaction, requests: Sequence[tuple[int, OwnerRow, Sequence[BlockKey]]]) -> Confirmed:
-    """Turn the records of the blocks `keys` that each session had to write to stored. Raises InvalidInput for a key
-    that its session has not claimed."""
-    asked = [{row.domain + key.to_bytes() for key in keys} for _, row, keys in requests]
-    inside = [_first_kinds(row) if blocks else {} for (_, row, _), blocks in zip(requests, asked, strict=True)]
-    refs = sorted(
-        block + u64(session)
-        for (session, _, _), blocks, kinds in zip(requests, asked, inside, strict=True)
-        for block in blocks
-        if block not in kinds
-    )
-    kinds_outside = dict(zip(refs, tx.get_many(REFS, refs), strict=True))
-    owners, changed, to_store = [], [], set()
-    for (session, row, _), blocks, kinds in zip(requests, asked, inside, strict=True):
-        count = 0
-        for block in blocks:
-            kind = kinds.get(block)
-            if kind is None:
-                ref = block + u64(session)
-                kind = _kind_outside(ref, kinds_outside[ref])
-                if kind == WRITES:
-                    changed.append((ref, REF_ROWS[CONFIRMED]))
-            elif kind == WRITES:
-                kinds[block] = CONFIRMED
-            if kind == WRITES:
-                to_store.add(block)
-                count += 1
-        owners.append(_after_confirming(row, count, kinds))
-    return Confirmed(owners, sorted(changed), _store(tx, sorted(to_store)))
-
-
-def _first_kinds(row: OwnerRow) -> dict[bytes, int]:
-    """The claims inside an owner's row: kind by block (with domain)."""
-    claims, domain = row.first_claims, row.domain
-    return {
-        domain + claims[at + 1 : at + FIRST_CLAIM_BYTES]: claims[at] for at in range(0, len(claims), FIRST_CLAIM_BYTES)
-    }
-
-
-def _kind_outside(ref: bytes, data: bytes | None) -> int:
-    if data is None:
-        key, session = BlockKey.from_bytes(ref[-8 - KEY_BYTES : -8]), ref[-8:].hex()
-        raise InvalidInput(f"block {key} was not claimed by session {session}", subject=key.text)
-    return decode_ref(data)
-
-
-def _after_confirming(row: OwnerRow, count: int, first_kinds: dict[bytes, int]) -> OwnerRow:
-    if not count:
-        return row
-    if count > row.unconfirmed:
-        raise IntegrityError("a session has confirmed more than it had to write", operation="confirm")
-    claims = b"".join([bytes((kind,)) + block[-KEY_BYTES:] for block, kind in first_kinds.items()])
-    return row._replace(unconfirmed=row.unconfirmed - count, first_claims=claims)
-
-
-def _store(tx: Transaction, blocks: Sequence[bytes]) -> totals.Sums:
-    """Turn the records of written blocks to stored; what that adds to the totals."""
-    stored: list[tuple[bytes, bytes]] = []
-    added = totals.Sums()
-    for block, data in zip(blocks, tx.get_many(BLOCKS, blocks), strict=True):
-        if data is None:
-            raise IntegrityError("a claimed block has no record", subject=block[-KEY_BYTES:].hex())
-        old = BlockRow.decode(data)
-        # Whoever made it pending last, our bytes are durable under its name, and it has our claim.
-        if old.state is BlockState.PENDING:
-            stored.append((block, BlockRow(BlockState.STORED, old.generation).encode()))
-            added.add(block[:-KEY_BYTES], blocks=1, stored_bytes=int.from_bytes(block[-8:], "big"))
-    tx.put_many(BLOCKS, stored)
-    return added
-
-
-def confirm_some(tx: Transaction, session: int, keys: Sequence[BlockKey], now_ns: int) -> None:
-    """Confirm claims of an open session, which stays open. Raises Conflict, InvalidInput."""
-    done = confirm(tx, [(session, load_open(tx, session), keys)])
-    tx.put_many(REFS, done.refs)
-    save_owner(tx, session, renewed(done.owners[0], now_ns))
-    done.added.write(tx, session)
-
-
-def renewed(row: OwnerRow, now_ns: int) -> OwnerRow:
-    """The row of a session that has just given a sign of life."""
-    return row._replace(expires_at_ns=now_ns + row.lifetime_ns)
-
-
-def load_owner(tx: ReadTransaction, owner: int) -> OwnerRow | None:
-    """The row of an owner, or None."""
-    data = tx.get(OWNERS, u64(owner))
-    return None if data is None else OwnerRow.decode(data)
-
-
-def load_owners(tx: ReadTransaction, owners: Sequence[int]) -> list[OwnerRow | None]:
-    """The rows of many owners."""
-    first = min(owners, default=0)
-    if len(owners) > 1 and first and max(owners) - first < 2 * len(owners):
-        # Opened together, as a group of small blobs is: neighbours, and one scan is cheaper than that many lookups.
-        rows = dict(tx.scan(OWNERS, b"", u64(first - 1), max(owners) - first + 1))
-        found = [rows.get(u64(owner)) for owner in owners]
-    else:
-        found = tx.get_many(OWNERS, [u64(owner) for owner in owners])
-    return [None if data is None else OwnerRow.decode(data) for data in found]
-
-
-def load_open(tx: ReadTransaction, session: int) -> OwnerRow:
-    """The row of an open session. Raises Conflict: whatever else it is, it is final."""
-    return check_open(session, load_owner(tx, session))
-
-
-def check_open(session: int, row: OwnerRow | None) -> OwnerRow:
-    """`row`, the one of `session`, if it is open. Raises Conflict."""
-    if row is None or row.state is not OwnerState.OPEN:
-        state = "unknown" if row is None else row.state.name.lower()
-        raise Conflict(
-            f"the session {session:x} is {state}, not open",
-            operation="session",
-            subject=f"{session:x}",
-            hint="Start the put again.",
-        )
-    return row
-
-
-def save_owner(tx: Transaction, owner: int, row: OwnerRow) -> None:
-    """Write the row of an owner."""
-    tx.put(OWNERS, u64(owner), row.encode())
-
-
 def end(tx: Transaction, session: int, now_ns: int) -> bool:
     """Turn an open session to ended; whether it may have claims to be dropped. Raises Conflict for a committed one."""
     row = load_owner(tx, session)
@@ -328,7 +157,7 @@ def drop_some_claims(tx: Transaction, owner: int, limit: int = MAX_DROP) -> int:
     if row.state not in (OwnerState.ENDED, OwnerState.DROPPED):
         raise Conflict(f"the owner {owner:x} is {row.state.name.lower()} and keeps its claims", subject=f"{owner:x}")
     room = limit * FIRST_CLAIM_BYTES
-    keys = [block[-KEY_BYTES:] for block in _first_kinds(row._replace(first_claims=row.first_claims[:room]))]
+    keys = [block[-KEY_BYTES:] for block in first_kinds(row._replace(first_claims=row.first_claims[:room]))]
     if keys or not row.losing_claims:
         save_owner(tx, owner, row._replace(first_claims=row.first_claims[room:], losing_claims=True))
     for place, value in list(tx.scan(CLAIMS, u64(owner), None, limit)):
