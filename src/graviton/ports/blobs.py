@@ -6,11 +6,16 @@ Laws:
   Putting the same bytes again gives the same key and stores nothing twice. Empty blobs are legal.
 - The key is that of the bytes as they were read, whatever others did to a file or buffer meanwhile. A claim of the plan
   that the bytes do not meet (advertised size or digest) raises DigestMismatch and leaves nothing.
-- `get` raises NotFound, or RangeNotSatisfiable when `span` does not lie within the blob, *before* it returns. The
+- `get` raises NotFound, or RangeNotSatisfiable when `span` does not lie within the blob (an empty one does if it ends
+  at the blob's size or before, and yields nothing), *before* it returns. The
   reader yields exactly the bytes asked for, in order, each verified before it leaves, or raises IntegrityError naming
   blob, block and byte range; wrong bytes never leave. Leaving the reader cancels its fetches and returns its memory.
 - A blob deleted while it is read is either read to its end or fails with NotFound.
-- `stat` is None exactly when there is no visible blob. `delete` says whether the plan's holder held it.
+- `stat` is None exactly when there is no visible blob. `put` adds the plan's holder, `delete` takes one away and says
+  whether it held the blob; the blob disappears with its last holder. Nothing is shared between domains.
+- What the plan advertises and what the store confirms, size and number of blocks at least, is returned by `put`,
+  `stat` and the reader; putting the same bytes again merges attributes. A `locator_hint` wins over the store's own.
+- A source that is not bytes raises InvalidInput; so does a path that is no regular file. A file object is left open.
 - `list` yields stats in the order of key texts, as `BlobManifestRepo.list`.
 - Memory drawn by all streams of a process stays within the byte budget.
 """
