@@ -1,0 +1,75 @@
+"""`graviton verify`: read everything, check every digest, and name every damage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from graviton.cli.bar import Bar, bar
+from graviton.cli.call import Call
+from graviton.cli.errors import BadArgument
+from graviton.cli.ids import check_ids, resolve
+from graviton.cli.options import command
+
+if TYPE_CHECKING:
+    from graviton.assembly.store import Store
+    from graviton.cli.output import Output
+    from graviton.services.findings import Damage, VerifySummary
+    from graviton.services.verify import Verification
+
+__all__ = ["verify"]
+
+
+@command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "all_blobs", is_flag=True, help="Every blob, every other block, and the metadata's own sums.")
+@click.option("--quick", is_flag=True, help="Do not read blocks: pages, records, existence and sizes only.")
+async def verify(call: Call, ids: tuple[str, ...], all_blobs: bool, quick: bool) -> int:
+    """Read blobs and check every digest.
+
+    Names blob, block and byte range of each damage, goes on after it, and ends with exit code 1 if there was any.
+    Putting the same file again repairs damaged blocks.
+    """
+    if all_blobs == bool(ids):
+        raise BadArgument("say which blobs: their ids, or --all for every one", operation="verify")
+    check_ids(ids)
+    async with call.store() as store:
+        keys = None if all_blobs else [await resolve(store, text) for text in ids]
+        total = (await store.totals()).logical_bytes if keys is None else sum(key.size for key in keys)
+        with bar(call.out, "verifying", total) as shown:
+            async with await _verification(store, call.out, quick, shown) as run:
+                await (run.everything() if keys is None else run.blobs(keys))
+                summary = run.summary
+    _sum_up(call.out, summary, quick)
+    return 0 if summary.is_clean else 1
+
+
+async def _verification(store: Store, out: Output, quick: bool, shown: Bar) -> Verification:
+    from graviton.services.verify import Verification, VerifyParts
+
+    cas = await store.required()
+    parts = VerifyParts(await store.metadata(), cas.index, cas.manifests, cas.blocks, cas.access, cas.budget)
+    return Verification(parts, lambda found: _show(out, found), quick=quick, progress=shown.advance)
+
+
+def _show(out: Output, found: Damage) -> None:
+    out.result(f"{'note' if found.is_note else 'DAMAGED'}: {found.text}", **found.to_json())
+    out.flush()
+
+
+def _sum_up(out: Output, summary: VerifySummary, quick: bool) -> None:
+    from graviton.cli.units import human_bytes
+
+    blobs, blocks = f"{summary.blobs:,} blobs", f"{summary.blocks:,} blocks"
+    how = "looked at" if quick else f"read ({human_bytes(summary.read_bytes)})"
+    if summary.is_clean:
+        text = f"{blobs} are whole; {blocks} {how} in {summary.seconds:.1f} s"
+    else:
+        text = (
+            f"{summary.damages:,} damages in {summary.damaged_blobs:,} of {blobs}; {blocks} {how}"
+            f" in {summary.seconds:.1f} s"
+        )
+    out.result(text, **{"summary": "verify", "quick": quick, "clean": summary.is_clean} | summary._asdict())
+    if not summary.is_clean:
+        out.note("put the damaged files again: that repairs their blocks. docs/guides/verify-and-repair.md says more")

@@ -1,0 +1,241 @@
+"""`graviton verify`: whether every byte of the blobs is there and right, and which ones are not.
+
+What is checked, for each blob: its record; every page of its manifest (seal, place, the digest over all of them); the
+record of every block; every block's bytes against its digest; and the whole blob against its own. A damage does not
+end anything: every one is reported, with blob, block and byte range.
+
+What is read. A blob's digest needs its bytes in order, so a blob of several blocks is read once from end to end, and
+its blocks are checked as they pass. A blob of one block is proven by that block. Blocks that no blob made us read come
+last, each once. So a run costs the logical bytes of the blobs, not the stored ones: a block that ten versions share is
+read ten times, mostly from the page cache, because only that proves ten blobs. Runs of equal blocks within a blob are
+read once. A quick run reads no block at all: it asks for each one's existence and size, once.
+
+Memory: a window of blocks per stream, drawn from the process's budget, and a fixed table of what was seen
+(block_checks.py). Reads that find a damaged block mark its record as any read does, so that the next put repairs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+
+from graviton.core.clock import Clock, SystemClock
+from graviton.core.keys import BlobKey, BlockKey
+from graviton.core.manifests import ManifestPage
+from graviton.core.ranges import Span
+from graviton.errors import GravitonError, IntegrityError
+from graviton.metadata.rows import (
+    BLOBS,
+    BLOCKS,
+    KEY_BYTES,
+    BlockRow,
+    blob_key_of,
+    block_key_of,
+    decode_blob,
+    domain_prefix,
+)
+from graviton.ports.block_index import BlockState, OwnerState
+from graviton.ports.kv import ReadTransaction
+from graviton.ports.manifests import BlobRecord
+from graviton.services.blob_check import BlobCheck, VerifyParts
+from graviton.services.block_checks import BlockChecks
+from graviton.services.findings import Damage, Part, Report, VerifySummary
+from graviton.services.row_walk import Row, walk_rows
+
+__all__ = ["Verification", "VerifyParts"]
+
+_STREAMS = 4
+"""Blobs verified at the same time: two keep two cores busy, two wait for the disk."""
+
+_THREADS = 2
+"""Threads for the digests of blobs; those of blocks are taken where they are read."""
+
+_CHECK_MANY = 512
+"""Blocks without a blob that are looked up together."""
+
+
+class Verification:
+    """One run over some blobs or all. Every method may be called once or more; `summary` sums up."""
+
+    def __init__(
+        self,
+        parts: VerifyParts,
+        report: Report,
+        *,
+        quick: bool = False,
+        domain: str = "",
+        progress: Callable[[int], None] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """`report` and `progress` (bytes of blobs done since the last call) are called on the event loop."""
+        self._parts = parts
+        self._report, self._progress = report, progress or _no_progress
+        self._quick = quick
+        self._domain = domain
+        self._checks = BlockChecks(parts.blocks, parts.access, parts.budget, domain)
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton-verify")
+        self._clock = clock or SystemClock()
+        self._begun = self._clock.monotonic()
+        self._blobs = self._logical = self._damaged_blobs = self._damages = self._notes = 0
+
+    async def blobs(self, keys: Iterable[BlobKey]) -> None:
+        """Verify these blobs. Raises NotFound for one that is not there, before anything is read."""
+        records = []
+        for key in keys:
+            try:
+                records.append(await self._parts.manifests.get(key, self._domain))
+            except IntegrityError as error:
+                self._record_damage(key, error)
+        await self._in_parallel(_each(records))
+
+    async def everything(self) -> None:
+        """Verify every blob, then every block that no blob made us look at. Totals and structure are the audit's."""
+        await self._in_parallel(self._all_records())
+        await self._other_blocks()
+
+    def found(self, damage: Damage) -> None:
+        """Count and report a finding."""
+        if damage.is_note:
+            self._notes += 1
+        else:
+            self._damages += 1
+        self._report(damage)
+
+    @property
+    def summary(self) -> VerifySummary:
+        """What was done until now."""
+        return VerifySummary(
+            self._blobs,
+            self._checks.looked_at,
+            self._logical,
+            self._checks.read_bytes,
+            self._damaged_blobs,
+            self._damages,
+            self._notes,
+            self._clock.monotonic() - self._begun,
+        )
+
+    async def aclose(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(wait=True)
+
+    async def __aenter__(self) -> Verification:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def _in_parallel(self, records: AsyncIterator[BlobRecord]) -> None:
+        turn = asyncio.Lock()
+
+        async def stream() -> None:
+            while True:
+                async with turn:
+                    record = await anext(records, None)
+                if record is None:
+                    return
+                await self._blob(record)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_STREAMS):
+                    group.create_task(stream())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _all_records(self) -> AsyncIterator[BlobRecord]:
+        prefix = domain_prefix(self._domain)
+        async for row in walk_rows(self._parts.kv, BLOBS, prefix, KEY_BYTES):
+            try:
+                key = blob_key_of(row.key)
+            except IntegrityError as error:
+                self.found(Damage(Part.STORE, f"has a blob row without a key: {error.message}"))
+                continue
+            try:
+                if row.value is None:
+                    raise IntegrityError("it cannot be read")
+                record = decode_blob(key, row.value)
+                owner = await self._parts.block_index.owner(record.owner)
+                if owner is None:
+                    raise IntegrityError("its owner is missing")
+            except IntegrityError as error:
+                if await self._parts.kv.read(lambda tx, row=row: _is_still(tx, row)):  # type: ignore[misc]
+                    self._record_damage(key, error)
+                continue
+            if owner.state is OwnerState.COMMITTED:
+                yield record
+
+    def _record_damage(self, key: BlobKey, error: GravitonError) -> None:
+        self._blobs += 1
+        self._logical += key.size
+        self._damaged_blobs += 1
+        self.found(Damage(Part.BLOB_RECORD, f"is damaged: {error.message}", key, span=Span(0, key.size)))
+
+    async def _blob(self, record: BlobRecord) -> None:
+        check = BlobCheck(self._parts, self._checks, self._pool, record, self._domain, self.found, self._progress)
+        await check.run(self._quick)
+        if not check.is_gone:
+            self._blobs += 1
+            self._logical += record.key.size
+            self._damaged_blobs += not check.is_sound
+
+    async def _other_blocks(self) -> None:
+        batch: list[BlockKey] = []
+        async for row in walk_rows(self._parts.kv, BLOCKS, domain_prefix(self._domain), KEY_BYTES):
+            key, state = _block_of(row)
+            if key is None:
+                self.found(Damage(Part.STORE, "has a block record without a key", is_note=True))
+            elif self._checks.is_sound(key) or self._checks.is_known_bad(key):
+                continue
+            elif state is None:
+                self.found(Damage(Part.BLOCK_RECORD, "is damaged; no visible blob uses it", block=key, is_note=True))
+            elif state in (BlockState.STORED, BlockState.DAMAGED):
+                batch.append(key)
+            if len(batch) >= _CHECK_MANY:
+                await self._unused(batch)
+                batch.clear()
+        await self._unused(batch)
+
+    async def _unused(self, keys: Sequence[BlockKey]) -> None:
+        if self._quick:
+            problems = await self._checks.missing(keys)
+        else:
+            problems = {}
+            entries = ManifestPage(0, 0, keys) if keys else ()
+            async with aclosing(self._checks.in_order(entries)) as blocks:
+                async for entry, found in blocks:
+                    if isinstance(found, str):
+                        problems[entry.key] = found
+        for key, problem in problems.items():
+            self.found(Damage(Part.BLOCK, f"{problem}; no visible blob uses it", block=key, is_note=True))
+
+
+def _block_of(row: Row) -> tuple[BlockKey | None, BlockState | None]:
+    """Key and state of a block record, as far as they can be read."""
+    try:
+        key = block_key_of(row.key, BLOCKS)
+    except IntegrityError:
+        return None, None
+    try:
+        return key, None if row.value is None else BlockRow.decode(row.value).state
+    except IntegrityError:
+        return key, None
+
+
+def _is_still(tx: ReadTransaction, row: Row) -> bool:
+    """Whether a blob's row is as it was read: what changed or went away meanwhile was not damaged."""
+    try:
+        return tx.get(BLOBS, row.key) == row.value
+    except IntegrityError:
+        return row.value is None
+
+
+async def _each(records: Iterable[BlobRecord]) -> AsyncIterator[BlobRecord]:
+    for record in records:
+        yield record
+
+
+def _no_progress(count: int) -> None:
+    pass
