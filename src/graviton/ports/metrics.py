@@ -2,7 +2,8 @@
 
 Laws:
 - Names come from `MetricKeys` only; any other raises InvalidInput. Label names are `[a-z_][a-z0-9_]*`.
-- `counter` adds (never negative), `gauge` sets, `histogram` observes. A name is used as one kind only.
+- `counter` adds (never negative), `gauge` sets, `histogram` observes. A name is used as one kind only. A call that is
+  not legal raises InvalidInput and changes nothing; series with the same labels in another order are the same.
 - The three never block, never raise for a legal call, and may be called from any thread.
 - `snapshot` shows every series touched so far; a no-op registry has none.
 """

@@ -67,8 +67,6 @@ class Contract(Generic[_S]):
     """Name of the outside thing needed, as in GRAVITON_REQUIRE_BACKENDS: `s3`, `postgres`. Empty: nothing."""
     known_gaps: ClassVar[Mapping[str, str]] = {}
     """Laws not kept yet, each with the reason."""
-    chosen_by_capabilities: ClassVar[bool] = True
-    """False in contracts none of whose laws depends on them."""
 
     scratch: Path
     """An empty folder for the law that runs; stores kept in files live below it."""
@@ -85,7 +83,7 @@ class Contract(Generic[_S]):
                 raise TypeError(f"{cls.__qualname__}.known_gaps names {name}, which is no law of the contract")
             if not reason.strip():
                 raise TypeError(f"{cls.__qualname__}.known_gaps gives no reason for {name}")
-        if cls.implementation is not None and cls.chosen_by_capabilities and cls._found_capabilities() is None:
+        if cls.implementation is not None and cls._found_capabilities() is None:
             raise TypeError(f"{cls.__qualname__} must say its capabilities: {cls.implementation.__name__} does not")
 
     # What a subclass gives.
