@@ -109,8 +109,10 @@ class BlockBatchResult(NamedTuple):
     @classmethod
     def of(cls, stored: Sequence[StoredBlock], plan: BlockWritePlan) -> BlockBatchResult:
         """The result of a batch whose blocks ended as `stored`, in the order given: lays out manifest and frames."""
-        framer = BlockFramer()
-        frames = tuple(framer.frame(block.key) for block in stored) if plan.frames else ()
+        frames: tuple[BlockFrame, ...] = ()
+        if plan.frames:
+            framer = BlockFramer()
+            frames = tuple(framer.frame(block.key) for block in stored)
         return cls(BlockManifest.of([block.key for block in stored]), tuple(stored), frames)
 
     @property

@@ -21,7 +21,7 @@ from graviton.core.hashing import Digest
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.limits import MAX_PAGE_ENTRIES
 from graviton.core.manifests import ManifestPage
-from graviton.errors import Conflict, Unavailable
+from graviton.errors import GravitonError, Unavailable
 from graviton.ports.blobs import BlobWriteResult, IngestStats
 from graviton.ports.block_index import BlockIndex, Claim, OwnerState
 from graviton.ports.blocks import BlockStore, BlockWritePlan, CanonicalBlock, WriteMode
@@ -58,13 +58,20 @@ async def put_one(parts: Parts, segments: Segments, asked: Wanted) -> BlobWriteR
         attributes = confirmed(asked.plan.attributes, done.key.size, done.blocks, parts.clock)
         committed = await put.commit(done.key, attributes)
     except BaseException:
-        await finish_anyway(put.abort())
+        await finish_anyway(_give_up(put, segments))
         raise
-    finally:
-        await finish_anyway(segments.aclose())
+    await segments.aclose()
     seconds = time.perf_counter() - started
     stats = IngestStats(done.key.size, done.blocks, done.fresh_blocks, done.fresh_bytes, done.repaired_blocks, seconds)
     return result_of(committed, asked.plan, stats)
+
+
+async def _give_up(put: Put, segments: Segments) -> None:
+    """Nothing stays behind: first the writers, which use the memory of the segments."""
+    try:
+        await put.abort()
+    finally:
+        await segments.aclose()
 
 
 class Ingested(NamedTuple):
@@ -151,8 +158,8 @@ class Put:
         if self._session is not None:
             try:
                 await self._parts.block_index.end(self._session)
-            except (Unavailable, Conflict):
-                pass
+            except GravitonError:
+                pass  # whoever cannot write now has told so already, by the error that brought us here
 
     async def _cut(self, segment: Segment) -> tuple[list[BlockKey], int]:
         if len(segment.view) <= INLINE_BYTES:

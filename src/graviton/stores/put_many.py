@@ -13,7 +13,7 @@ from graviton.core.chunking import ChunkerSpec
 from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import paginate
-from graviton.errors import Conflict, Unavailable
+from graviton.errors import GravitonError
 from graviton.ports.blobs import BlobWriteResult, IngestStats
 from graviton.ports.block_index import OpenedSession
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
@@ -161,9 +161,9 @@ def _results(
 
 
 async def _end_all(parts: Parts, sessions: Sequence[OpenedSession]) -> None:
-    """End what is still open; what was committed says Conflict, what cannot be reached expires."""
+    """End what is still open; what was committed refuses, what cannot be reached expires."""
     for session, _ in sessions:
         try:
             await parts.block_index.end(session)
-        except (Conflict, Unavailable):
+        except GravitonError:
             continue
