@@ -26,6 +26,7 @@ from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
 from graviton.core.ranges import Span
 from graviton.errors import GravitonError, IntegrityError
+from graviton.metadata.audit import Finding, Law, audit
 from graviton.metadata.rows import (
     BLOBS,
     BLOCKS,
@@ -51,6 +52,9 @@ _STREAMS = 4
 
 _THREADS = 2
 """Threads for the digests of blobs; those of blocks are taken where they are read."""
+
+_MAX_NAMED = 100_000
+"""Names kept to tell the audit's news from what is known, about 20 MB; beyond that a damage may be reported twice."""
 
 _CHECK_MANY = 512
 """Blocks without a blob that are looked up together."""
@@ -78,6 +82,8 @@ class Verification:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton-verify")
         self._clock = clock or SystemClock()
         self._begun = self._clock.monotonic()
+        self._named: set[str] = set()
+        """Blobs and blocks that were reported: the audit meets the same damages again."""
         self._blobs = self._logical = self._damaged_blobs = self._damages = self._notes = 0
 
     async def blobs(self, keys: Iterable[BlobKey]) -> None:
@@ -91,9 +97,10 @@ class Verification:
         await self._in_parallel(_each(records))
 
     async def everything(self) -> None:
-        """Verify every blob, then every block that no blob made us look at. Totals and structure are the audit's."""
+        """Verify every blob, then every block that no blob made us look at, then the metadata's totals and structure."""
         await self._in_parallel(self._all_records())
         await self._other_blocks()
+        await self._structure()
 
     def found(self, damage: Damage) -> None:
         """Count and report a finding."""
@@ -101,6 +108,8 @@ class Verification:
             self._notes += 1
         else:
             self._damages += 1
+        if len(self._named) < _MAX_NAMED:
+            self._named.update(key.text for key in (damage.blob, damage.block) if key is not None)
         self._report(damage)
 
     @property
@@ -198,6 +207,14 @@ class Verification:
                 batch.clear()
         await self._unused(batch)
 
+    async def _structure(self) -> None:
+        try:
+            async for finding in audit(self._parts.kv):
+                if _is_news(finding, self._named):
+                    self.found(Damage(Part.STORE, f"breaks the law of {finding.law.value}: {_told(finding)}"))
+        except IntegrityError as error:  # a row that the backend itself refuses: nothing behind it can be audited
+            self.found(Damage(Part.STORE, f"cannot be audited to its end: {error.message}"))
+
     async def _unused(self, keys: Sequence[BlockKey]) -> None:
         if self._quick:
             problems = await self._checks.missing(keys)
@@ -210,6 +227,14 @@ class Verification:
                         problems[entry.key] = found
         for key, problem in problems.items():
             self.found(Damage(Part.BLOCK, f"{problem}; no visible blob uses it", block=key, is_note=True))
+
+
+def _is_news(finding: Finding, named: set[str]) -> bool:
+    """Whether the verification of blobs and blocks cannot have reported this: it looks at every blob's pages, and at
+    the rows of blobs and blocks."""
+    if finding.law is Law.PAGES or (finding.law is Law.ROW and finding.subject in (BLOBS, BLOCKS)):
+        return False
+    return finding.subject not in named
 
 
 def _block_of(row: Row) -> tuple[BlockKey | None, BlockState | None]:
@@ -230,6 +255,10 @@ def _is_still(tx: ReadTransaction, row: Row) -> bool:
         return tx.get(BLOBS, row.key) == row.value
     except IntegrityError:
         return row.value is None
+
+
+def _told(finding: Finding) -> str:
+    return f"{finding.subject}: {finding.message}"
 
 
 async def _each(records: Iterable[BlobRecord]) -> AsyncIterator[BlobRecord]:

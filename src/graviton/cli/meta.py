@@ -1,0 +1,87 @@
+"""`graviton meta`: back up and restore the metadata, without which blocks are only a heap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from graviton.cli.bar import bar
+from graviton.cli.call import Call
+from graviton.cli.options import command, common_options
+
+__all__ = ["meta"]
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.group()
+@common_options
+def meta() -> None:
+    """Back up and restore the metadata."""
+
+
+@command()
+@click.argument("file", type=_FILE)
+@click.option("--force", is_flag=True, help="Replace FILE if it is there already.")
+async def backup(call: Call, file: Path, force: bool) -> None:
+    """Write all metadata to one portable file, while the store is in use.
+
+    The file appears under its name whole and durable, or not at all. Blocks are not in it: they are plain files that
+    any tool can copy, before or after.
+    """
+    from graviton.cli.units import human_bytes
+    from graviton.metadata.backup import backup_metadata
+
+    async with call.store() as store:
+        kv = await store.metadata()
+        with bar(call.out, "backing up", None) as shown:
+            result = await backup_metadata(kv, file, overwrite=force, progress=lambda records, size: shown.at(size))
+    call.out.result(
+        f"{result.records:,} records of store {result.store_id} in {file} ({human_bytes(result.size)})",
+        file=str(file),
+        **result._asdict(),
+    )
+
+
+@command()
+@click.argument("file", type=_FILE)
+@click.option(
+    "--trust", is_flag=True, help="Do not look whether every block is there; only if nothing was removed since."
+)
+async def restore(call: Call, file: Path, trust: bool) -> None:
+    """Load a backup into a metadata store that is empty.
+
+    The whole file is checked first; a damaged one changes nothing. Then every block is looked for, and those that are
+    gone are marked, so that the next put writes them again. The restored metadata gets a new id, so that it and the
+    old one cannot manage the same blocks: `graviton store adopt` then joins it with the blocks.
+    """
+    from graviton.assembly import wiring
+    from graviton.metadata.restore import restore_metadata
+
+    settings = call.settings()
+    side = wiring.block_side(settings, wiring.kernel_for(settings))
+    kv = wiring.open_metadata(settings, create=True)
+    try:
+        with bar(call.out, "restoring", None, in_bytes=False) as shown:
+            result = await restore_metadata(
+                kv, file, blocks_exist=None if trust else side.blocks.exists_many, progress=shown.at
+            )
+    finally:
+        await kv.aclose()
+        await side.blocks.aclose()
+    store_id = result.marker.store_id if result.marker is not None else ""
+    call.out.result(
+        f"{result.records:,} records restored to {wiring.metadata_place(settings)};"
+        f" {result.missing_blocks:,} blocks missing, {result.ended_sessions:,} unfinished puts ended",
+        file=str(file),
+        store_id=store_id,
+        records=result.records,
+        missing_blocks=result.missing_blocks,
+        ended_sessions=result.ended_sessions,
+    )
+    call.out.note("now run `graviton store adopt`, and then `graviton verify --all`")
+
+
+for _subcommand in (backup, restore):
+    meta.add_command(_subcommand)

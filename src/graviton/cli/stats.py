@@ -1,0 +1,42 @@
+"""`graviton stats`: what is stored and what deduplication saves, at once, from sums that are kept with every change."""
+
+from __future__ import annotations
+
+from graviton.cli.call import Call
+from graviton.cli.options import command
+
+__all__ = ["stats"]
+
+MANY_BLOCKS = 5_000_000
+"""Names in one folder from which on a warning is due: ext4 without `large_dir` ends near 9 million."""
+
+
+@command()
+async def stats(call: Call) -> None:
+    """Totals of the store and what deduplication saves."""
+    from graviton.cli.units import human_bytes
+
+    async with call.store() as store:
+        await store.required()
+        totals = await store.totals()
+    ratio = totals.logical_bytes / totals.stored_bytes if totals.stored_bytes else None
+    rows = [
+        ("blobs", f"{totals.blobs:,}"),
+        ("logical bytes", f"{totals.logical_bytes:,}  ({human_bytes(totals.logical_bytes)})"),
+        ("unique blocks", f"{totals.blocks:,}"),
+        ("stored bytes", f"{totals.stored_bytes:,}  ({human_bytes(totals.stored_bytes)})"),
+        ("dedup ratio", "-" if ratio is None else f"{ratio:.2f}"),
+    ]
+    call.out.result(
+        "\n".join(f"{name:<15}{value}" for name, value in rows),
+        blobs=totals.blobs,
+        logical_bytes=totals.logical_bytes,
+        unique_blocks=totals.blocks,
+        stored_bytes=totals.stored_bytes,
+        dedup_ratio=ratio,
+    )
+    if totals.blocks >= MANY_BLOCKS and call.settings().blob_backend == "fs":
+        call.out.warn(
+            f"{totals.blocks:,} blocks lie in one folder; ext4 without large_dir ends near 9 million names."
+            " Enable it (tune2fs -O large_dir) or move the store to XFS or Btrfs"
+        )

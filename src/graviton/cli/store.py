@@ -1,0 +1,237 @@
+"""`graviton store`: make a store, say that two halves belong together, or try the laws on its technology."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from graviton.cli.call import Call
+from graviton.cli.options import command, common_options, parsed
+from graviton.errors import NotFound
+
+if TYPE_CHECKING:
+    from graviton.assembly.settings import Settings
+    from graviton.assembly.store import Store
+    from graviton.assembly.wiring import BlockSide
+    from graviton.cli.output import Output
+    from graviton.metadata.marker import StoreMarker
+    from graviton.ports.blocks import BlockStore
+    from graviton.ports.kv import KeyValueStore
+    from graviton.ports.reclaimer import BlockReclaimer
+    from graviton.testing.conformance.contract import Contract
+    from graviton.testing.conformance.runner import LawResult
+
+__all__ = ["store"]
+
+_SCRATCH = ".graviton-check-"
+"""How folders of a check begin; no block, trash or temporary name of a store does."""
+
+
+@click.group()
+@common_options
+def store() -> None:
+    """Make, adopt or check a store."""
+
+
+@command()
+@click.option("--chunker", "spec_text", metavar="SPEC|PRESET", help="How blobs are cut from now on.")
+@click.option("--hash", "hash_text", metavar="ALGO", help="blake3 (default) or sha256.")
+async def init(call: Call, spec_text: str | None, hash_text: str | None) -> None:
+    """Make a store, and print its marker. If there is one already, only print."""
+    from graviton.assembly.store import Store
+    from graviton.core.chunking import ChunkerSpec
+    from graviton.core.hashing import HashAlgo
+
+    settings = call.settings()
+    if spec_text is not None:
+        settings = settings._replace(chunker=parsed("--chunker", ChunkerSpec.parse, spec_text))
+    if hash_text is not None:
+        settings = settings._replace(hash=parsed("--hash", HashAlgo.parse, hash_text))
+    async with Store(settings) as made:
+        marker, is_new = await made.init()
+        where = made.sides.markers.where
+    _print_marker(call.out, f"{'made a store' if is_new else 'there is a store'} at {where}", marker, created=is_new)
+
+
+@command()
+async def adopt(call: Call) -> None:
+    """Say that these blocks and this metadata belong together.
+
+    Every store has a marker on both sides, in the folder of the blocks and in the metadata, and a command refuses to
+    work when they differ: a wrong folder, a disk that is not mounted, or restored metadata must not be mixed up with
+    something else. If you are sure that the two sides do belong together (you moved one, or restored the metadata),
+    adopt them. What the metadata says is taken; without a marker there, what the blocks' side says, under a new
+    metadata id, so that older metadata is refused from then on; without any, a new store begins. No block and no blob
+    is changed: run `graviton verify --all` afterwards to see what is there.
+    """
+    async with call.store() as found:
+        where = found.sides.markers.where
+        call.out.note(f"taking the blocks at {where} and the metadata of these settings as one store")
+        marker = await found.adopt()
+    _print_marker(call.out, f"adopted: both sides at {where} now say the same", marker, adopted=True)
+    call.out.note("no block and no blob was changed; `graviton verify --all` tells what is there")
+
+
+def _print_marker(out: Output, headline: str, marker: StoreMarker, **values: Any) -> None:
+    import json
+
+    text = marker.encode().decode()
+    out.result(f"{headline}\n{text.rstrip()}", **values, **json.loads(text))
+
+
+@command()
+async def check(call: Call) -> int:
+    """Try every law of the stores on the configured technology.
+
+    Works in scratch folders beside the data, which are removed afterwards; nothing of the store itself is touched.
+    Takes some seconds. Exit code 1 if a law is broken: then do not keep data there.
+    """
+    from graviton.testing.conformance.runner import Outcome, run_laws
+
+    settings = call.settings()
+    counts = dict.fromkeys(Outcome, 0)
+    with _scratch_folder(_blocks_parent(settings)) as blocks, _scratch_folder(_metadata_parent(settings)) as metadata:
+        for contract in _contracts(settings, metadata):
+            async for result in run_laws(contract, blocks / contract.__name__):
+                counts[result.outcome] += 1
+                _show(call.out, contract, result)
+    broken = counts[Outcome.BROKEN]
+    call.out.result(
+        f"{counts[Outcome.KEPT]} laws kept, {broken} broken, {counts[Outcome.SKIPPED]} do not apply here",
+        summary="check",
+        clean=not broken,
+        **{outcome.value: count for outcome, count in counts.items()},
+    )
+    return 1 if broken else 0
+
+
+def _show(out: Output, contract: type[Contract[Any]], result: LawResult) -> None:
+    law = result.law.removeprefix("test_").replace("_", " ")
+    reason = f": {result.reason}" if result.reason else ""
+    out.result(
+        f"{result.outcome.value:<8} {contract.port.__name__}: {law}{reason}",
+        port=contract.port.__name__,
+        law=result.law,
+        outcome=result.outcome.value,
+        reason=result.reason,
+        seconds=round(result.seconds, 6),
+    )
+    out.flush()
+
+
+def _blocks_parent(settings: Settings) -> Path | None:
+    return None if settings.blob_backend == "memory" else settings.fs_root
+
+
+def _metadata_parent(settings: Settings) -> Path | None:
+    return None if settings.metadata == "memory" else settings.metadata_path.parent
+
+
+@contextmanager
+def _scratch_folder(parent: Path | None) -> Iterator[Path]:
+    """A new folder in `parent`, so on the file system under test, removed with everything in it; anywhere for what
+    lies in memory."""
+    if parent is None:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    if not parent.is_dir():
+        raise NotFound(
+            f"there is no folder {parent} to check",
+            operation="store.check",
+            subject=str(parent),
+            hint="Check --root or GRAVITON_FS_ROOT; `graviton store init` makes a store.",
+        )
+    scratch = parent / (_SCRATCH + secrets.token_hex(8))
+    os.mkdir(scratch, 0o700)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _contracts(settings: Settings, metadata: Path) -> list[type[Contract[Any]]]:
+    """The contracts of every port that a store of these settings is made of."""
+    from graviton.metadata.block_index import KvBlockIndex
+    from graviton.metadata.manifest_repo import KvBlobManifestRepo
+    from graviton.testing.conformance.blobs import BlobStoreContract
+    from graviton.testing.conformance.block_index import BlockIndexContract
+    from graviton.testing.conformance.blocks import BlockStoreContract
+    from graviton.testing.conformance.kv import KeyValueStoreContract
+    from graviton.testing.conformance.manifests import BlobManifestRepoContract
+    from graviton.testing.conformance.metadata_values import Metadata
+    from graviton.testing.conformance.reclaimer import BlockReclaimerContract
+    from graviton.testing.conformance.runner import bind
+
+    place = _Place(settings, metadata)
+    blocks, pairs = place.block_capabilities, place.metadata_capabilities
+    over_pairs = {
+        "make_metadata": lambda law, kv: Metadata(KvBlockIndex(kv, law.clock), KvBlobManifestRepo(kv, law.clock))
+    }
+    return [
+        bind(BlockStoreContract, place.blocks, blocks),
+        _with(
+            bind(BlockReclaimerContract, place.blocks, blocks), make_reclaimer=lambda law, store: place.reclaimer(store)
+        ),
+        bind(KeyValueStoreContract, place.pairs, pairs),
+        _with(bind(BlockIndexContract, place.pairs, pairs), **over_pairs),
+        _with(bind(BlobManifestRepoContract, place.pairs, pairs), **over_pairs),
+        bind(BlobStoreContract, place.blobs, place.blobs("none", metadata).capabilities),
+    ]
+
+
+def _with(contract: type[Contract[Any]], **methods: Any) -> type[Contract[Any]]:
+    return type(contract.__name__, (contract,), methods)
+
+
+class _Place:
+    """Stores like the configured one, each law's in a scratch place of its own."""
+
+    def __init__(self, settings: Settings, metadata: Path) -> None:
+        from graviton.assembly import wiring
+        from graviton.core.chunking import PRESETS
+
+        self._wiring = wiring
+        self._kernel = wiring.kernel_for(settings)
+        # Small blocks: laws about blobs of many blocks are then quick.
+        self._settings = settings._replace(chunker=PRESETS["small"])
+        self._metadata = metadata
+        self._sides: dict[int, BlockSide] = {}
+        self.block_capabilities = wiring.block_side(settings, self._kernel).blocks.capabilities
+        self.metadata_capabilities = self.pairs("none", metadata).capabilities
+
+    def _at(self, space: str, scratch: Path) -> Settings:
+        return self._settings._replace(fs_root=scratch / "store", meta_path=self._metadata / space / "meta.sqlite")
+
+    def blocks(self, space: str, scratch: Path) -> BlockStore:
+        """A block store; its reclaimer is found by it."""
+        side = self._wiring.block_side(self._at(space, scratch), self._kernel)
+        self._sides[id(side.blocks)] = side
+        return side.blocks
+
+    def reclaimer(self, blocks: BlockStore) -> BlockReclaimer:
+        """The reclaimer of a block store made here."""
+        return self._sides[id(blocks)].reclaimer
+
+    def pairs(self, space: str, scratch: Path) -> KeyValueStore:
+        """A metadata store."""
+        return self._wiring.open_metadata(self._at(space, scratch), create=True)
+
+    def blobs(self, space: str, scratch: Path) -> Store:
+        """A whole store."""
+        from graviton.assembly.store import Store
+
+        return Store(self._at(space, scratch))
+
+
+for _subcommand in (init, adopt, check):
+    store.add_command(_subcommand)
