@@ -1,13 +1,19 @@
-"""The laws of `BlockIndex` and `BlobManifestRepo` over `metadata/` on the reference key-value store."""
+"""The laws of the metadata ports over `metadata/` on the reference key-value store."""
 
 from graviton.backends.memory.kv import InMemoryKeyValueStore
 from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
+from graviton.metadata.range_tracker import KvRangeTracker
+from graviton.metadata.replica_index import KvReplicaIndex
 from graviton.metadata.rows import PAGES, u64
+from graviton.metadata.schema_store import KvSchemaStore
 from graviton.ports.kv import KeyValueStore
 from graviton.testing.conformance.block_index import BlockIndexContract
 from graviton.testing.conformance.manifests import BlobManifestRepoContract
 from graviton.testing.conformance.metadata_values import Metadata, MetadataContract
+from graviton.testing.conformance.range_tracker import RangeTrackerContract
+from graviton.testing.conformance.replicas import ReplicaIndexContract
+from graviton.testing.conformance.schemas import SchemaStoreContract
 
 
 class _OverKeyValues(MetadataContract):
@@ -42,3 +48,36 @@ class TestBlobManifestRepoOnMemory(_OverKeyValues, BlobManifestRepoContract):
                 await store.delete(PAGES, key)
             else:
                 await store.put(PAGES, key, page)
+
+
+class TestReplicaIndexOnMemory(ReplicaIndexContract):
+    implementation = KvReplicaIndex
+    capabilities = InMemoryKeyValueStore.capabilities
+
+    def make_store(self) -> KeyValueStore:
+        return InMemoryKeyValueStore()
+
+    def make_port(self, store: KeyValueStore) -> KvReplicaIndex:
+        return KvReplicaIndex(store)
+
+
+class TestRangeTrackerOnMemory(RangeTrackerContract):
+    implementation = KvRangeTracker
+    capabilities = InMemoryKeyValueStore.capabilities
+
+    def make_store(self) -> KeyValueStore:
+        return InMemoryKeyValueStore()
+
+    def make_port(self, store: KeyValueStore) -> KvRangeTracker:
+        return KvRangeTracker(store)
+
+
+class TestSchemaStoreOnMemory(SchemaStoreContract):
+    implementation = KvSchemaStore
+    capabilities = InMemoryKeyValueStore.capabilities
+
+    def make_store(self) -> KeyValueStore:
+        return InMemoryKeyValueStore()
+
+    def make_port(self, store: KeyValueStore) -> KvSchemaStore:
+        return KvSchemaStore(store)
