@@ -53,6 +53,14 @@ class Disk:
         """At most `size` bytes from the position of `fd`, in one fresh object."""
         return os.read(fd, size)
 
+    def read_at(self, fd: int, size: int, offset: int) -> bytes:
+        """At most `size` bytes from `offset`."""
+        return os.pread(fd, size, offset)
+
+    def copy(self, source: int, target: int, size: int) -> int:
+        """Bytes copied between the positions of two files, by the file system itself: shared where it can share."""
+        return os.copy_file_range(source, target, size)
+
     def write_back(self, fd: int) -> None:
         """Let the kernel begin to write the file out, without waiting.
 

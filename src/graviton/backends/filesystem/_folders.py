@@ -69,13 +69,16 @@ class DurableFolders:
             path = os.path.dirname(path)
             self.sync(path)
         try:
-            self.sync(os.path.dirname(self._root))
+            fd = self._disk.open_folder(os.path.dirname(self._root))
         except PermissionError:
-            pass  # a home we may enter but not read: whoever gave us the root made it durable
+            return  # a home we may enter but not read: whoever gave us the root made it durable
+        self._sync_and_close(fd)
 
     def sync(self, path: str) -> None:
         """Make the names in the folder `path` durable."""
-        fd = self._disk.open_folder(path)
+        self._sync_and_close(self._disk.open_folder(path))
+
+    def _sync_and_close(self, fd: int) -> None:
         try:
             self._disk.fsync(fd)
         finally:

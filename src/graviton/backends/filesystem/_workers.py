@@ -43,10 +43,11 @@ class CancelFlag:
 class _Call(Generic[_T]):
     """One function on its way through a worker and back to its loop."""
 
-    __slots__ = ("ended", "flag", "fn", "future", "loop", "waiter")
+    __slots__ = ("ended", "flag", "fn", "future", "loop", "must_run", "waiter")
 
-    def __init__(self, fn: Callable[[CancelFlag], _T], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, fn: Callable[[CancelFlag], _T], loop: asyncio.AbstractEventLoop, must_run: bool) -> None:
         self.fn: Callable[[CancelFlag], _T] | None = fn
+        self.must_run = must_run
         self.flag = CancelFlag()
         self.loop = loop
         self.future: asyncio.Future[_T] = loop.create_future()
@@ -59,7 +60,8 @@ class _Call(Generic[_T]):
         result: Any = None
         error: BaseException | None = None
         try:
-            self.flag.check()  # cancelled while it waited for a thread
+            if not self.must_run:
+                self.flag.check()  # cancelled while it waited for a thread
             assert fn is not None
             result = fn(self.flag)
         except BaseException as caught:  # noqa: BLE001 - delivered to the caller
@@ -126,9 +128,10 @@ class WorkerPool:
         self._closed = False
         weakref.finalize(self, self._queue.put, None)  # a pool that was never closed takes its threads with it
 
-    async def run(self, fn: Callable[[CancelFlag], _T]) -> _T:
-        """`fn(flag)` on a worker: one thread hop. Raises what it raises. Cancelled, it waits for `fn` to notice."""
-        call = _Call(fn, asyncio.get_running_loop())
+    async def run(self, fn: Callable[[CancelFlag], _T], *, must_run: bool = False) -> _T:
+        """`fn(flag)` on a worker: one thread hop. Raises what it raises. Cancelled, it waits for `fn` to notice; with
+        `must_run` it begins even so, because it cleans up."""
+        call = _Call(fn, asyncio.get_running_loop(), must_run)
         self._post(call.run)
         return await call.outcome()
 

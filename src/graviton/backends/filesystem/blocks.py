@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import TypeVar
 
 from graviton.backends.filesystem._batch import BatchWriter, Syncfs
@@ -92,9 +92,9 @@ class FsBlockStore(BlockStore):
         self, algo: HashAlgo, blocks: Sequence[CanonicalBlock], plan: BlockWritePlan, flag: CancelFlag
     ) -> set[BlockKey]:
         path = self.folder_path(algo)
-        with mapped("blocks.put", path):
+        with mapped("blocks.put", path), ExitStack() as stack:
             folder = self.folders.open(path)
-        try:
+            stack.callback(self.disk.close, folder)
             writer = self._writer_for(folder)
             if plan.mode is WriteMode.IF_ABSENT and path not in self._distrusted:
                 blocks = [block for block in blocks if not writer.is_stored(block.key, folder)]
@@ -102,14 +102,11 @@ class FsBlockStore(BlockStore):
                 writer.write(blocks, folder, TempNames(plan.session), flag)
             # Also when all blocks were there: who wrote them may not have come to this point yet.
             self._sync_names(path, folder)
-        finally:
-            self.disk.close(folder)
         return {block.key for block in blocks}
 
     def _sync_names(self, path: str, folder: int) -> None:
         try:
-            with mapped("blocks.put", path):
-                self.disk.fsync(folder)
+            self.disk.fsync(folder)
         except BaseException:
             self._distrusted.add(path)
             raise
