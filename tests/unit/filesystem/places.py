@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 def can_mount() -> bool:
     """Whether this process may mount; everything that needs it is skipped with a reason otherwise."""
-    return os.geteuid() == 0 and subprocess.run(["/bin/mount", "--version"], capture_output=True).returncode == 0
+    return os.geteuid() == 0 and shutil.which("mount") is not None
 
 
 def make_read_only(folder: Path) -> None:
