@@ -16,7 +16,7 @@ from graviton.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from graviton.ports.blobs import BlobStore
 
-__all__ = ["MIN_DIGITS", "AmbiguousId", "check_ids", "is_short", "resolve"]
+__all__ = ["MIN_DIGITS", "AmbiguousId", "check_ids", "is_short", "list_prefixes", "resolve"]
 
 MIN_DIGITS = 8
 """32 bits: two of a thousand blobs share such a prefix with a chance of 1 in 8,600."""
@@ -70,6 +70,13 @@ async def resolve(store: BlobStore, text: str) -> BlobKey:
     if len(found) > 1:
         raise AmbiguousId(text, [key.text for key in found[:MAX_CANDIDATES]], len(found) > MAX_CANDIDATES)
     return found[0]
+
+
+def list_prefixes(text: str) -> list[str]:
+    """The beginnings of key texts that `text` stands for, where the algorithm may be left out. Raises InvalidInput."""
+    if ":" in text or not _HEX.issuperset(text) or not text:
+        return [text]
+    return [f"{algo.value}:{text}" for algo in HashAlgo]
 
 
 def _parse(text: str) -> BlobKey | list[str]:

@@ -1,0 +1,210 @@
+"""What `graviton get` does, by what the blob is and where it goes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import NamedTuple
+
+from graviton.assembly.store import Store
+from graviton.cli.errors import from_os_error
+from graviton.cli.ids import resolve
+from graviton.cli.output import Output, path_text
+from graviton.cli.progress import watch_growth
+from graviton.core.byte_range import ByteRange
+from graviton.core.keys import BlobKey
+from graviton.core.listing import ListingEntry
+from graviton.core.ranges import Span
+from graviton.errors import AlreadyExists, GravitonError, InvalidInput, NotFound
+from graviton.ports.blobs import BlobReader, BlobStat
+from graviton.services.output_files import holds_blob, write_file
+from graviton.services.output_pipe import DescriptorWriter
+from graviton.services.tree_put import LISTING_MIME
+
+__all__ = ["Getter", "Target"]
+
+
+class Target(NamedTuple):
+    """Where the bytes go: standard output if there is no path."""
+
+    path: str | None
+    mode: int
+    """Of what is there, links followed; 0 if nothing is."""
+
+    @classmethod
+    def of(cls, output: str | None) -> Target:
+        """The target that was asked for. Raises GravitonError if it cannot be looked at."""
+        if output is None or output == "-":
+            return cls(None, _mode_of_stdout())
+        try:
+            return cls(output, os.stat(output).st_mode)
+        except FileNotFoundError:
+            return cls(output, 0)
+        except OSError as error:
+            raise from_os_error(error, output, "cannot write") from error
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody would see the bytes on a screen."""
+        return self.path is None and self.mode != 0 and os.isatty(1)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder, or can only be meant as one."""
+        return self.path is not None and (stat.S_ISDIR(self.mode) or self.path.endswith("/"))
+
+
+def _mode_of_stdout() -> int:
+    try:
+        return os.fstat(1).st_mode
+    except OSError:
+        return 0
+
+
+class Getter:
+    """Gets one blob or tree."""
+
+    def __init__(self, out: Output, store: Store, force: bool, keep_set_id: bool) -> None:
+        self._out, self._store = out, store
+        self._force, self._keep_set_id = force, keep_set_id
+
+    async def get(self, blob_id: str, target: Target, wanted: ByteRange | None) -> int:
+        """Get the blob; the exit code. Raises GravitonError."""
+        cas = await self._store.required()
+        key = await resolve(cas, blob_id)
+        found = await cas.stat(key)
+        if found is None:
+            raise NotFound(
+                f"there is no blob {key}", operation="get", subject=key.text, hint="Look with `graviton ls`."
+            )
+        if wanted is None and target.path is not None and found.attributes.mime == LISTING_MIME:
+            return await self._restore(key, target)
+        span = None if wanted is None else wanted.resolve(key.size)
+        started = time.perf_counter()
+        async with await cas.get(key, span) as reader:
+            path = await self._write(reader, found, target, whole=span is None)
+        self._tell(key, span, path, time.perf_counter() - started)
+        return 0
+
+    async def _write(self, reader: BlobReader, found: BlobStat, target: Target, whole: bool) -> str:
+        try:
+            if target.path is None:
+                return await self._to_stdout(reader)
+            if target.is_folder:
+                return await self._into_folder(reader, found, target, whole)
+            if target.mode and not stat.S_ISREG(target.mode):
+                return await self._to_device(reader, target.path)
+            return await self._to_file(reader, os.path.realpath(target.path), target.path)  # noqa: ASYNC240
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise from_os_error(error, target.path or "standard output", "cannot write") from error
+
+    async def _to_stdout(self, reader: BlobReader) -> str:
+        self._out.data_on_stdout()
+        async with DescriptorWriter(1) as writer:
+            await writer.copy(reader)
+        return "-"
+
+    async def _to_device(self, reader: BlobReader, path: str) -> str:
+        """A device or pipe is written to, never replaced."""
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            async with DescriptorWriter(fd) as writer:
+                await writer.copy(reader)
+        finally:
+            os.close(fd)
+        return path
+
+    async def _into_folder(self, reader: BlobReader, found: BlobStat, target: Target, whole: bool) -> str:
+        """Under the name it was put with, which anybody could have chosen: nothing different is replaced."""
+        assert target.path is not None
+        path = os.path.join(target.path, _name_for(found))
+        if not self._force and os.path.lexists(path):  # noqa: ASYNC240 - one look
+            if whole and holds_blob(path, found.key):
+                return path
+            raise AlreadyExists(
+                f"{path_text(path)} exists and is different",
+                operation="get",
+                subject=path_text(path),
+                hint="Name the file with -o, or replace it with --force.",
+            )
+        return await self._to_file(reader, path, path)
+
+    async def _to_file(self, reader: BlobReader, path: str, shown: str) -> str:
+        fds: list[int] = []
+
+        def written() -> int:
+            return os.fstat(fds[0]).st_blocks * 512 if fds else 0
+
+        async with watch_growth(self._out, written, reader.size, shown):
+            await write_file(reader, path, opened=fds.append, finish=lambda _: fds.clear())
+        return shown
+
+    def _tell(self, key: BlobKey, span: Span | None, path: str, seconds: float) -> None:
+        values: dict[str, object] = {"id": key.text, "size": key.size, "path": path_text(path)}
+        if span is not None:
+            values |= {"offset": span.start, "length": span.end - span.start}
+        self._out.result(None, **values, seconds=round(seconds, 6))
+        if path != "-":
+            self._out.detail(f"wrote {path_text(path)}")
+
+    async def _restore(self, key: BlobKey, target: Target) -> int:
+        from graviton.services.tree_restore import TreeRestore
+
+        assert target.path is not None
+        folder = _folder_for_tree(target)
+        started = time.perf_counter()
+        cas = await self._store.required()
+        done = await TreeRestore(cas, self, force=self._force, keep_set_id=self._keep_set_id).run(key, folder)
+        self._out.result(
+            None,
+            id=key.text,
+            size=key.size,
+            path=path_text(folder),
+            type="listing",
+            entries=done.entries,
+            files=done.files,
+            bytes=done.bytes,
+            failed=done.failed,
+            seconds=round(time.perf_counter() - started, 6),
+        )
+        if done.failed:
+            self._out.note(f"{done.failed} of {done.entries} entries were not restored")
+        return 1 if done.failed else 0
+
+    def restored(self, path: str, entry: ListingEntry) -> None:
+        """See `RestoreEvents`."""
+        self._out.detail(f"restored {path_text(path)}")
+
+    def failed(self, path: str, error: GravitonError) -> None:
+        """See `RestoreEvents`."""
+        self._out.error(error, path=path_text(path))
+
+
+def _folder_for_tree(target: Target) -> str:
+    """The folder to restore into, made if there is nothing yet. Raises GravitonError."""
+    path = target.path
+    assert path is not None
+    if target.mode and not stat.S_ISDIR(target.mode):
+        raise InvalidInput(
+            f"{path_text(path)} is not a folder, and this id is a listing",
+            operation="get",
+            subject=path_text(path),
+            hint="Name a folder to restore the tree, or see the listing with `graviton cat`.",
+        )
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, path_text(path), "cannot make the folder") from error
+    return path
+
+
+def _name_for(found: BlobStat) -> str:
+    """The base name the blob was put with, if it can be one; else its digest. The name is not to be trusted."""
+    name = found.attributes.file_name or ""
+    fits = len(name.encode(errors="replace")) <= 255
+    if name in ("", ".", "..") or "/" in name or not fits or not name.isprintable():
+        return found.key.hex
+    return name

@@ -1,0 +1,50 @@
+"""`graviton put`: files, folders and standard input into the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from graviton.cli.call import Call
+from graviton.cli.errors import BadArgument
+from graviton.cli.options import command
+from graviton.cli.output import path_text
+from graviton.errors import ConfigError, GravitonError
+
+__all__ = ["put"]
+
+
+@command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH... | -", type=click.Path())
+@click.option("-r", "--recursive", is_flag=True, help="Store folders: every file, and a listing of them.")
+@click.option("--follow", is_flag=True, help="With -r, store what links lead to, not the links.")
+@click.option("--chunker", metavar="SPEC|PRESET", help="How to cut: balanced, speed, dedup, small, or a spec.")
+@click.option("--hash", "algo", metavar="ALGO", help="blake3 or sha256.")
+@click.option("--mime", metavar="TYPE", help="The MIME type to keep with the blob.")
+@click.option("--attr", "attributes", metavar="NAME=VALUE", multiple=True, help="Keep NAME=VALUE, as user.NAME.")
+@click.option("--no-name", is_flag=True, help="Do not keep the file's base name (as user.name).")
+@click.option("--limit-rate", metavar="SIZE", help="Read at most SIZE bytes per second: 10MB, 512KiB.")
+async def put(call: Call, paths: tuple[str, ...], recursive: bool, follow: bool, **wishes: Any) -> int:
+    """Store files, folders or standard input.
+
+    Prints the blob's id and the path for each file, once its bytes are durable. `-` is standard input. With -r, the
+    last line of a folder has the id of its listing, from which `graviton get ID -o DIR` restores it.
+    """
+    from graviton.cli.putting import Putter, Wishes
+
+    if follow and not recursive:
+        raise BadArgument("--follow goes with -r", operation="put")
+    asked = Wishes.parse(**wishes)
+    all_done = True
+    async with call.store() as store:
+        putter = Putter(call, store, asked, recursive, follow)
+        for path in paths:
+            try:
+                all_done &= await putter.put(path)
+            except ConfigError:
+                raise  # the same for every path
+            except GravitonError as error:
+                call.out.error(error, path=path_text(path))
+                all_done = False
+    return 0 if all_done else 1

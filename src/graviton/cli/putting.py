@@ -1,0 +1,234 @@
+"""What `graviton put` does for one path, and how it is told."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+from typing import Any, NamedTuple
+
+from graviton.assembly.settings import Settings, parse_size
+from graviton.assembly.store import Store
+from graviton.cli.call import Call
+from graviton.cli.options import parsed
+from graviton.cli.output import path_text
+from graviton.cli.progress import watch_position
+from graviton.core.attribute_values import check_value
+from graviton.core.attributes import FILE_NAME, MIME, BinaryAttributes, custom_name
+from graviton.core.chunking.spec import ChunkerSpec
+from graviton.core.clock import SystemClock
+from graviton.core.hashing import HashAlgo
+from graviton.core.listing_text import escape
+from graviton.core.policies import BlobWritePlan
+from graviton.errors import GravitonError, InvalidInput
+from graviton.ports.blobs import BlobSource, BlobWriteResult
+from graviton.services.sources import open_regular, paced
+
+__all__ = ["Putter", "Wishes"]
+
+
+class Wishes(NamedTuple):
+    """The options of a put, parsed."""
+
+    attributes: dict[str, str]
+    chunker: ChunkerSpec | None
+    hash: HashAlgo | None
+    mime: str | None
+    keep_name: bool
+    bytes_per_second: int | None
+
+    @classmethod
+    def parse(
+        cls,
+        attributes: tuple[str, ...],
+        chunker: str | None,
+        algo: str | None,
+        mime: str | None,
+        no_name: bool,
+        limit_rate: str | None,
+    ) -> Wishes:
+        """Raises BadArgument naming the option that is malformed."""
+        return cls(
+            dict(parsed("--attr", _attribute, text) for text in attributes),
+            None if chunker is None else parsed("--chunker", ChunkerSpec.parse, chunker),
+            None if algo is None else parsed("--hash", HashAlgo.parse, algo),
+            None if mime is None else parsed("--mime", _mime, mime),
+            not no_name,
+            None if limit_rate is None else parsed("--limit-rate", _rate, limit_rate),
+        )
+
+    def plan(self, name: str | None) -> BlobWritePlan:
+        """The plan for a file called `name`, a base name; None for what has none."""
+        values = dict(self.attributes)
+        if name is not None and self.keep_name:
+            values.setdefault(FILE_NAME, name)
+        if self.mime is not None:
+            values[MIME] = self.mime
+        return BlobWritePlan(_advertised(values), chunker=self.chunker, hash=self.hash)
+
+
+def _advertised(values: dict[str, str]) -> BinaryAttributes:
+    return BinaryAttributes().advertise(values, at_ns=SystemClock().now_ns(), source="cli")
+
+
+def _attribute(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInput(f"an attribute is given as NAME=VALUE, not {text[:80]!r}")
+    full = custom_name(name)
+    check_value(full, value)
+    return full, value
+
+
+def _mime(text: str) -> str:
+    check_value(MIME, text)
+    return text
+
+
+def _rate(text: str) -> int:
+    rate = parse_size(text)
+    if rate < 1:
+        raise InvalidInput("a rate is at least 1 byte per second")
+    return rate
+
+
+def _base_name(path: str) -> str:
+    """As text that can be kept as an attribute: what is not UTF-8 is escaped as in a listing."""
+    name = os.path.basename(path)
+    return name if name.isprintable() else escape(os.fsencode(name))
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path)
+
+
+def _folder_name(path: str) -> str:
+    """The base name of a folder, also of `.`; that of the root is a slash."""
+    return _base_name(os.path.realpath(path)) or "/"
+
+
+class Putter:
+    """Puts one path after the other."""
+
+    def __init__(self, call: Call, store: Store, wishes: Wishes, recursive: bool, follow: bool) -> None:
+        self._out = call.out
+        self._settings = call.settings()
+        self._store, self._wishes = store, wishes
+        self._recursive, self._follow = recursive, follow
+        self._throttle = None
+        self._checked_chunker = False
+        if wishes.bytes_per_second is not None:
+            from graviton.constraints.throttle import Throttle
+
+            self._throttle = Throttle(wishes.bytes_per_second)
+
+    async def put(self, path: str) -> bool:
+        """Put a path and print what came of it; whether all of it is stored. Raises GravitonError."""
+        if path == "-":
+            await self._put_file(_standard_input(), path, None)
+        elif self._recursive and _is_folder(path):
+            return await self._put_tree(path)
+        else:
+            with open_regular(path) as file:
+                await self._put_file(file, path, _base_name(path))
+        return True
+
+    async def _put_file(self, file: io.FileIO, path: str, name: str | None) -> None:
+        source: BlobSource = file if self._throttle is None else paced(file, self._throttle)
+        async with watch_position(self._out, file, path):
+            result = await self._store.put(source, self._wishes.plan(name))
+        self.stored(path, result)
+        await self._check_chunker()
+
+    async def _check_chunker(self) -> None:
+        """A chunker or hash that is not the store's shares no blocks with what is there; say so once."""
+        if self._checked_chunker:
+            return
+        self._checked_chunker = True
+        marker = await self._store.marker()
+        for what, asked, made_with in (
+            ("chunker", self._wishes.chunker and self._wishes.chunker.text, marker and marker.chunker),
+            ("hash", self._wishes.hash and self._wishes.hash.value, marker and marker.hash.value),
+        ):
+            if asked and made_with and asked != made_with:
+                self._out.warn(
+                    f"this store was made with {what} {made_with}; what is put with {asked} shares no blocks with the"
+                    " rest"
+                )
+
+    async def _put_tree(self, path: str) -> bool:
+        from graviton.services.tree_put import TreePut
+        from graviton.services.tree_walk import TreeWalk, identities
+
+        TreeWalk(path).close()  # a folder that cannot be read must not make a store
+        await self._store.init()
+        listing_name = {FILE_NAME: _folder_name(path)} if self._wishes.keep_name else {}
+        put = TreePut(
+            self._store,
+            self,
+            plan=self._wishes.plan(None),
+            listing_attributes=_advertised(listing_name | self._wishes.attributes),
+            follow=self._follow,
+            throttle=self._throttle,
+            spool_folder=str(self._settings.fs_root),
+        )
+        done = await put.run(path, identities(_own_places(self._settings)), SystemClock().now_ns())
+        self._print(path, done.listing, type="listing", entries=done.entries, failed=done.failed)
+        await self._check_chunker()
+        return done.failed == 0
+
+    def stored(self, path: str, result: BlobWriteResult) -> None:
+        """See `TreeEvents`."""
+        self._print(path, result)
+
+    def skipped(self, path: str, why: str) -> None:
+        """See `TreeEvents`."""
+        self._out.note(f"skipped {path_text(path)}: {why}")
+
+    def changed(self, path: str) -> None:
+        """See `TreeEvents`."""
+        self._out.warn(f"{path_text(path)} changed while it was read; it is stored as it was read")
+
+    def failed(self, path: str, error: GravitonError) -> None:
+        """See `TreeEvents`."""
+        self._out.error(error, path=path_text(path))
+
+    def _print(self, path: str, result: BlobWriteResult, **more: Any) -> None:
+        stats = result.stats
+        shown = path_text(path)
+        self._out.result(
+            f"{result.id}  {shown}",
+            id=result.id,
+            path=shown,
+            size=stats.size,
+            blocks=stats.blocks,
+            fresh_blocks=stats.fresh_blocks,
+            fresh_bytes=stats.fresh_bytes,
+            repaired_blocks=stats.repaired_blocks,
+            seconds=round(stats.seconds, 6),
+            chunker=result.chunker,
+            created=result.created,
+            **more,
+        )
+        self._out.flush()
+        if stats.repaired_blocks:
+            blocks = "block" if stats.repaired_blocks == 1 else "blocks"
+            self._out.note(f"repaired {stats.repaired_blocks} {blocks} of {shown}")
+
+
+def _standard_input() -> io.FileIO:
+    """Standard input without Python's buffer. Raises InvalidInput if it is closed."""
+    raw = getattr(getattr(sys.stdin, "buffer", None), "raw", None)
+    if not isinstance(raw, io.FileIO):
+        raise InvalidInput("standard input is closed", operation="put", subject="-")
+    if stat.S_ISDIR(os.fstat(raw.fileno()).st_mode):
+        raise InvalidInput("standard input is a directory", operation="put", subject="-")
+    return raw
+
+
+def _own_places(settings: Settings) -> list[str]:
+    """Where the store itself lies: never read by `put -r`."""
+    metadata = str(settings.metadata_path)
+    blocks = str(settings.fs_root / settings.fs_block_prefix)
+    return [str(settings.fs_root), blocks, metadata, metadata + "-wal", metadata + "-shm"]

@@ -1,0 +1,120 @@
+"""Files on their way into a store: opened with clear errors, and read at a limited rate.
+
+A file is handed to a put as an `io.FileIO`, whose descriptor the put reads directly; how far it has come can be asked
+at any time by `position`, which costs the put nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import os
+import select
+import stat
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+from graviton.constraints.throttle import Throttle
+from graviton.errors import GravitonError, InvalidInput, NotFound, PermissionDenied, Unavailable
+from graviton.stores.threads import in_thread
+
+__all__ = ["kind_of", "open_regular", "paced", "position", "read_error"]
+
+_POLL_SECONDS = 0.2
+"""How long a read from a silent pipe goes on after it was cancelled."""
+
+
+def open_regular(path: str | bytes, *, dir_fd: int | None = None, follow: bool = True, shown: str = "") -> io.FileIO:
+    """A regular file, opened for reading; `shown` is its name in errors, if not `path`.
+
+    Raises NotFound, PermissionDenied, InvalidInput (a directory, device, pipe or socket; a link unless `follow`),
+    Unavailable.
+    """
+    # Without O_NONBLOCK a FIFO that nobody writes to would hang here, before anybody knows that it is one.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+
+    def opener(name: str | bytes, _: int) -> int:
+        return os.open(path, flags, dir_fd=dir_fd)
+
+    name = shown or os.fsdecode(path)
+    try:
+        file = io.FileIO(name, "rb", opener=opener)
+    except IsADirectoryError:
+        raise _not_a_file(name, "a directory") from None
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise _not_a_file(name, "a socket or a device that is not there") from None
+        raise read_error(error, name) from error
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        raise _not_a_file(name, kind_of(mode))
+    return file
+
+
+def kind_of(mode: int) -> str:
+    """What a file that is not regular is, with its article."""
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "not a regular file")
+
+
+def _not_a_file(name: str, kind: str) -> InvalidInput:
+    hint = "Use -r to store a folder." if kind == "a directory" else "To store what it says, use `put - < FILE`."
+    return InvalidInput(f"{name} is {kind}, not a regular file", operation="put", subject=name, hint=hint)
+
+
+def read_error(error: OSError, name: str) -> GravitonError:
+    """What the operating system says about reading `name`, as an error of ours."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return NotFound(f"{name} does not exist", operation="put", subject=name, hint="Check the path.")
+    reason = f"cannot read {name}: {os.strerror(error.errno or 0)}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return PermissionDenied(reason, operation="put", subject=name)
+    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR):
+        return InvalidInput(reason, operation="put", subject=name)
+    return Unavailable(reason, operation="put", subject=name)
+
+
+def position(fd: int) -> int:
+    """Bytes read from a regular file so far."""
+    return os.lseek(fd, 0, os.SEEK_CUR)
+
+
+async def paced(file: io.FileIO, throttle: Throttle) -> AsyncIterator[bytes]:
+    """The bytes of `file`, no faster than `throttle` lets them. Cancelling ends it soon, even on a silent pipe."""
+    fd = file.fileno()
+    can_block = not stat.S_ISREG(os.fstat(fd).st_mode)
+    cancelled = False
+
+    def read() -> bytes:
+        if can_block:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN | select.POLLHUP)
+            while not poll.poll(_POLL_SECONDS * 1000):
+                if cancelled:
+                    return b""
+        return os.read(fd, throttle.piece_bytes)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="graviton-paced") as pool:
+        while True:
+            job = asyncio.ensure_future(in_thread(pool, read))
+            try:
+                piece = await asyncio.shield(job)
+            except asyncio.CancelledError:
+                cancelled = True
+                await asyncio.wait([job])
+                raise
+            except OSError as error:
+                raise read_error(error, str(file.name)) from error
+            if not piece:
+                return
+            await throttle.take(len(piece))
+            yield piece

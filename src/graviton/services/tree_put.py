@@ -1,0 +1,303 @@
+"""A directory tree into a store: every file a blob, and a listing of them, itself a blob, that brings the tree back.
+
+walk -> batches -> put (small files of a batch together, large ones side by side) -> listing, in a spool file -> put.
+While one batch is put the next is read. Memory: two batches, whatever the size of the tree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple, Protocol
+
+from graviton.constraints.throttle import Throttle
+from graviton.core.attributes import MIME, BinaryAttributes
+from graviton.core.keys import BlobKey
+from graviton.core.listing import HEADER, ListingEncoder, ListingEntry
+from graviton.core.policies import BlobWritePlan
+from graviton.errors import GravitonError
+from graviton.ports.blobs import BlobSource, BlobWriteResult
+from graviton.services.sources import paced, read_error
+from graviton.services.spool import open_spool
+from graviton.services.tree_walk import Found, Identity, TreeWalk
+from graviton.stores.threads import in_thread
+
+__all__ = ["LISTING_MIME", "TreeEvents", "TreePut", "TreePutResult", "TreeStore"]
+
+LISTING_MIME: Final = "application/vnd.graviton.listing"
+"""How the blob of a listing is told from other blobs."""
+
+SMALL_BYTES: Final = 256 * 1024
+"""Files up to this size are read into memory and put in groups."""
+
+BATCH_BYTES: Final = 8 * 1024 * 1024
+BATCH_FILES: Final = 1000
+"""What a store puts as one group (stores/put_many.py)."""
+
+BATCH_ENTRIES: Final = 4000
+"""Folders and links cost nothing to put; this bounds the memory for them."""
+
+LARGE_AT_ONCE: Final = 4
+"""Large files put side by side: their reading, hashing and flushing overlap."""
+
+
+class TreeStore(Protocol):
+    """What a tree is put into."""
+
+    async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
+        """See `BlobStore.put`."""
+        ...
+
+    def put_many(self, sources: Iterable[bytes], plan: BlobWritePlan | None = None) -> AsyncIterator[BlobWriteResult]:
+        """See `CasBlobStore.put_many`."""
+        ...
+
+
+class TreeEvents(Protocol):
+    """Who is told what happens; paths as a person would type them. `skipped` and `failed` may come from a thread."""
+
+    def stored(self, path: str, result: BlobWriteResult) -> None:
+        """A file is stored, durably."""
+        ...
+
+    def skipped(self, path: str, why: str) -> None:
+        """Something is left out on purpose."""
+        ...
+
+    def changed(self, path: str) -> None:
+        """A file changed while it was read; what was read is stored."""
+        ...
+
+    def failed(self, path: str, error: GravitonError) -> None:
+        """Something could not be read and is left out."""
+        ...
+
+
+class TreePutResult(NamedTuple):
+    """A tree that is stored."""
+
+    listing: BlobWriteResult
+    entries: int
+    """Lines of the listing."""
+    failed: int
+    """Entries left out because they could not be read."""
+
+
+class _Item(NamedTuple):
+    """An entry of a batch: a small file has data, a large one is open, others have neither."""
+
+    found: Found
+    data: bytes | None = None
+    file: io.FileIO | None = None
+
+
+class TreePut:
+    """One tree on its way in. Use once."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        events: TreeEvents,
+        *,
+        plan: BlobWritePlan | None = None,
+        listing_attributes: BinaryAttributes = BinaryAttributes.EMPTY,
+        follow: bool = False,
+        throttle: Throttle | None = None,
+        spool_folder: str | None = None,
+    ) -> None:
+        """`plan` is for every file; `listing_attributes` are advertised for the listing, its MIME type is set here."""
+        self._store, self._events = store, events
+        self._plan = plan or BlobWritePlan()
+        self._listing_attributes = listing_attributes
+        self._follow, self._throttle, self._spool_folder = follow, throttle, spool_folder
+        self._failed = 0
+        self._entries = 0
+
+    async def run(self, root: str, excluded: Set[Identity], at_ns: int) -> TreePutResult:
+        """Put the tree below `root`, never reading what is `excluded`; `at_ns` stamps the listing's attributes.
+
+        What cannot be read is reported and left out. Raises NotFound, PermissionDenied, InvalidInput if `root` cannot
+        be read, and what the store raises; files put until then stay.
+        """
+        walk = TreeWalk(
+            root,
+            follow=self._follow,
+            excluded=excluded,
+            skipped=lambda path, why: self._events.skipped(walk.shown(path), why),
+            failed=lambda path, error: self._fail(walk.shown(path), error),
+        )
+        try:
+            with open_spool(self._spool_folder) as spool:
+                await self._put_files(walk, _Listing(spool))
+                spool.seek(0)
+                values = {MIME: LISTING_MIME}
+                attributes = self._listing_attributes.advertise(values, at_ns=at_ns, source="cli")
+                listing = await self._store.put(spool, _with_attributes(self._plan, attributes))
+        finally:
+            walk.close()
+        return TreePutResult(listing, self._entries, self._failed)
+
+    async def _put_files(self, walk: TreeWalk, listing: _Listing) -> None:
+        entries = iter(walk)
+        with ThreadPoolExecutor(1, thread_name_prefix="graviton-walk") as pool:
+            ahead = asyncio.ensure_future(in_thread(pool, self._next_batch, entries, walk))
+            try:
+                while batch := await ahead:
+                    ahead = asyncio.ensure_future(in_thread(pool, self._next_batch, entries, walk))
+                    await self._put_batch(batch, walk, listing)
+            finally:
+                ahead.cancel()
+                await asyncio.wait([ahead])
+                if not ahead.cancelled() and ahead.exception() is None:
+                    _close(ahead.result())
+        listing.flush()
+
+    def _next_batch(self, entries: Iterator[Found], walk: TreeWalk) -> list[_Item]:
+        """The next entries, small files read. Runs on the walking thread."""
+        batch: list[_Item] = []
+        size = small = large = 0
+        try:
+            for found in entries:
+                item = self._read(found, walk)
+                if item is not None:
+                    batch.append(item)
+                    small += item.data is not None
+                    size += len(item.data or b"")
+                    large += item.file is not None
+                full = large >= LARGE_AT_ONCE or small >= BATCH_FILES or size >= BATCH_BYTES - SMALL_BYTES
+                if full or len(batch) >= BATCH_ENTRIES:
+                    break
+        except BaseException:
+            _close(batch)
+            raise
+        return batch
+
+    def _read(self, found: Found, walk: TreeWalk) -> _Item | None:
+        file = found.file
+        if file is None:
+            return _Item(found)
+        if found.size > SMALL_BYTES:
+            return _Item(found, file=file)
+        try:
+            data = _read_up_to(file, SMALL_BYTES + 1)
+            if len(data) > SMALL_BYTES:  # it grew
+                file.seek(0)
+                return _Item(found, file=file)
+            self._compare(found, len(data), walk)
+        except OSError as error:
+            file.close()
+            shown = walk.shown(found.path)
+            self._fail(shown, read_error(error, shown))
+            return None
+        file.close()
+        return _Item(found, data)
+
+    def _compare(self, found: Found, size: int, walk: TreeWalk) -> None:
+        """Tell if the file is no longer what it was when it was opened."""
+        assert found.file is not None
+        info = os.fstat(found.file.fileno())
+        if size != found.size or info.st_mtime_ns != found.mtime_ns or info.st_size != found.size:
+            self._events.changed(walk.shown(found.path))
+
+    async def _put_batch(self, batch: list[_Item], walk: TreeWalk, listing: _Listing) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                small = group.create_task(self._put_small([item for item in batch if item.data is not None], walk))
+                large = {
+                    index: group.create_task(self._put_large(item, walk))
+                    for index, item in enumerate(batch)
+                    if item.file is not None
+                }
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            _close(batch)
+        keys = iter(small.result())
+        for index, item in enumerate(batch):
+            if item.data is not None:
+                self._list(item.found, next(keys), walk, listing)
+            elif index not in large:
+                self._list(item.found, None, walk, listing)
+            elif (key := large[index].result()) is not None:
+                self._list(item.found, key, walk, listing)
+
+    async def _put_small(self, items: list[_Item], walk: TreeWalk) -> list[BlobKey]:
+        keys: list[BlobKey] = []
+        data = [item.data for item in items if item.data is not None]
+        if self._throttle is not None:
+            await self._throttle.take(sum(map(len, data)))
+        if data:
+            async for result in self._store.put_many(data, self._plan):
+                self._events.stored(walk.shown(items[len(keys)].found.path), result)
+                keys.append(result.key)
+        return keys
+
+    async def _put_large(self, item: _Item, walk: TreeWalk) -> BlobKey | None:
+        """The key; None if the file cannot be read. What the store raises for itself goes on."""
+        assert item.file is not None
+        shown = walk.shown(item.found.path)
+        source: BlobSource = item.file if self._throttle is None else paced(item.file, self._throttle)
+        try:
+            result = await self._store.put(source, self._plan)
+        except GravitonError as error:
+            if error.subject != shown:
+                raise
+            self._fail(shown, error)
+            return None
+        self._compare(item.found, result.stats.size, walk)
+        self._events.stored(shown, result)
+        return result.key
+
+    def _list(self, found: Found, key: BlobKey | None, walk: TreeWalk, listing: _Listing) -> None:
+        try:
+            listing.add(ListingEntry(found.type, found.path, found.mode, found.mtime_ns, key, found.target))
+            self._entries += 1
+        except GravitonError as error:
+            self._fail(walk.shown(found.path), error)
+
+    def _fail(self, shown: str, error: GravitonError) -> None:
+        self._failed += 1
+        self._events.failed(shown, error)
+
+
+class _Listing:
+    """Lines on their way to the spool file."""
+
+    def __init__(self, spool: io.FileIO) -> None:
+        self._spool = spool
+        self._encoder = ListingEncoder()
+        self._lines = bytearray(HEADER)
+
+    def add(self, entry: ListingEntry) -> None:
+        self._lines += self._encoder.encode(entry)
+        if len(self._lines) >= 1024 * 1024:
+            self.flush()
+
+    def flush(self) -> None:
+        rest = memoryview(bytes(self._lines))
+        while rest:
+            rest = rest[self._spool.write(rest) :]
+        self._lines.clear()
+
+
+def _with_attributes(plan: BlobWritePlan, attributes: BinaryAttributes) -> BlobWritePlan:
+    return BlobWritePlan(attributes, plan.policy, plan.chunker, plan.locator_hint, plan.hash, plan.domain, plan.holder)
+
+
+def _read_up_to(file: io.FileIO, limit: int) -> bytes:
+    data = file.read(limit) or b""
+    while len(data) < limit:
+        more = file.read(limit - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _close(batch: list[_Item]) -> None:
+    for item in batch:
+        if item.file is not None:
+            item.file.close()
