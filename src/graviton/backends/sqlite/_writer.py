@@ -16,7 +16,7 @@ from typing import Any
 from graviton.backends.sqlite._calls import Call, CallCancelled, deliver
 from graviton.backends.sqlite._transaction import WriteView
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.backends.sqlite.errors import FSYNC_FAILED, translate
+from graviton.backends.sqlite.errors import FSYNC_FAILED, READONLY, primary_code, translate
 from graviton.errors import GravitonError, Unavailable
 
 __all__ = ["Writer"]
@@ -135,6 +135,11 @@ class Writer:
                 self._full = full
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
+            if primary_code(error) == READONLY:
+                # SQLite opens a file only for reading, and does not say so, when opening it for writing failed at that
+                # moment (no handles, a full disk): the next transaction tries again with a connection of its own.
+                self._connection.close()
+                self._connection = None
             raise translate(error, self._path, OPERATION) from error
         return self._connection
 

@@ -16,14 +16,16 @@ from graviton.errors import (
     Unavailable,
 )
 
-__all__ = ["FSYNC_FAILED", "damaged", "primary_code", "translate"]
+__all__ = ["FSYNC_FAILED", "READONLY", "damaged", "primary_code", "translate"]
 
 _BUSY: Final = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED: https://sqlite.org/rescode.html
-_DENIED: Final = frozenset({3, 8, 23})  # SQLITE_PERM, SQLITE_READONLY, SQLITE_AUTH
+READONLY: Final = 8
+"""SQLITE_READONLY. Also where nothing forbids writing: opening for writing failed once and SQLite fell back silently."""
+_DENIED: Final = frozenset({3, 23})  # SQLITE_PERM, SQLITE_AUTH
 _IOERR: Final = 10
 _DAMAGED: Final = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
 _FULL: Final = 13
-_CANTOPEN: Final = 14
+_CANTOPEN: Final = 14  # also any error of open() itself
 _TOOBIG: Final = 18
 FSYNC_FAILED: Final = frozenset({1034, 1290})
 """SQLITE_IOERR_FSYNC and SQLITE_IOERR_DIR_FSYNC."""
@@ -53,7 +55,7 @@ def translate(error: sqlite3.Error, path: str, operation: str) -> GravitonError:
             subject=path,
             hint="Free space (or raise the quota) on the file system of the metadata store, then try again.",
         )
-    if code in _DENIED or (code == _CANTOPEN and not _may_write(path)):
+    if code in _DENIED or (code in (READONLY, _CANTOPEN) and not _may_write(path)):
         return PermissionDenied(
             f"not allowed to write {path}: {reason}",
             operation=operation,
@@ -76,7 +78,8 @@ def damaged(path: str, operation: str, what: str) -> IntegrityError:
         f"the metadata store {path} is damaged: {what}",
         operation=operation,
         subject=path,
-        hint="Move the file and its -wal and -shm away and restore it with `graviton meta restore` from the last"
+        # SQLite reports a disk that cannot be read as a damaged file (vdbe.c, SQLITE_IOERR_CORRUPTFS).
+        hint="Look at the system log for errors of the disk first. Move the file and its -wal and -shm away and restore it with `graviton meta restore` from the last"
         " `graviton meta backup`; `graviton verify --all` then shows what is missing.",
     )
 
@@ -101,5 +104,9 @@ def _no_room(path: str) -> bool:
 
 
 def _may_write(path: str) -> bool:
-    folder_there = os.path.isdir(os.path.dirname(path))
-    return not folder_there or (os.access(os.path.dirname(path), os.W_OK) and os.access(path, os.W_OK))
+    """Whether the mode of the file, or of the folder it would be made in, is in nobody's way. Asks the system, for
+    which root may not write on a read-only mount either."""
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        return True
+    return os.access(folder, os.W_OK) and (not os.path.exists(path) or os.access(path, os.W_OK))
