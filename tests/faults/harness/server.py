@@ -1,0 +1,143 @@
+"""Started by `Children` with the shim preloaded: reads requests, forks a process for each, answers how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import graviton
+from graviton.assembly import wiring
+from graviton.assembly.settings import Settings
+from graviton.assembly.store import Store
+from tests.faults.harness.laws import bad_backup, broken_laws, temporary_files
+from tests.faults.harness.processes import decode_arm, fork_case
+from tests.faults.harness.scenarios import SCENARIOS, SMALL_BLOCKS, make_template
+from tests.faults.harness.shim import Arm, Shim
+
+_shim = Shim()
+
+
+def _speaker(pipe: int) -> Callable[[str, str], None]:
+    def say(verb: str, subject: str = "") -> None:
+        _shim.note(f"{verb} {subject}")
+        os.write(pipe, json.dumps([verb, subject]).encode() + b"\n")
+
+    return say
+
+
+def _told(error: BaseException, say: Callable[[str, str], None], verb: str) -> None:
+    """Say how something failed: by its code if the error is ours, by its trace if it is foreign."""
+    if isinstance(error, graviton.GravitonError):
+        say(verb, error.code)
+        say("message", str(error))
+    else:
+        say("foreign", "".join(traceback.format_exception(error)))
+
+
+def scenario(pipe: int, arm: Arm, name: str, root: str, watch: str, again: bool = False) -> None:
+    """Run a scenario with the shim armed from the opening of the store to its close; with `again` a second time on the
+    same store once the fault is over."""
+    say = _speaker(pipe)
+    log_fd = os.open(arm.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if arm.log else -1
+    asyncio.run(_scenario(say, arm, log_fd, name, Path(root), watch, again))
+
+
+async def _scenario(
+    say: Callable[[str, str], None], arm: Arm, log_fd: int, name: str, root: Path, watch: str, again: bool
+) -> None:
+    _shim.arm(watch, arm, log_fd)
+    store = graviton.open(root, chunker=SMALL_BLOCKS)
+    await _attempt(store, say, name, root, "failed", "done")
+    if again:
+        seen, hits = _shim.disarm()
+        say("left", json.dumps(temporary_files(Path(watch))))
+        await _attempt(store, say, name, root, "failed again", "done again")
+        await _closed(store, say)
+    else:
+        await _closed(store, say)
+        seen, hits = _shim.disarm()
+    say("calls", str(seen))
+    say("hits", str(hits))
+
+
+async def _attempt(
+    store: Store, say: Callable[[str, str], None], name: str, root: Path, failed: str, done: str
+) -> None:
+    try:
+        await SCENARIOS[name].run(store, say, root.parent)
+        say(done, "")
+    except BaseException as error:  # noqa: BLE001 - judged by the test
+        _told(error, say, failed)
+
+
+async def _closed(store: Store, say: Callable[[str, str], None]) -> None:
+    try:
+        await store.aclose()
+    except BaseException as error:  # noqa: BLE001 - judged by the test
+        _told(error, say, "close failed")
+
+
+def check(pipe: int, arm: Arm, root: str, must: list[str], gone: list[str], puts: list[str]) -> None:
+    """Check the laws on a store; each broken one is said."""
+    say = _speaker(pipe)
+    place = Path(root)
+    try:
+        for problem in asyncio.run(broken_laws(place, set(must), set(gone), puts)):
+            say("broken", problem)
+        for problem in bad_backup(place.parent / "backup.meta"):
+            say("broken", problem)
+    except BaseException as error:  # noqa: BLE001 - the test shows it
+        say("broken", "".join(traceback.format_exception(error)))
+    say("checked", "")
+
+
+def template(pipe: int, arm: Arm, root: str) -> None:
+    """Make the store that scenarios begin with."""
+    asyncio.run(make_template(Path(root)))
+
+
+_JOBS: dict[str, Callable[..., None]] = {"scenario": scenario, "check": check, "template": template}
+
+
+def _case(request: dict[str, Any], pipe: int) -> None:
+    try:
+        _JOBS[request["job"]](pipe, decode_arm(request["arm"]), **request["arguments"])
+    except BaseException:  # noqa: BLE001 - nothing may leave the forked process but through the pipe
+        _speaker(pipe)("foreign", traceback.format_exc())
+
+
+def _see_syncfs() -> None:
+    """Block stores get libc's syncfs: the kernel module's is a bare system call, which no preloaded library sees."""
+    make = wiring.block_side
+
+    def block_side(*arguments: Any) -> wiring.BlockSide:
+        side = make(*arguments)
+        side.blocks._syncfs = _shim.syncfs  # type: ignore[attr-defined]
+        return side
+
+    wiring.block_side = block_side
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    faulthandler.enable()  # a hung case is ended with SIGABRT and shows where it stood
+    _see_syncfs()
+    graviton.open("/nonexistent")  # whatever is imported on use is imported now
+    wiring.open_metadata(Settings(), create=False)
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        answer = fork_case(partial(_case, request), request["kill_after"])
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
