@@ -20,7 +20,7 @@ __all__ = ["FSYNC_FAILED", "READONLY", "damaged", "primary_code", "translate"]
 
 _BUSY: Final = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED: https://sqlite.org/rescode.html
 READONLY: Final = 8
-"""SQLITE_READONLY. Also where nothing forbids writing: opening for writing failed once and SQLite fell back silently."""
+"""SQLITE_READONLY. Also where nothing forbids writing: opening for that failed once, and SQLite fell back silently."""
 _DENIED: Final = frozenset({3, 23})  # SQLITE_PERM, SQLITE_AUTH
 _IOERR: Final = 10
 _DAMAGED: Final = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
@@ -79,8 +79,9 @@ def damaged(path: str, operation: str, what: str) -> IntegrityError:
         operation=operation,
         subject=path,
         # SQLite reports a disk that cannot be read as a damaged file (vdbe.c, SQLITE_IOERR_CORRUPTFS).
-        hint="Look at the system log for errors of the disk first. Move the file and its -wal and -shm away and restore it with `graviton meta restore` from the last"
-        " `graviton meta backup`; `graviton verify --all` then shows what is missing.",
+        hint="Look at the system log for errors of the disk first. Then move the file and its -wal and -shm away and"
+        " restore it with `graviton meta restore` from the last `graviton meta backup`; `graviton verify --all` then"
+        " shows what is missing.",
     )
 
 
