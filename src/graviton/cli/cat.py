@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from graviton.cli.call import Call
-from graviton.cli.options import command
+from graviton.cli.options import command, offer_ids
 
 __all__ = ["cat"]
 
 
 @command()
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=offer_ids)
 async def cat(call: Call, ids: tuple[str, ...]) -> int:
     """Write blobs to standard output, one after the other, every byte verified.
 

@@ -14,7 +14,7 @@ from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
 from graviton.errors import InvalidInput
 
-__all__ = ["command", "common_options", "parsed"]
+__all__ = ["command", "common_options", "offer_ids", "parsed"]
 
 _T = TypeVar("_T")
 
@@ -103,6 +103,13 @@ _COMMON = (
         help="A traceback with every error.",
     ),
 )
+
+
+def offer_ids(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """`shell_complete` of an argument that is an id."""
+    from graviton.cli.complete_ids import complete_ids
+
+    return list(complete_ids(context, parameter, incomplete))
 
 
 def parsed(name: str, parse: Callable[[str], _T], text: str) -> _T:

@@ -9,7 +9,7 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
-from graviton.cli.options import command
+from graviton.cli.options import command, offer_ids
 from graviton.core.keys import BlobKey
 from graviton.errors import GravitonError, NotFound
 
@@ -17,7 +17,7 @@ __all__ = ["rm"]
 
 
 @command()
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=offer_ids)
 @click.option("--yes", is_flag=True, help="Do not ask about shortened ids.")
 async def rm(call: Call, ids: tuple[str, ...], yes: bool) -> int:
     """Remove blobs. Their space returns with garbage collection.

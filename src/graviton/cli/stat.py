@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graviton.cli.call import Call
-from graviton.cli.options import command
+from graviton.cli.options import command, offer_ids
 from graviton.cli.output import Output, one_line
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ __all__ = ["stat"]
 
 
 @command()
-@click.argument("blob_id", metavar="ID")
+@click.argument("blob_id", metavar="ID", shell_complete=offer_ids)
 @click.option("--blocks", is_flag=True, help="Its blocks too: offset, size and key of each.")
 async def stat(call: Call, blob_id: str, blocks: bool) -> None:
     """Show what is known about a blob: size, blocks, chunker, times, attributes."""

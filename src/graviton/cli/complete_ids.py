@@ -1,0 +1,42 @@
+"""Completing ids in a shell: bounded, and silent whatever happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from graviton.cli.call import Call
+
+if TYPE_CHECKING:
+    from graviton.assembly.store import Store
+
+__all__ = ["complete_ids"]
+
+MAX_OFFERED = 20
+
+
+def complete_ids(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Digests that begin with what was typed, with the blobs' names. Not full ids: bash takes a colon for the end of a
+    word, and a whole digest is as good as an id."""
+    call = context.find_object(Call) or Call()
+    call.out.quiet = True
+    try:
+        import asyncio
+
+        return asyncio.run(_offer(call.store(), incomplete))
+    except Exception:  # noqa: BLE001 - somebody is in the middle of typing: no store, no completion, no message
+        return []
+
+
+async def _offer(store: Store, incomplete: str) -> list[CompletionItem]:
+    from graviton.cli.ids import list_prefixes
+
+    items: list[CompletionItem] = []
+    async with store:
+        for prefix in list_prefixes(incomplete):
+            async for found in store.list(prefix, limit=MAX_OFFERED - len(items)):
+                text = found.key.text if ":" in incomplete else found.key.hex
+                items.append(CompletionItem(text, help=found.attributes.file_name or f"{found.size} bytes"))
+    return items
