@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
 from graviton.errors import Conflict
@@ -155,7 +156,8 @@ def _merge(
     changes: _Changes, one: BlobCommit, owner: OwnerRow, place: bytes, existing: BlobRecord, now_ns: int
 ) -> BlobRecord:
     changes.rows[OWNERS][u64(one.session)] = owner.turned(OwnerState.DROPPED, now_ns).encode()
-    record = existing._replace(attributes=existing.attributes.merge(one.attributes))
+    said = BinaryAttributes(one.attributes.advertised)  # what is confirmed belongs to the manifest that stays
+    record = existing._replace(attributes=existing.attributes.merge(said))
     if record.attributes != existing.attributes:
         changes.rows[BLOBS][place] = encode_blob(record)
     changes.rows[HOLDERS][_holder_key(existing.owner, one.holder)] = b""

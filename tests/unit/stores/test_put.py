@@ -455,3 +455,14 @@ async def test_the_spec_is_stored_with_the_blob(kernel: Kernel) -> None:
     assert stat is not None
     assert stat.chunker == "fixed-v1:1000"
     assert (await world.store.put(b"x")).chunker == SMALL_SPEC.text
+
+
+async def test_putting_again_with_another_chunker_keeps_manifest_and_what_is_confirmed_about_it(kernel: Kernel) -> None:
+    world = World(kernel)
+    first = await world.store.put(DATA)
+    again = await world.store.put(DATA, BlobWritePlan(chunker=ChunkerSpec.parse("fixed:1000")))
+    assert again.stats.blocks == 60 != first.stats.blocks
+    stat = await world.store.stat(first.key)
+    assert stat is not None
+    assert (stat.blocks, stat.chunker) == (first.stats.blocks, SMALL_SPEC.text)
+    assert stat.attributes.chunk_count == first.stats.blocks
