@@ -98,6 +98,7 @@ async def test_call_cancelled_while_it_waits_for_a_thread_never_begins(tmp_path:
     second = asyncio.ensure_future(store.put_blocks([block(b"second")]))
     await asyncio.sleep(0.01)
     second.cancel()
+    await asyncio.sleep(0)  # it sees the cancellation
     disk.go_on.set()
     await first
     with pytest.raises(asyncio.CancelledError):

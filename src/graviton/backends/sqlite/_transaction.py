@@ -37,7 +37,7 @@ class ReadView:
         self._path = path
         self._check_cancelled = check_cancelled
         self._over = False
-        self._cursors: list[sqlite3.Cursor] = []
+        self._cursors: set[sqlite3.Cursor] = set()
 
     def get(self, namespace: str, key: bytes) -> bytes | None:
         check_key(key)
@@ -59,7 +59,7 @@ class ReadView:
             f"SELECT key, value, checksum FROM ns_{namespace}{where} ORDER BY key LIMIT ?",
             (*values, -1 if limit is None else limit),
         )
-        self._cursors.append(cursor)
+        self._cursors.add(cursor)
         return self._rows(namespace, cursor)
 
     def _rows(self, namespace: str, cursor: sqlite3.Cursor) -> Iterator[tuple[bytes, bytes]]:
@@ -77,7 +77,9 @@ class ReadView:
                     raise damaged(self._path, self.operation, f"a key in namespace {namespace} is not a blob")
                 yield key, self._checked(namespace, key, value, checksum)
         finally:
-            cursor.close()
+            if not self._over:  # else it is closed, and this may be another thread, which is not allowed to
+                cursor.close()
+                self._cursors.discard(cursor)
 
     def put(self, namespace: str, key: bytes, value: bytes) -> None:
         raise self._refusal()
