@@ -91,7 +91,7 @@ async def check(call: Call) -> int:
     """Try every law of the stores on the configured technology.
 
     Works in scratch folders beside the data, which are removed afterwards; nothing of the store itself is touched.
-    Takes some seconds. Exit code 1 if a law is broken: then do not keep data there.
+    Takes half a minute. Exit code 1 if a law is broken: then do not keep data there.
     """
     from graviton.testing.conformance.runner import Outcome, run_laws
 

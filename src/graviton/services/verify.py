@@ -97,7 +97,7 @@ class Verification:
         await self._in_parallel(_each(records))
 
     async def everything(self) -> None:
-        """Verify every blob, then every block that no blob made us look at, then the metadata's totals and structure."""
+        """Verify every blob, every block that no blob made us look at, and the metadata's totals and structure."""
         await self._in_parallel(self._all_records())
         await self._other_blocks()
         await self._structure()
