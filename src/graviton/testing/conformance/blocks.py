@@ -120,15 +120,21 @@ class _PutLaws(Contract[BlockStore]):
 
     async def test_any_buffer_is_stored_as_it_was_during_the_call(self) -> None:
         store = await self.open()
-        text = b"-- the bytes --"
         key = block(b"the bytes").key
-        array = bytearray(b"the bytes")
-        wide = memoryview(b"the bytes").cast("b")
-        for payload in (b"the bytes", array, memoryview(text)[3:12], memoryview(array), wide):
-            await store.put_blocks([CanonicalBlock(key, payload)], ALWAYS)
-            assert await store.get(key) == b"the bytes"
-        array[:] = b"different"
-        assert await store.get(key) == b"the bytes"
+        for plan in (ALWAYS, BlockWritePlan()):
+            array = bytearray(b"-- the bytes --")
+            wide = memoryview(bytearray(b"the bytes")).cast("b")
+            for owner, payload in ((array, memoryview(array)[3:12]), (wide, wide), (b"", b"the bytes")):
+                await store.put_blocks([CanonicalBlock(key, payload)], plan)
+                assert await store.get(key) == b"the bytes"
+                if not isinstance(owner, bytes):
+                    owner[:] = owner[::-1]
+                assert await store.get(key) == b"the bytes"
+        array = bytearray(b"the bytes, an array")
+        one = CanonicalBlock(block(bytes(array)).key, array)
+        await store.put_blocks([one])
+        array[:] = bytes(len(array))
+        assert await store.get(one.key) == b"the bytes, an array"
 
     async def test_store_keeps_no_reference_to_the_buffer(self) -> None:
         store = await self.open()
