@@ -88,6 +88,10 @@ class Bench:
             shutil.copytree(self._template, place.root)
         return place
 
+    def empty_place(self) -> Place:
+        """Where something else will make a folder."""
+        return Place(self._folder / f"case-{next(self._numbers)}")
+
     def run(self, scenario: str, place: Place, arm: Arm, again: bool = False, kill_after: float = 0.0) -> Outcome:
         """Run a scenario under a fault. A hang or an exception that is not ours is a failure whatever the fault was."""
         outcome = self.children.run(

@@ -96,8 +96,8 @@ async def _puts_work(store: Store, there: set[str], blobs: list[Blob]) -> list[s
     problems = []
     async with aclosing(store.put_many(blob.data for blob in blobs)) as results:  # type: ignore[type-var]
         async for result in results:
-            if result.created != (result.id not in there):
-                problems.append(f"put again: {result.id}, created {result.created}")
+            said = {True: "created", False: "not created"}[result.created]
+            problems += [f"put again: {result.id} {said}"] if result.created == (result.id in there) else []
     for blob in blobs:
         async with await store.get(graviton.BlobKey.parse(blob.id)) as reader:
             if await reader.read() != blob.data:
