@@ -3,6 +3,8 @@
 import os
 from collections.abc import Sequence
 
+import pytest
+
 from graviton.core.chunking import select_kernel
 from graviton.core.keys import BlobKey
 from graviton.ports.blobs import BlobStore
@@ -12,14 +14,13 @@ from graviton.stores.cas import CasBlobStore
 from graviton.testing.conformance.blobs import BlobStoreContract
 from tests.support import World, YieldingBlocks
 
+pytestmark = pytest.mark.python_kernel
+
 
 class TestCasBlobStoreOnMemory(BlobStoreContract):
     implementation = CasBlobStore
     capabilities: Capabilities = YieldingBlocks.capabilities
     large_bytes = 200_000  # two hundred blocks
-    known_gaps = {  # noqa: RUF012
-        "test_closed_store_is_unavailable": "after aclose, get and stat still answer: only the blocks are closed"
-    }
 
     def make_store(self) -> CasBlobStore:
         self.world = World(select_kernel(os.environ.get("GRAVITON_KERNEL", "auto")))

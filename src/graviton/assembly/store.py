@@ -48,6 +48,7 @@ class Store(BlobStore):
         self._metrics, self._events = metrics, events
         self._kernel = wiring.kernel_for(settings)
         self._side = wiring.block_side(settings, self._kernel)
+        self.capabilities = self._side.blocks.capabilities
         self._kv: KeyValueStore | None = None
         self._cas: CasBlobStore | None = None
         self._marker: StoreMarker | None = None

@@ -16,7 +16,7 @@ from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
-from graviton.errors import GravitonError, NotFound, RangeNotSatisfiable
+from graviton.errors import GravitonError, NotFound, RangeNotSatisfiable, Retry, Unavailable
 from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult
 from graviton.ports.block_index import BlockIndex
 from graviton.ports.blocks import BlockStore
@@ -42,7 +42,8 @@ _THREADS = 4
 
 
 class CasBlobStore(BlobStore):
-    """See `BlobStore` for the laws. Owns the ports it is given: `aclose` closes them."""
+    """See `BlobStore` for the laws. `aclose` closes the block store too; the key-value store under the metadata belongs
+    to whoever opened it."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class CasBlobStore(BlobStore):
         self._events = events or NoEvents()
         self._clock = clock or SystemClock()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton")
+        self._closed = False
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
 
@@ -116,6 +118,7 @@ class CasBlobStore(BlobStore):
         return CasBlobReader(parts, record, span or Span(0, key.size), whole=span is None)
 
     async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
+        self._check_open()
         try:
             return stat_of(await self.manifests.get(key, domain))
         except NotFound:
@@ -131,6 +134,7 @@ class CasBlobStore(BlobStore):
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
     ) -> AsyncIterator[BlobStat]:
+        self._check_open()
         left = limit
         while left is None or left > 0:
             count = _LIST_PAGE if left is None else min(left, _LIST_PAGE)
@@ -144,9 +148,11 @@ class CasBlobStore(BlobStore):
 
     async def totals(self, domain: str = "") -> StoreTotals:
         """The kept sums of a domain, at once."""
+        self._check_open()
         return await self.manifests.totals(domain)
 
     async def aclose(self) -> None:
+        self._closed = True
         await self.blocks.aclose()
         self._pool.shutdown(wait=True)
 
@@ -160,7 +166,12 @@ class CasBlobStore(BlobStore):
                 Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), result.id, {"fresh_bytes": stats.fresh_bytes})
             )
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("this store is closed", operation="store", retry=Retry.PERMANENT)
+
     def _counted(self, operation: str) -> _Counted:
+        self._check_open()
         return _Counted(self._metrics, operation)
 
 
