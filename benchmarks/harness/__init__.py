@@ -1,0 +1,1 @@
+"""What all measurements share: processes seen from outside, scratch space, arithmetic, reports."""

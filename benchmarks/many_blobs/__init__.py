@@ -1,0 +1,1 @@
+"""Does a store of a million blobs answer as fast as one of ten thousand? README.md has the question."""

@@ -1,0 +1,1 @@
+"""Peak memory of put and get of a very large file. README.md has the question."""

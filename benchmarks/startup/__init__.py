@@ -1,0 +1,1 @@
+"""How long short commands take. README.md has the question."""
