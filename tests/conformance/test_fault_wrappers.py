@@ -1,0 +1,23 @@
+"""Without a planned fault the faulty wrappers are the stores they wrap."""
+
+from graviton.backends.memory.blocks import InMemoryBlockStore
+from graviton.backends.memory.kv import InMemoryKeyValueStore
+from graviton.testing.conformance.blocks import BlockStoreContract
+from graviton.testing.conformance.kv import KeyValueStoreContract
+from graviton.testing.faults import FaultPlan, FaultyBlockStore, FaultyKeyValueStore
+
+
+class TestFaultyKeyValueStoreWithoutFaults(KeyValueStoreContract):
+    implementation = FaultyKeyValueStore
+    capabilities = InMemoryKeyValueStore.capabilities
+
+    def make_store(self) -> FaultyKeyValueStore:
+        return FaultyKeyValueStore(InMemoryKeyValueStore(), FaultPlan())
+
+
+class TestFaultyBlockStoreWithoutFaults(BlockStoreContract):
+    implementation = FaultyBlockStore
+    capabilities = InMemoryBlockStore.capabilities
+
+    def make_store(self) -> FaultyBlockStore:
+        return FaultyBlockStore(InMemoryBlockStore(), FaultPlan())
