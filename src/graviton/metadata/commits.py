@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
-from graviton.errors import Conflict
+from graviton.core.manifests import ManifestPage, PageChain, page_end_bytes, sealed_page
+from graviton.errors import Conflict, IntegrityError
 from graviton.metadata import confirms, sessions, totals
 from graviton.metadata.owners import check_open, load_open, load_owner, load_owners, save_owner
 from graviton.metadata.rows import BLOBS, HOLDERS, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
@@ -93,11 +93,14 @@ def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int) -> list[Comm
     owners = _confirmed_owners(tx, group, changes := _Changes())
     places = [owner.domain + one.commit.key.to_bytes() for owner, one in zip(owners, group, strict=True)]
     there = _visible_many(tx, places, [one.commit.key for one in group])
+    broken = {record.owner for record in there.values() if not _has_sound_pages(tx, record)}
     results = []
     for one, owner, place in zip(group, owners, places, strict=True):
         existing = there.get(place)
         if existing is None:
             record = _create(changes, one, owner, place, now_ns)
+        elif existing.owner in broken:
+            record = _replace(tx, changes, one, owner, place, existing, now_ns)
         else:
             record = _merge(changes, one.commit, owner, place, existing, now_ns)
         there[place] = record
@@ -161,6 +164,43 @@ def _merge(
     if record.attributes != existing.attributes:
         changes.rows[BLOBS][place] = encode_blob(record)
     changes.rows[HOLDERS][_holder_key(existing.owner, one.holder)] = b""
+    return record
+
+
+def _has_sound_pages(tx: ReadTransaction, record: BlobRecord) -> bool:
+    """Whether the manifest of a visible blob can be read: putting its bytes again must not be acknowledged over one
+    that cannot. Costs 10 MB of reading per TiB of the blob, whose bytes have just been read and hashed."""
+    chain = PageChain(record.key.algo)
+    try:
+        for _, data in tx.scan(PAGES, u64(record.owner)):
+            ManifestPage.open(data, record.key)
+            chain.add(data)
+    except IntegrityError:
+        return False
+    return chain.pages == record.page_count and chain.digest() == record.pages_digest
+
+
+def _replace(
+    tx: Transaction,
+    changes: _Changes,
+    one: Prepared,
+    owner: OwnerRow,
+    place: bytes,
+    existing: BlobRecord,
+    now_ns: int,
+) -> BlobRecord:
+    """Repair: the new manifest takes the place of a damaged one, with the holders and attributes of the blob."""
+    session = one.commit.session
+    record = _create(changes, one, owner, place, now_ns)
+    record = record._replace(attributes=existing.attributes.merge(record.attributes))
+    changes.rows[BLOBS][place] = encode_blob(record)
+    changes.added.add(owner.domain, blobs=-1, logical_bytes=-record.key.size)  # the blob was counted before
+    holders = [key for key, _ in tx.scan(HOLDERS, u64(existing.owner))]
+    tx.delete_many(HOLDERS, holders)
+    changes.rows[HOLDERS].update({u64(session) + key[8:]: b"" for key in holders})
+    old = load_owner(tx, existing.owner)
+    assert old is not None, "a visible blob has an owner"
+    changes.rows[OWNERS][u64(existing.owner)] = old.turned(OwnerState.DROPPED, now_ns).encode()
     return record
 
 

@@ -53,7 +53,8 @@ class KvBlobManifestRepo(BlobManifestRepo):
         prepared = [await self._prepare(one) for one in commits_]
         now_ns = self._clock.now_ns()
         results = await self._kv.transact(lambda tx: commits.commit(tx, prepared, now_ns))
-        await self._forget([one.session for one, result in zip(commits_, results, strict=True) if not result.created])
+        merged = zip(commits_, results, strict=True)
+        await self._forget([one.session for one, result in merged if result.record.owner != one.session])
         return results
 
     async def _prepare(self, one: BlobCommit) -> commits.Prepared:
