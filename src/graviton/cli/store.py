@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graviton.cli.call import Call
+from graviton.cli.errors import BadArgument
 from graviton.cli.options import command, common_options, parsed
 from graviton.errors import NotFound
 
@@ -87,7 +88,10 @@ def _print_marker(out: Output, headline: str, marker: StoreMarker, **values: Any
 
 
 @command()
-async def check(call: Call) -> int:
+@click.option(
+    "--port", "ports", multiple=True, metavar="NAME", help="Only this port's laws, e.g. BlockStore; repeatable."
+)
+async def check(call: Call, ports: tuple[str, ...]) -> int:
     """Try every law of the stores on the configured technology.
 
     Works in scratch folders beside the data, which are removed afterwards; nothing of the store itself is touched.
@@ -98,7 +102,7 @@ async def check(call: Call) -> int:
     settings = call.settings()
     counts = dict.fromkeys(Outcome, 0)
     with _scratch_folder(_blocks_parent(settings)) as blocks, _scratch_folder(_metadata_parent(settings)) as metadata:
-        for contract in _contracts(settings, metadata):
+        for contract in _chosen(_contracts(settings, metadata), ports):
             async for result in run_laws(contract, blocks / contract.__name__):
                 counts[result.outcome] += 1
                 _show(call.out, contract, result)
@@ -187,6 +191,14 @@ def _contracts(settings: Settings, metadata: Path) -> list[type[Contract[Any]]]:
         _with(bind(BlobManifestRepoContract, place.pairs, pairs), **over_pairs),
         bind(BlobStoreContract, place.blobs, place.blobs("none", metadata).capabilities),
     ]
+
+
+def _chosen(contracts: list[type[Contract[Any]]], ports: tuple[str, ...]) -> list[type[Contract[Any]]]:
+    names = {contract.port.__name__ for contract in contracts}
+    for name in ports:
+        if name not in names:
+            raise BadArgument(f"--port: no store here has the port {name!r}; there are {', '.join(sorted(names))}")
+    return [contract for contract in contracts if not ports or contract.port.__name__ in ports]
 
 
 def _with(contract: type[Contract[Any]], **methods: Any) -> type[Contract[Any]]:

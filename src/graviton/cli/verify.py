@@ -46,10 +46,13 @@ async def verify(call: Call, ids: tuple[str, ...], all_blobs: bool, quick: bool)
 
 
 async def _verification(store: Store, out: Output, quick: bool, shown: Bar) -> Verification:
-    from graviton.services.verify import Verification, VerifyParts
+    from graviton.services.blob_check import VerifyParts
+    from graviton.services.file_sizes import FileSizes
+    from graviton.services.verify import Verification
 
-    cas = await store.required()
-    parts = VerifyParts(await store.metadata(), cas.index, cas.manifests, cas.blocks, cas.access, cas.budget)
+    cas, settings = await store.required(), store.settings
+    sizes = FileSizes(settings.fs_root / settings.fs_block_prefix) if settings.blob_backend == "fs" else None
+    parts = VerifyParts(await store.metadata(), cas.index, cas.manifests, cas.blocks, cas.access, cas.budget, sizes)
     return Verification(parts, lambda found: _show(out, found), quick=quick, progress=shown.advance)
 
 

@@ -16,7 +16,7 @@ from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState
 from graviton.ports.blocks import BlockStore
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobManifestRepo, BlobRecord
-from graviton.services.block_checks import BlockChecks
+from graviton.services.block_checks import BlockChecks, StoredSizes
 from graviton.services.findings import Damage, Part, Report
 from graviton.services.manifest_walk import PageDamage, walk_manifest
 from graviton.stores.block_access import BlockAccess
@@ -43,6 +43,8 @@ class VerifyParts(NamedTuple):
     blocks: BlockStore
     access: BlockAccess
     budget: ByteBudget
+    sizes: StoredSizes | None = None
+    """What a quick run compares sizes with; without it, it looks for existence only."""
 
 
 class BlobCheck:

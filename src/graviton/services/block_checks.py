@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from graviton.constraints.budget import ByteBudget
@@ -20,7 +20,10 @@ from graviton.errors import GravitonError, IntegrityError, Unavailable
 from graviton.ports.blocks import BlockStore
 from graviton.stores.block_access import BlockAccess
 
-__all__ = ["BlockChecks"]
+__all__ = ["BlockChecks", "StoredSizes"]
+
+StoredSizes: TypeAlias = Callable[[Sequence[BlockKey]], Awaitable[list[int | None]]]
+"""Bytes that lie under each key; None where there is nothing, or something that is no file."""
 
 WINDOW_BLOCKS = 4
 """Blocks in flight per stream: with four streams enough for both cores and a disk's queue."""
@@ -41,8 +44,17 @@ _GIVE_UP_AFTER = 100
 class BlockChecks:
     """What one run knows of the blocks of one domain. Problems are verb phrases, as in `Damage.problem`."""
 
-    def __init__(self, blocks: BlockStore, access: BlockAccess, budget: ByteBudget, domain: str) -> None:
+    def __init__(
+        self,
+        blocks: BlockStore,
+        access: BlockAccess,
+        budget: ByteBudget,
+        domain: str,
+        sizes: StoredSizes | None = None,
+    ) -> None:
+        """`sizes` tells what lies under keys without reading it; without it a quick look sees only absence."""
         self._blocks, self._access, self._budget, self._domain = blocks, access, budget, domain
+        self._sizes = sizes
         self._sound = array("Q", bytes(8)) * _SLOTS
         self._bad: dict[BlockKey, str] = {}
         self._silent = 0
@@ -94,7 +106,7 @@ class BlockChecks:
         """Which of `keys` are not there in their size, and what is wrong with each; no bytes are read but theirs."""
         problems = {key: self._bad[key] for key in keys if key in self._bad}
         unknown = list({key: None for key in keys if key not in problems and not self.is_sound(key)})
-        there = await self._blocks.exists_many(unknown)
+        there = await self._lie_there(unknown)
         for key, exists in zip(unknown, there, strict=True):
             if exists:
                 self._note_sound(key)
@@ -108,6 +120,11 @@ class BlockChecks:
             if isinstance(found, str):
                 problems[key] = found
         return problems
+
+    async def _lie_there(self, keys: list[BlockKey]) -> list[bool]:
+        if self._sizes is None:
+            return await self._blocks.exists_many(keys)
+        return [size == key.size for key, size in zip(keys, await self._sizes(keys), strict=True)]
 
     def _note_sound(self, key: BlockKey) -> None:
         slot, mark = _fingerprint(key)

@@ -45,7 +45,7 @@ from graviton.services.block_checks import BlockChecks
 from graviton.services.findings import Damage, Part, Report, VerifySummary
 from graviton.services.row_walk import Row, walk_rows
 
-__all__ = ["Verification", "VerifyParts"]
+__all__ = ["Verification"]
 
 _STREAMS = 4
 """Blobs verified at the same time: two keep two cores busy, two wait for the disk."""
@@ -78,7 +78,7 @@ class Verification:
         self._report, self._progress = report, progress or _no_progress
         self._quick = quick
         self._domain = domain
-        self._checks = BlockChecks(parts.blocks, parts.access, parts.budget, domain)
+        self._checks = BlockChecks(parts.blocks, parts.access, parts.budget, domain, parts.sizes)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton-verify")
         self._clock = clock or SystemClock()
         self._begun = self._clock.monotonic()
