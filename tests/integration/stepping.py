@@ -1,12 +1,13 @@
 """Steps two actors through every order of their transactions' statements.
 
 Each actor runs in a thread of its own and stops before every transaction or read, before every statement inside a
-transaction, and before its commit. The scheduler lets one of them go on at a time, waits until it has stopped again, and so decides the whole
-order; `explore` enumerates the orders. While one is inside a write transaction the other may *try* to begin its own:
-it must be kept waiting by the store (seen because it stops at no statement) and come in as soon as the first is
-through. While it waits it changes nothing, so a schedule has one such attempt at most, at every place in turn: before
-any statement of any transaction of the one, with any transaction of the other; how the earlier transactions were
-ordered is varied there only as far as `switches` allows. Without attempts every order of transactions is taken.
+transaction, and before its commit. The scheduler lets one of them go on at a time, waits until it has stopped again,
+and so decides the whole order; `explore` enumerates the orders. While one is inside a write transaction the other may
+*try* to begin its own: it must be kept waiting by the store (seen because it stops at no statement) and come in as
+soon as the first is through. While it waits it changes nothing, so a schedule has one such attempt at most, at every
+place in turn: before any statement of any transaction of the one, with any transaction of the other; how the earlier
+transactions were ordered is varied there only as far as `switches` allows. Without attempts every order of
+transactions is taken.
 """
 
 from __future__ import annotations

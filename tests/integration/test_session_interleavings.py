@@ -82,6 +82,7 @@ class Session:
         pages = paginate(blocks)
         one = BlobCommit(session, key, pages, claims, BinaryAttributes.EMPTY, "fixed-v1:1024")
         (result,) = await self.repo.commit([one])
+        assert self.world.written.issuperset(blocks), "acknowledged before every block was written"
         self.world.committed.append((session, key))
         return result.created
 
@@ -135,8 +136,8 @@ async def put_yx(s: Session) -> None:
 
 
 async def open_and_abort(s: Session) -> None:
+    """Ends before a byte is written: nobody may have relied on it."""
     session = await s.open(X, Y)
-    s.write()
     await s.end(session)
 
 

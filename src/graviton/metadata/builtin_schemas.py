@@ -26,11 +26,12 @@ All integers big endian. domain = UTF-8 || NUL. key = u8 algorithm tag, 32 bytes
 blobs     domain key           -> u8 1, u64 owner, u32 pages, u32 blocks, u64 created ns, 32 pages digest,
                                   u16 length and text of the chunker spec, attributes
 pages     u64 owner, u64 end   -> manifest page that ends at that offset
-owners    u64 owner            -> u8 1, u8 state (1 open 2 committed 3 dropped 4 ended), u32 unconfirmed,
-                                  u64 changed ns, u64 expires ns, domain
+owners    u64 owner            -> u8 1, u8 state (1 open 2 committed 3 dropped 4 ended), u8 flags, u32 unconfirmed,
+                                  u64 changed ns, u64 expires ns, u64 lifetime ns, domain,
+                                  first claims (u8 kind, key each)
 holders   u64 owner, UTF-8     -> empty
 blocks    domain key           -> u8 1, u8 state (1 pending 2 stored 3 condemned 4 damaged), u8 flags, u64 generation
-refs      domain key u64 owner -> u8 1, u8 kind (1 relies 2 writes 3 confirmed), u64 generation
+refs      domain key u64 owner -> u8 1, u8 kind (1 relies 2 writes 3 confirmed)
 claims    u64 owner, key       -> the keys claimed by one call, end to end
 totals    domain, any          -> u8 1, i64 blobs, i64 logical bytes, i64 blocks, i64 stored bytes: to be summed up
 A blob is visible while its owner is committed. Block bytes: <prefix>/<algorithm>/<hex digest>-<size>.

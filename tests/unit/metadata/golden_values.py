@@ -1,0 +1,110 @@
+"""The values behind the golden files. `python -m tests.unit.metadata.golden_values` writes them anew; a change of a
+file that is already released means that stored data cannot be read any more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from graviton.core.attribute_values import SIZE
+from graviton.core.attributes import BinaryAttributes
+from graviton.core.hashing import Digest, HashAlgo
+from graviton.core.keys import BlobKey, BlockKey
+from graviton.core.locators import Locator
+from graviton.core.manifests import ManifestPage, PageChain, paginate
+from graviton.metadata.backup_format import BackupHeader, Encoder, Record
+from graviton.metadata.marker import StoreMarker
+from graviton.metadata.replica_rows import Copy, index_rows, locator_id
+from graviton.metadata.rows import (
+    REF_ROWS,
+    RELIES,
+    WRITES,
+    BlockRow,
+    OwnerRow,
+    domain_prefix,
+    encode_blob,
+    encode_totals,
+    u64,
+)
+from graviton.ports.block_index import BlockState, OwnerState
+from graviton.ports.manifests import BlobRecord, StoreTotals
+from graviton.ports.replicas import ReplicaState
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+PAGES_FILE = GOLDEN / "manifests/pages.json"
+ROWS_FILE = GOLDEN / "metadata/rows.json"
+
+
+def block(number: int, algo: HashAlgo = HashAlgo.BLAKE3) -> BlockKey:
+    """A block key without bytes behind it."""
+    return BlockKey(Digest(algo, bytes([number]) * 32), 1000 + number)
+
+
+def blob(blocks: list[BlockKey], algo: HashAlgo = HashAlgo.BLAKE3) -> BlobKey:
+    """A blob key of the right size."""
+    return BlobKey(Digest(algo, b"\xab" * 32), sum(key.size for key in blocks))
+
+
+def _manifest(blocks: list[BlockKey], key: BlobKey) -> dict[str, Any]:
+    pages = paginate(blocks)
+    chain = PageChain(key.algo)
+    for page in pages:
+        chain.add(page.seal(key))
+    return {
+        "blob": key.text,
+        "blocks": [block.text for block in blocks],
+        "pages": [page.seal(key).hex() for page in pages],
+        "pages_digest": chain.digest().hex(),
+    }
+
+
+def pages() -> dict[str, Any]:
+    """Whole manifests, and pages away from the beginning."""
+    three = [block(1), block(2), block(1)]
+    later = ManifestPage(7, 123_456, [block(3)])
+    long_blob = BlobKey(Digest(HashAlgo.BLAKE3, b"\xcd" * 32), 2**40)
+    sha = [block(n, HashAlgo.SHA256) for n in (4, 5)]
+    return {
+        "empty": _manifest([], blob([])),
+        "one block": _manifest([block(9)], blob([block(9)])),
+        "three blocks, one twice": _manifest(three, blob(three)),
+        "sha256": _manifest(sha, blob(sha, HashAlgo.SHA256)),
+        "page 7": {"blob": long_blob.text, "unsealed": later.to_bytes().hex(), "sealed": later.seal(long_blob).hex()},
+    }
+
+
+def rows() -> dict[str, Any]:
+    """Key and value of a row of every namespace, in hex."""
+    place, owner = domain_prefix("dom"), 0x0123456789ABCDEF
+    first = bytes((WRITES,)) + block(1).to_bytes() + bytes((RELIES,)) + block(2).to_bytes()
+    committed = OwnerRow(OwnerState.COMMITTED, 3, 1_700_000_000_000_000_000, 5, 7, place, first, True)
+    attributes = BinaryAttributes.EMPTY.advertise({"user.name": "a.txt"}, at_ns=1).confirm({SIZE: 1009}, at_ns=2)
+    record = BlobRecord(
+        blob([block(9)]), owner, 1, 1, b"\xee" * 32, "fixed-v1:1024", 1_700_000_000_000_000_000, attributes
+    )
+    locator = Locator("file", "disk-1", "cas/blocks/x")
+    copy = Copy(locator_id(locator), locator, ReplicaState.PRESENT, 77)
+    marker = StoreMarker("00" * 16, "ff" * 16, HashAlgo.SHA256, "fixed-v1:1024", 1_700_000_000_000_000_000)
+    encoder = Encoder()
+    backup = encoder.header(BackupHeader("0123456789abcdef" * 2, 99))
+    backup += encoder.record(Record("aa", b"k", b"")) + encoder.record(Record("bb", b"\x00", b"value"))
+    return {
+        "blobs": [(place + record.key.to_bytes()).hex(), encode_blob(record).hex()],
+        "owners": [u64(owner).hex(), committed.encode().hex()],
+        "owners, default domain": [
+            u64(1).hex(),
+            OwnerRow(OwnerState.OPEN, 0, 0, 0, 0, domain_prefix("")).encode().hex(),
+        ],
+        "blocks": [(place + block(1).to_bytes()).hex(), BlockRow(BlockState.STORED, 2, True).encode().hex()],
+        "refs": [(place + block(1).to_bytes() + u64(owner)).hex(), REF_ROWS[WRITES].hex()],
+        "totals": [place.hex(), encode_totals(StoreTotals(1, -2, 3, -(2**40))).hex()],
+        "replicas": [[name, key.hex(), value.hex()] for name, key, value in index_rows(block(1).to_bytes(), [copy])],
+        "marker": marker.encode().decode(),
+        "backup": (backup + encoder.trailer()).hex(),
+    }
+
+
+if __name__ == "__main__":
+    for path, values in ((PAGES_FILE, pages()), (ROWS_FILE, rows())):
+        path.write_text(json.dumps(values, indent=2) + "\n")
