@@ -12,7 +12,7 @@ from graviton.core.hashing import Hasher
 from graviton.core.keys import BlobKey
 from graviton.ports.blobs import BlobReader
 
-__all__ = ["holds_blob", "write_file"]
+__all__ = ["holds_blob", "write_file", "write_link"]
 
 _COMPARE_BYTES = 1024 * 1024
 
@@ -33,8 +33,7 @@ async def write_file(
     `name` is untouched. Not fsynced. Raises OSError and what the reader raises.
     """
     raw = os.fsencode(name)
-    above, slash, _ = raw.rpartition(b"/")
-    temporary = above + slash + b".graviton-" + secrets.token_hex(8).encode() + b".tmp"
+    temporary = _temporary_beside(raw)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(temporary, flags, mode, dir_fd=dir_fd)
     try:
@@ -50,6 +49,38 @@ async def write_file(
             os.unlink(temporary, dir_fd=dir_fd)
         raise
     return size
+
+
+def _temporary_beside(name: bytes) -> bytes:
+    above, slash, _ = name.rpartition(b"/")
+    return above + slash + b".graviton-" + secrets.token_hex(8).encode() + b".tmp"
+
+
+def write_link(target: bytes, name: bytes, dir_fd: int, mtime_ns: int, *, replace: bool) -> None:
+    """A symbolic link `name` to `target`, whatever that is. One that is there already and says the same is kept; with
+    `replace` it takes the place of any other file or link. Raises OSError."""
+    try:
+        os.symlink(target, name, dir_fd=dir_fd)
+    except FileExistsError:
+        if not _is_link_to(target, name, dir_fd):
+            if not replace:
+                raise
+            temporary = _temporary_beside(name)
+            os.symlink(target, temporary, dir_fd=dir_fd)
+            try:
+                os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=dir_fd)
+                raise
+    os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=dir_fd, follow_symlinks=False)
+
+
+def _is_link_to(target: bytes, name: bytes, dir_fd: int) -> bool:
+    try:
+        return os.readlink(name, dir_fd=dir_fd) == target
+    except OSError:
+        return False
 
 
 def holds_blob(name: str | bytes, key: BlobKey, dir_fd: int | None = None) -> bool:

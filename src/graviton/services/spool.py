@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 
-__all__ = ["open_spool"]
+from graviton.core.listing import HEADER, ListingEncoder, ListingEntry
+
+__all__ = ["ListingSpool", "open_spool"]
 
 
 def open_spool(folder: str | None) -> io.FileIO:
@@ -25,3 +27,28 @@ def open_spool(folder: str | None) -> io.FileIO:
     fd, name = tempfile.mkstemp(prefix="graviton-")
     os.unlink(name)
     return io.FileIO(fd, "r+b")
+
+
+class ListingSpool:
+    """A listing on its way into a spool file."""
+
+    def __init__(self, spool: io.FileIO) -> None:
+        self._spool = spool
+        self._encoder = ListingEncoder()
+        self._lines = bytearray(HEADER)
+
+    def add(self, entry: ListingEntry) -> None:
+        """Append the line of `entry`. Raises InvalidInput as `ListingEncoder.encode`, OSError."""
+        self._lines += self._encoder.encode(entry)
+        if len(self._lines) >= _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is still in memory. Raises OSError."""
+        rest = memoryview(bytes(self._lines))
+        while rest:
+            rest = rest[self._spool.write(rest) :]
+        self._lines.clear()
+
+
+_FLUSH_BYTES = 1024 * 1024

@@ -16,12 +16,12 @@ from typing import Final, NamedTuple, Protocol
 from graviton.constraints.throttle import Throttle
 from graviton.core.attributes import MIME, BinaryAttributes
 from graviton.core.keys import BlobKey
-from graviton.core.listing import HEADER, ListingEncoder, ListingEntry
+from graviton.core.listing import ListingEntry
 from graviton.core.policies import BlobWritePlan
 from graviton.errors import GravitonError
 from graviton.ports.blobs import BlobSource, BlobWriteResult
 from graviton.services.sources import paced, read_error
-from graviton.services.spool import open_spool
+from graviton.services.spool import ListingSpool, open_spool
 from graviton.services.tree_walk import Found, Identity, TreeWalk
 from graviton.stores.threads import in_thread
 
@@ -131,7 +131,7 @@ class TreePut:
         )
         try:
             with open_spool(self._spool_folder) as spool:
-                await self._put_files(walk, _Listing(spool))
+                await self._put_files(walk, ListingSpool(spool))
                 spool.seek(0)
                 values = {MIME: LISTING_MIME}
                 attributes = self._listing_attributes.advertise(values, at_ns=at_ns, source="cli")
@@ -140,7 +140,7 @@ class TreePut:
             walk.close()
         return TreePutResult(listing, self._entries, self._failed)
 
-    async def _put_files(self, walk: TreeWalk, listing: _Listing) -> None:
+    async def _put_files(self, walk: TreeWalk, listing: ListingSpool) -> None:
         entries = iter(walk)
         with ThreadPoolExecutor(1, thread_name_prefix="graviton-walk") as pool:
             ahead = asyncio.ensure_future(in_thread(pool, self._next_batch, entries, walk))
@@ -202,7 +202,7 @@ class TreePut:
         if size != found.size or info.st_mtime_ns != found.mtime_ns or info.st_size != found.size:
             self._events.changed(walk.shown(found.path))
 
-    async def _put_batch(self, batch: list[_Item], walk: TreeWalk, listing: _Listing) -> None:
+    async def _put_batch(self, batch: list[_Item], walk: TreeWalk, listing: ListingSpool) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 small = group.create_task(self._put_small([item for item in batch if item.data is not None], walk))
@@ -251,7 +251,7 @@ class TreePut:
         self._events.stored(shown, result)
         return result.key
 
-    def _list(self, found: Found, key: BlobKey | None, walk: TreeWalk, listing: _Listing) -> None:
+    def _list(self, found: Found, key: BlobKey | None, walk: TreeWalk, listing: ListingSpool) -> None:
         try:
             listing.add(ListingEntry(found.type, found.path, found.mode, found.mtime_ns, key, found.target))
             self._entries += 1
@@ -261,26 +261,6 @@ class TreePut:
     def _fail(self, shown: str, error: GravitonError) -> None:
         self._failed += 1
         self._events.failed(shown, error)
-
-
-class _Listing:
-    """Lines on their way to the spool file."""
-
-    def __init__(self, spool: io.FileIO) -> None:
-        self._spool = spool
-        self._encoder = ListingEncoder()
-        self._lines = bytearray(HEADER)
-
-    def add(self, entry: ListingEntry) -> None:
-        self._lines += self._encoder.encode(entry)
-        if len(self._lines) >= 1024 * 1024:
-            self.flush()
-
-    def flush(self) -> None:
-        rest = memoryview(bytes(self._lines))
-        while rest:
-            rest = rest[self._spool.write(rest) :]
-        self._lines.clear()
 
 
 def _with_attributes(plan: BlobWritePlan, attributes: BinaryAttributes) -> BlobWritePlan:

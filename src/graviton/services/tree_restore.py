@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import secrets
 import stat
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Final, NamedTuple, Protocol
 
 from graviton.core.keys import BlobKey
@@ -21,7 +20,7 @@ from graviton.core.listing import EntryType, ListingDecoder, ListingEntry
 from graviton.core.ranges import Span
 from graviton.errors import AlreadyExists, GravitonError, InvalidInput, PermissionDenied, StorageFull, Unavailable
 from graviton.ports.blobs import BlobStore
-from graviton.services.output_files import holds_blob, write_file
+from graviton.services.output_files import holds_blob, write_file, write_link
 from graviton.services.safe_folders import SafeFolders
 from graviton.stores.threads import in_thread
 
@@ -127,7 +126,8 @@ class TreeRestore:
                 self._make_folder(fd, name)
                 self._open_folders.append(entry)
             else:
-                self._make_link(entry, fd, name)
+                assert entry.target is not None
+                write_link(entry.target, name, fd, entry.mtime_ns, replace=self._force)
         except OSError as error:
             self._fail(entry, error, target)
         else:
@@ -144,19 +144,6 @@ class TreeRestore:
                 raise
             os.unlink(name, dir_fd=parent)
             os.mkdir(name, 0o700, dir_fd=parent)
-
-    def _make_link(self, entry: ListingEntry, parent: int, name: bytes) -> None:
-        assert entry.target is not None
-        try:
-            os.symlink(entry.target, name, dir_fd=parent)
-        except FileExistsError:
-            if not _is_link_to(name, entry.target, parent):
-                if not self._force:
-                    raise
-                temporary = b".graviton-" + secrets.token_hex(8).encode() + b".tmp"
-                os.symlink(entry.target, temporary, dir_fd=parent)
-                _rename_or_remove(temporary, name, parent)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
 
     async def _start_file(
         self, entry: ListingEntry, parent: int, name: bytes, pool: ThreadPoolExecutor, target: str
@@ -241,8 +228,9 @@ class TreeRestore:
         """Raises what a writer raised."""
         done = {writer for writer in self._writers if writer.done()}
         self._writers -= done
-        for writer in done:
-            writer.result()
+        errors = [error for writer in done if (error := writer.exception()) is not None]
+        if errors:
+            raise errors[0]
 
     async def _stop(self) -> None:
         for writer in self._writers:
@@ -270,22 +258,6 @@ def _shown(target: str, path: bytes) -> str:
 def _is_past(folder: bytes, path: bytes) -> bool:
     """Whether neither `path` nor anything after it in the order of a listing can be in `folder`."""
     return not path.startswith(folder) or path[len(folder) : len(folder) + 1] > b"/"
-
-
-def _is_link_to(name: bytes, target: bytes, parent: int) -> bool:
-    try:
-        return os.readlink(name, dir_fd=parent) == target
-    except OSError:
-        return False
-
-
-def _rename_or_remove(temporary: bytes, name: bytes, parent: int) -> None:
-    try:
-        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary, dir_fd=parent)
-        raise
 
 
 def _restore_error(error: OSError, shown: str) -> GravitonError:
