@@ -96,7 +96,7 @@ class BatchWriter(NamedTuple):
 
         def write(file: _File) -> None:
             self._write_file(file, folder, names, flag)
-            with mapped(OPERATION, file.block.key.text):
+            with mapped(OPERATION, file.block.key):
                 self.disk.write_back(file.fd)
 
         for start in range(0, len(files), _OPEN_FILES):
@@ -107,25 +107,25 @@ class BatchWriter(NamedTuple):
     def _write_file(self, file: _File, folder: int, names: TempNames, flag: CancelFlag) -> None:
         flag.check()
         key, payload = file.block
-        with mapped(OPERATION, key.text):
+        with mapped(OPERATION, key):
             name = names.next()
             file.fd = self.disk.create(name, folder)
             file.temp = name
-            write_whole(self.disk, file.fd, payload, key.text)
+            write_whole(self.disk, file.fd, payload, key)
 
     def _sync_file(self, file: _File, flag: CancelFlag) -> None:
         flag.check()
-        with mapped(OPERATION, file.block.key.text):
+        with mapped(OPERATION, file.block.key):
             self.disk.fsync(file.fd)
             self._close(file)
 
     def _close(self, file: _File) -> None:
         fd, file.fd = file.fd, -1
-        with mapped(OPERATION, file.block.key.text):  # network file systems report write errors here
+        with mapped(OPERATION, file.block.key):  # network file systems report write errors here
             self.disk.close(fd)
 
     def _publish(self, file: _File, folder: int) -> None:
-        with mapped(OPERATION, file.block.key.text):
+        with mapped(OPERATION, file.block.key):
             self.disk.rename(file.temp, file.name, folder, folder)
         file.temp = ""
 
@@ -146,7 +146,7 @@ class BatchWriter(NamedTuple):
 
     def is_stored(self, key: BlockKey, folder: int) -> bool:
         """Whether a regular file of the right size lies under `key`; whatever else lies there will be replaced."""
-        with mapped(OPERATION, key.text):
+        with mapped(OPERATION, key):
             try:
                 found = self.disk.stat(block_name(key), folder)
             except FileNotFoundError:
@@ -165,7 +165,7 @@ _OPEN_FILES = 64
 """Files open at once per batch of larger blocks: enough to keep the disk busy, far below the usual limit of 1,024."""
 
 
-def write_whole(disk: Disk, fd: int, data: Buffer, subject: str) -> None:
+def write_whole(disk: Disk, fd: int, data: Buffer, subject: object) -> None:
     """Write all of `data`, however few bytes each call takes. Raises OSError; Unavailable if nothing is taken."""
     size = data.nbytes if isinstance(data, memoryview) else len(data)
     written = disk.write(fd, data)

@@ -19,7 +19,7 @@ def read_verified(disk: Disk, path: str, key: BlockKey, operation: str, missing:
 
     Raises NotFound (with the text `missing`), IntegrityError, PermissionDenied, Unavailable.
     """
-    with mapped(operation, key.text, missing):
+    with mapped(operation, key, missing):
         fd = disk.open(path)
         try:
             found = disk.fstat(fd)
