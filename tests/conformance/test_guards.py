@@ -73,7 +73,7 @@ def test_contract_must_know_its_capabilities() -> None:
         type("Unknown", (Contract,), {"implementation": object})
 
 
-PLUGIN_TESTS = '''
+PLUGIN_TESTS = """
 import pytest
 from graviton.backends.memory.kv import InMemoryKeyValueStore
 from graviton.ports.kv import KeyValueStore
@@ -103,7 +103,7 @@ class TestAway(TestPlain):
     @classmethod
     def unavailable(cls):
         return "nobody answers"
-'''
+"""
 
 
 COUNTS = {

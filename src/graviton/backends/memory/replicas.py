@@ -22,9 +22,7 @@ class InMemoryReplicaIndex(ReplicaIndex):
 
     async def update(self, key: BlockKey, locators: Iterable[Locator]) -> None:
         before = self._copies.pop(key, {})
-        after = {
-            locator: before.get(locator, Replica(key, locator, ReplicaState.PRESENT, 0)) for locator in locators
-        }
+        after = {locator: before.get(locator, Replica(key, locator, ReplicaState.PRESENT, 0)) for locator in locators}
         if after:
             self._copies[key] = after
 

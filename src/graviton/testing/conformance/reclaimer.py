@@ -18,7 +18,6 @@ NOW = 1_700_000_000_123_456_789
 class _ReclaimerHooks(Contract[BlockStore]):
     """`make_store` gives the block store, `make_reclaimer` the reclaimer of the same backend object."""
 
-
     def make_reclaimer(self, store: BlockStore) -> BlockReclaimer:
         """The reclaimer of `store`."""
         raise NotImplementedError(f"{type(self).__qualname__} gives no make_reclaimer")
