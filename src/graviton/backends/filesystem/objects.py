@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Final, TypeVar
 
 from graviton.backends.filesystem._disk import Disk
 from graviton.backends.filesystem._object_names import encode_path
+from graviton.backends.filesystem._object_pieces import Pending, Pieces
 from graviton.backends.filesystem._object_tree import Found, ObjectTree
-from graviton.backends.filesystem._object_upload import Upload, contiguous
+from graviton.backends.filesystem._object_upload import Upload
 from graviton.backends.filesystem._workers import CancelFlag, WorkerPool
 from graviton.backends.filesystem.errors import mapped
 from graviton.core.buffers import Buffer
@@ -31,10 +31,6 @@ __all__ = ["FsImmutableObjectStore", "FsMutableObjectStore", "FsObjectConfig"]
 
 _T = TypeVar("_T")
 
-PIECE_BYTES: Final = 1024 * 1024
-"""Read and written per thread hop (up to 125 us, against 200 us for the copy): the memory one stream holds."""
-_COPIED_BYTES: Final = 64 * 1024
-"""Smaller pieces of a source are collected until there are PIECE_BYTES; larger ones are written as they are."""
 _LIST_PAGE: Final = 500
 """Objects per thread hop of a listing; each costs a stat of about 2 us."""
 
@@ -101,7 +97,7 @@ class FsImmutableObjectStore(ImmutableObjectStore):
     async def get(self, locator: Locator, span: Span | None = None) -> AsyncIterator[bytes]:
         self._check(locator)
 
-        def open_it() -> _Pieces:
+        def open_it() -> Pieces:
             fd = self._open(locator)
             try:
                 size = self._disk.fstat(fd).st_size
@@ -112,7 +108,7 @@ class FsImmutableObjectStore(ImmutableObjectStore):
                         operation="objects.get",
                         subject=str(wanted),
                     )
-                return _Pieces(self._disk, self._pool, fd, wanted, locator)
+                return Pieces(self._disk, self._pool, fd, wanted, locator)
             except BaseException:
                 self._disk.close(fd)
                 raise
@@ -166,7 +162,7 @@ class FsMutableObjectStore(FsImmutableObjectStore, MutableObjectStore):
 
     def _put_pieces(self, locator: Locator, pieces: object, flag: CancelFlag) -> ObjectStat:
         upload = self._begin(locator)
-        pending = _Pending()
+        pending = Pending()
         try:
             for piece in pieces:  # type: ignore[attr-defined]
                 flag.check()
@@ -180,7 +176,7 @@ class FsMutableObjectStore(FsImmutableObjectStore, MutableObjectStore):
 
     async def _put_async(self, locator: Locator, source: AsyncIterable[Buffer]) -> ObjectStat:
         opened: list[Upload] = []
-        pending = _Pending()
+        pending = Pending()
         try:
             await self._pool.run(lambda flag: opened.append(self._begin(locator)))
             async for piece in source:
@@ -201,7 +197,7 @@ class FsMutableObjectStore(FsImmutableObjectStore, MutableObjectStore):
             for data in ready:
                 upload.write(data)
 
-    def _finish(self, locator: Locator, upload: Upload, pending: _Pending) -> ObjectStat:
+    def _finish(self, locator: Locator, upload: Upload, pending: Pending) -> ObjectStat:
         with mapped("objects.put", locator.text):
             upload.write(pending.rest())
             found = upload.finish()
@@ -236,84 +232,13 @@ class FsMutableObjectStore(FsImmutableObjectStore, MutableObjectStore):
                 upload = self._begin(target)
                 try:
                     upload.copy_from(fd, found.st_size)
-                    return self._finish(target, upload, _Pending())
+                    return self._finish(target, upload, Pending())
                 finally:
                     upload.abort()
             finally:
                 self._disk.close(fd)
 
         return await self._run("objects.copy", source, copy_it, missing=True)
-
-
-class _Pending:
-    """Small pieces collected into larger ones. A source may reuse a buffer, so what waits here is a copy."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def add(self, piece: Buffer) -> list[Buffer]:
-        """What must be written before the next piece is asked for."""
-        piece = contiguous(piece)
-        if len(piece) < _COPIED_BYTES:
-            self._bytes += piece
-            return [self.rest()] if len(self._bytes) >= PIECE_BYTES else []
-        return [self.rest(), piece]
-
-    def rest(self) -> Buffer:
-        """What is collected; then nothing is."""
-        rest, self._bytes = self._bytes, bytearray()
-        return rest
-
-
-class _Pieces(AsyncIterator[bytes]):
-    """The bytes of an open object. A class and not a generator: one that is never iterated must close its file too."""
-
-    def __init__(self, disk: Disk, pool: WorkerPool, fd: int, span: Span, locator: Locator) -> None:
-        self._disk = disk
-        self._pool = pool
-        self._fd = fd
-        self._position = span.start
-        self._end = span.end
-        self._locator = locator
-
-    async def __anext__(self) -> bytes:
-        size = min(PIECE_BYTES, self._end - self._position)
-        if size <= 0 or self._fd < 0:
-            await self.aclose()
-            raise StopAsyncIteration
-        try:
-            piece = await self._pool.run(lambda flag: self._read(size))
-        except BaseException:
-            with suppress(OSError):  # the other error is the one to tell
-                self._close()
-            raise
-        self._position += len(piece)
-        return piece
-
-    def _read(self, size: int) -> bytes:
-        with mapped("objects.get", self._locator.text):
-            piece = self._disk.read_at(self._fd, size, self._position)
-        if not piece:
-            raise IntegrityError(
-                f"{self._locator} ends at byte {self._position}, before byte {self._end}",
-                operation="objects.get",
-                subject=self._locator.text,
-            )
-        return piece
-
-    async def aclose(self) -> None:
-        """Close the file. Idempotent."""
-        with mapped("objects.get", self._locator.text):
-            self._close()
-
-    def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            self._disk.close(fd)
-
-    def __del__(self) -> None:
-        with suppress(OSError):  # nobody is there to hear it
-            self._close()
 
 
 def _check_regular(mode: int, locator: Locator) -> None:
