@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         Unavailable,
         Unsupported,
     )
-    from graviton.ports.blobs import BlobReader, BlobStat, BlobWriteResult
+    from graviton.ports.blobs import BlobReader, BlobStat, BlobWriteResult, SmallBlob
 
 _HOMES = {
     "graviton.assembly.api": ("open",),
@@ -52,7 +52,7 @@ _HOMES = {
     "graviton.core.keys": ("BlobKey", "BlockKey"),
     "graviton.core.policies": ("BlobWritePlan", "StorePolicy"),
     "graviton.core.ranges": ("RangeSet", "Span"),
-    "graviton.ports.blobs": ("BlobReader", "BlobStat", "BlobWriteResult"),
+    "graviton.ports.blobs": ("BlobReader", "BlobStat", "BlobWriteResult", "SmallBlob"),
     "graviton.errors": (
         "AlreadyExists",
         "ConfigError",
@@ -95,6 +95,7 @@ __all__ = [
     "PermissionDenied",
     "RangeNotSatisfiable",
     "RangeSet",
+    "SmallBlob",
     "Span",
     "StorageFull",
     "Store",

@@ -27,7 +27,7 @@ from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.ports.blobs import BlobReader as AsyncReader
-from graviton.ports.blobs import BlobSource, BlobStat, BlobWriteResult
+from graviton.ports.blobs import BlobSource, BlobStat, BlobWriteResult, SmallBlob
 from graviton.ports.manifests import StoreTotals
 
 __all__ = ["BlobReader", "Store", "open", "run"]
@@ -172,7 +172,9 @@ class Store:
         """See `graviton.Store.put`."""
         return _loop.run(self._store.put(source, plan))
 
-    def put_many(self, sources: Iterable[bytes], plan: BlobWritePlan | None = None) -> Iterator[BlobWriteResult]:
+    def put_many(
+        self, sources: Iterable[bytes | SmallBlob], plan: BlobWritePlan | None = None
+    ) -> Iterator[BlobWriteResult]:
         """See `graviton.Store.put_many`. `sources` is read on the loop's thread."""
         return _Iterator(self._store.put_many(sources, plan))
 

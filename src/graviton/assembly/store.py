@@ -21,7 +21,7 @@ from graviton.core.ranges import Span
 from graviton.errors import NotFound, Unavailable
 from graviton.metadata.marker import Decision, StoreMarker
 from graviton.metadata.pairing import adopt, initialise, look
-from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult
+from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, SmallBlob
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import StoreTotals
@@ -196,7 +196,7 @@ class Store(BlobStore):
         return await (await self._for_writing()).put(source, plan)
 
     async def put_many(
-        self, sources: Iterable[bytes], plan: BlobWritePlan | None = None
+        self, sources: Iterable[bytes | SmallBlob], plan: BlobWritePlan | None = None
     ) -> AsyncIterator[BlobWriteResult]:
         """See `CasBlobStore.put_many`."""
         async for result in (await self._for_writing()).put_many(sources, plan):

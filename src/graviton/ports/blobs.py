@@ -36,10 +36,18 @@ from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.ports.capabilities import Capabilities
 
-__all__ = ["BlobReader", "BlobSource", "BlobStat", "BlobStore", "BlobWriteResult", "IngestStats"]
+__all__ = ["BlobReader", "BlobSource", "BlobStat", "BlobStore", "BlobWriteResult", "IngestStats", "SmallBlob"]
 
 BlobSource: TypeAlias = Buffer | os.PathLike[str] | BinaryIO | Iterable[Buffer] | AsyncIterable[Buffer]
 """Bytes, the path of a regular file, a binary file object (read from its position), or pieces of bytes."""
+
+
+class SmallBlob(NamedTuple):
+    """One of many small blobs to be put together, with attributes of its own beside those of the plan."""
+
+    data: bytes
+    attributes: BinaryAttributes = BinaryAttributes.EMPTY
+    """Advertised only."""
 
 
 class IngestStats(NamedTuple):

@@ -17,7 +17,7 @@ from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import GravitonError, NotFound, RangeNotSatisfiable, Retry, Unavailable
-from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult
+from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, SmallBlob
 from graviton.ports.block_index import BlockIndex
 from graviton.ports.blocks import BlockStore
 from graviton.ports.events import Event, EventKind, EventSink, NoEvents
@@ -27,7 +27,7 @@ from graviton.ports.reclaimer import BlockReclaimer
 from graviton.stores.block_access import BlockAccess
 from graviton.stores.fillers import open_filler
 from graviton.stores.put import Parts, put_one
-from graviton.stores.put_many import groups, put_group
+from graviton.stores.put_many import asked_for, groups, put_group
 from graviton.stores.results import CasDefaults, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
 from graviton.stores.streaming import CasBlobReader, ReadParts
@@ -81,7 +81,7 @@ class CasBlobStore(BlobStore):
         return result
 
     async def put_many(
-        self, sources: Iterable[bytes], plan: BlobWritePlan | None = None
+        self, sources: Iterable[bytes | SmallBlob], plan: BlobWritePlan | None = None
     ) -> AsyncIterator[BlobWriteResult]:
         """Store many small blobs, in groups that share one fsync of the blocks and one commit.
 
@@ -91,7 +91,7 @@ class CasBlobStore(BlobStore):
         asked = wanted(plan, self.defaults)
         for group in groups(sources):
             if len(group) == 1:
-                yield await self.put(group[0], plan)
+                yield await self.put(group[0].data, asked_for(group[0], asked).plan)
                 continue
             with self._counted("put_many"):
                 results = await put_group(self._parts, group, asked)

@@ -9,20 +9,20 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from graviton.core.chunking import ChunkerSpec
-from graviton.core.hashing import Digest, HashAlgo
+from graviton.core.attributes import BinaryAttributes
+from graviton.core.hashing import Digest
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import paginate
-from graviton.errors import GravitonError
-from graviton.ports.blobs import BlobWriteResult, IngestStats
+from graviton.errors import GravitonError, InvalidInput
+from graviton.ports.blobs import BlobWriteResult, IngestStats, SmallBlob
 from graviton.ports.block_index import OpenedSession
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.manifests import BlobCommit, CommitResult
 from graviton.stores.put import Parts, session_tag
-from graviton.stores.results import Wanted, check_claims, confirmed, result_of
+from graviton.stores.results import Wanted, check_claims, confirmed, result_of, wanted
 from graviton.stores.threads import finish_anyway, in_thread
 
-__all__ = ["MAX_GROUP_BYTES", "MAX_GROUP_ITEMS", "MAX_SMALL_BYTES", "groups", "put_group"]
+__all__ = ["MAX_GROUP_BYTES", "MAX_GROUP_ITEMS", "MAX_SMALL_BYTES", "asked_for", "groups", "put_group"]
 
 MAX_SMALL_BYTES = 256 * 1024
 """Larger blobs gain nothing from sharing an fsync and are put alone."""
@@ -38,39 +38,49 @@ class _Cut(NamedTuple):
     """One blob of a group, cut and hashed."""
 
     data: bytes
+    attributes: BinaryAttributes
     key: BlobKey
     blocks: list[BlockKey]
 
 
-def groups(sources: Iterable[bytes]) -> Iterator[list[bytes]]:
+def groups(sources: Iterable[bytes | SmallBlob]) -> Iterator[list[SmallBlob]]:
     """Lists of blobs to be put together; a larger blob is a list of its own."""
-    group: list[bytes] = []
+    group: list[SmallBlob] = []
     size = 0
     for source in sources:
-        data = source if isinstance(source, bytes) else bytes(source)
-        alone = len(data) > MAX_SMALL_BYTES
-        if group and (alone or len(group) >= MAX_GROUP_ITEMS or size + len(data) > MAX_GROUP_BYTES):
+        one = source if isinstance(source, SmallBlob) else SmallBlob(source)
+        if not isinstance(one.data, bytes):
+            raise InvalidInput(f"put_many takes bytes, not {type(one.data).__name__}", operation="put")
+        alone = len(one.data) > MAX_SMALL_BYTES
+        if group and (alone or len(group) >= MAX_GROUP_ITEMS or size + len(one.data) > MAX_GROUP_BYTES):
             yield group
             group, size = [], 0
         if alone:
-            yield [data]
+            yield [one]
             continue
-        group.append(data)
-        size += len(data)
+        group.append(one)
+        size += len(one.data)
     if group:
         yield group
 
 
-async def put_group(parts: Parts, group: Sequence[bytes], asked: Wanted) -> list[BlobWriteResult]:
+def asked_for(one: SmallBlob, asked: Wanted) -> Wanted:
+    """The plan for one blob of a group. Raises InvalidInput as a plan of its own would."""
+    if not one.attributes.advertised and not one.attributes.confirmed:
+        return asked
+    return wanted(asked.plan.replace(attributes=asked.plan.attributes.merge(one.attributes)), asked.defaults)
+
+
+async def put_group(parts: Parts, group: Sequence[SmallBlob], asked: Wanted) -> list[BlobWriteResult]:
     """Put all of `group` or nothing; results in order."""
     started = time.perf_counter()
-    reserved = sum(map(len, group))
+    reserved = sum(len(one.data) for one in group)
     await parts.budget.acquire(reserved, parts.budget.for_puts)
     sessions: list[OpenedSession] = []
     try:
         cuts = await in_thread(parts.pool, _cut_all, parts, group, asked)
         for cut in cuts:
-            check_claims(asked.plan.attributes, cut.key)
+            check_claims(cut.attributes, cut.key)
         await finish_anyway(_open(parts, cuts, asked, sessions))
         await _write(parts, cuts, sessions)
         committed = await parts.manifests.commit(_commits(parts, asked, cuts, sessions))
@@ -87,28 +97,29 @@ async def _open(parts: Parts, cuts: Sequence[_Cut], asked: Wanted, sessions: lis
     sessions += await parts.block_index.open([cut.blocks for cut in cuts], asked.plan.domain)
 
 
-def _cut_all(parts: Parts, group: Sequence[bytes], asked: Wanted) -> list[_Cut]:
+def _cut_all(parts: Parts, group: Sequence[SmallBlob], asked: Wanted) -> list[_Cut]:
     """What is no larger than the smallest block is one block: the whole group is hashed in one call of the kernel."""
     spec, algo = asked.chunker, asked.hash
-    single = [data for data in group if 0 < len(data) <= spec.min_bytes]
+    single = [one.data for one in group if 0 < len(one.data) <= spec.min_bytes]
     digests = iter(parts.kernel.digest_many(single, algo))
-    return [
-        _single(data, algo, next(digests)) if 0 < len(data) <= spec.min_bytes else _cut(parts, data, spec, algo)
-        for data in group
-    ]
+    cuts = []
+    for data, own in group:
+        attributes = asked_for(SmallBlob(data, own), asked).plan.attributes
+        if 0 < len(data) <= spec.min_bytes:
+            digest = Digest(algo, next(digests))
+            cuts.append(_Cut(data, attributes, BlobKey(digest, len(data)), [BlockKey(digest, len(data))]))
+        else:
+            cuts.append(_Cut(data, attributes, *_cut(parts, data, asked)))
+    return cuts
 
 
-def _single(data: bytes, algo: HashAlgo, raw: bytes) -> _Cut:
-    digest = Digest(algo, raw)
-    return _Cut(data, BlobKey(digest, len(data)), [BlockKey(digest, len(data))])
-
-
-def _cut(parts: Parts, data: bytes, spec: ChunkerSpec, algo: HashAlgo) -> _Cut:
-    ingest = parts.kernel.ingest(spec, algo)
+def _cut(parts: Parts, data: bytes, asked: Wanted) -> tuple[BlobKey, list[BlockKey]]:
+    algo = asked.hash
+    ingest = parts.kernel.ingest(asked.chunker, algo)
     lengths, digests = ingest.feed(data, True)
     raw, size = ingest.finish()
     blocks = [BlockKey(Digest(algo, digest), length) for digest, length in zip(digests, lengths, strict=True)]
-    return _Cut(data, BlobKey(Digest(algo, raw), size), blocks)
+    return BlobKey(Digest(algo, raw), size), blocks
 
 
 async def _write(parts: Parts, cuts: Sequence[_Cut], sessions: Sequence[OpenedSession]) -> None:
@@ -129,7 +140,7 @@ def _commits(parts: Parts, asked: Wanted, cuts: Sequence[_Cut], sessions: Sequen
     commits = []
     for cut, (session, claims) in zip(cuts, sessions, strict=True):
         confirm = [claim.key for claim in claims if claim.must_write]
-        attributes = confirmed(asked.plan.attributes, cut.key.size, len(cut.blocks), parts.clock)
+        attributes = confirmed(cut.attributes, cut.key.size, len(cut.blocks), parts.clock)
         pages = paginate(cut.blocks)
         commits.append(BlobCommit(session, cut.key, pages, confirm, attributes, asked.chunker.text, asked.plan.holder))
     return commits

@@ -33,6 +33,7 @@ class Wanted(NamedTuple):
     plan: BlobWritePlan
     hash: HashAlgo
     chunker: ChunkerSpec
+    defaults: CasDefaults
 
 
 def wanted(plan: BlobWritePlan | None, defaults: CasDefaults) -> Wanted:
@@ -42,7 +43,7 @@ def wanted(plan: BlobWritePlan | None, defaults: CasDefaults) -> Wanted:
     _check_policy(plan.policy or defaults.policy)
     algo = plan.hash or defaults.hash
     _check_digest_algos(plan.attributes, algo)
-    return Wanted(plan, algo, plan.chunker or defaults.chunker)
+    return Wanted(plan, algo, plan.chunker or defaults.chunker, defaults)
 
 
 _DEFAULT_PLAN = BlobWritePlan()

@@ -28,7 +28,7 @@ from graviton.errors import (
     Unavailable,
     Unsupported,
 )
-from graviton.ports.blobs import BlobSource
+from graviton.ports.blobs import BlobSource, SmallBlob
 from graviton.ports.blocks import DEFAULT_WRITE_PLAN, BlockBatchResult
 from graviton.ports.kv import Durability
 from tests.support import SMALL_SPEC, World, YieldingBlocks, YieldingKv, some_bytes
@@ -466,3 +466,20 @@ async def test_putting_again_with_another_chunker_keeps_manifest_and_what_is_con
     assert stat is not None
     assert (stat.blocks, stat.chunker) == (first.stats.blocks, SMALL_SPEC.text)
     assert stat.attributes.chunk_count == first.stats.blocks
+
+
+async def test_each_of_many_may_have_attributes_of_its_own(kernel: Kernel) -> None:
+    world = World(kernel)
+
+    def named(name: str) -> BinaryAttributes:
+        return BinaryAttributes.EMPTY.advertise({"user.name": name}, at_ns=1)
+
+    plan = _advertise({"user.batch": "7"})
+    sources = [SmallBlob(b"a", named("a.txt")), b"b", SmallBlob(some_bytes(300_000), named("c.bin"))]
+    results = [result async for result in world.store.put_many(sources, plan)]
+    assert [result.attributes.file_name for result in results] == ["a.txt", None, "c.bin"]
+    assert {result.attributes.custom["user.batch"] for result in results} == {"7"}
+    wrong = SmallBlob(b"x", BinaryAttributes.EMPTY.advertise({SIZE: 2}, at_ns=1))
+    with pytest.raises(DigestMismatch):
+        [result async for result in world.store.put_many([b"y", wrong])]
+    assert await world.open_sessions() == 0
