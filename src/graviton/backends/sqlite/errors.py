@@ -23,7 +23,9 @@ READONLY: Final = 8
 """SQLITE_READONLY. Also where nothing forbids writing: opening for that failed once, and SQLite fell back silently."""
 _DENIED: Final = frozenset({3, 23})  # SQLITE_PERM, SQLITE_AUTH
 _IOERR: Final = 10
-_DAMAGED: Final = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
+_DAMAGED: Final = frozenset({1, 11, 19, 20, 24, 26})
+"""SQLITE_CORRUPT and NOTADB; ERROR, CONSTRAINT, MISMATCH and FORMAT, because our statements never change and are right
+for the tables we made: where one of them does not fit, the schema or the header is not what we wrote."""
 _FULL: Final = 13
 _CANTOPEN: Final = 14  # also any error of open() itself
 _TOOBIG: Final = 18
