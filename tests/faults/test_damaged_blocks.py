@@ -214,7 +214,7 @@ async def test_repair_of_a_page_keeps_holders_attributes_and_totals(store: Store
         await store.put(DATA, plan)
     totals = await store.totals()
     kv = await store.metadata()
-    [(place, page)] = [row async for row in kv.scan(PAGES)]
+    [(place, _)] = [row async for row in kv.scan(PAGES)]
     await kv.delete(PAGES, place)
     result = await store.put(DATA, plans[0])
     assert not result.created

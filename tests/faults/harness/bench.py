@@ -66,7 +66,8 @@ class Bench:
 
     def __init__(self, folder: Path, reach: Reach, figures: Figures) -> None:
         self.reach, self.figures = reach, figures
-        self.children = Children(build(folder))
+        self.shim = build(folder)
+        self.children = Children(self.shim)
         # Memory where there is some: what a crash of a process leaves behind does not depend on the disk below.
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else folder
         self._folder = Path(tempfile.mkdtemp(prefix="graviton-faults-", dir=base))

@@ -10,6 +10,7 @@ from pathlib import Path
 import graviton
 from graviton.assembly.store import Store
 from graviton.core.keys import BlockKey
+from graviton.metadata.audit import audit
 from graviton.metadata.backup_format import BackupHeader, read_backup
 from graviton.services.findings import Damage
 from graviton.services.verify import Verification, VerifyParts
@@ -80,7 +81,7 @@ async def _read_everything(store: Store, problems: list[str]) -> set[str]:
 
 
 async def unclean(store: Store) -> list[str]:
-    """What `verify --all` finds."""
+    """What `verify --all` finds, in blobs and in the metadata's own sums."""
     cas = await store.existing()
     if cas is None:
         return []
@@ -88,7 +89,8 @@ async def unclean(store: Store) -> list[str]:
     parts = VerifyParts(await store.metadata(), cas.index, cas.manifests, cas.blocks, cas.access, cas.budget)
     async with Verification(parts, found.append) as run:
         await run.everything()
-    return [f"verify: {damage.text}" for damage in found]
+    broken = [f"audit: {finding.message}" async for finding in audit(await store.metadata())]
+    return [f"verify: {damage.text}" for damage in found] + broken
 
 
 async def _puts_work(store: Store, there: set[str], blobs: list[Blob]) -> list[str]:

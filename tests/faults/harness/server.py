@@ -6,6 +6,7 @@ import asyncio
 import faulthandler
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,9 +18,11 @@ import graviton
 from graviton.assembly import wiring
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
+from tests.faults.harness.busy import be_busy
+from tests.faults.harness.damage import use_damaged
 from tests.faults.harness.laws import bad_backup, broken_laws, temporary_files
 from tests.faults.harness.processes import decode_arm, fork_case
-from tests.faults.harness.scenarios import SCENARIOS, SMALL_BLOCKS, make_template
+from tests.faults.harness.scenarios import OLD, SCENARIOS, SMALL_BLOCKS, make_template
 from tests.faults.harness.shim import Arm, Shim
 
 _shim = Shim()
@@ -104,7 +107,40 @@ def template(pipe: int, arm: Arm, root: str) -> None:
     asyncio.run(make_template(Path(root)))
 
 
-_JOBS: dict[str, Callable[..., None]] = {"scenario": scenario, "check": check, "template": template}
+def template_killed(pipe: int, arm: Arm, root: str) -> None:
+    """Make the template and die with everything in the WAL, as after a crash."""
+
+    async def make() -> None:
+        async with graviton.open(root, chunker=SMALL_BLOCKS) as store:
+            for blob in OLD:
+                await store.put(blob.data)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.run(make())
+
+
+def damaged_metadata(pipe: int, arm: Arm, sound: str, work: str, flips: list[tuple[str, int, int]]) -> None:
+    """Use a store with one flipped bit in a file of its metadata, for each of `flips`."""
+    say = _speaker(pipe)
+    for name, at, bit in flips:
+        for problem in use_damaged(Path(sound), Path(work), name, at, bit, say):
+            say("broken", f"{name} byte {at} bit {bit}: {problem}")
+    say("checked", "")
+
+
+def busy(pipe: int, arm: Arm, root: str, seed: int, steps: int) -> None:
+    """Use a store that others use too."""
+    asyncio.run(be_busy(Path(root), seed, steps, _speaker(pipe)))
+
+
+_JOBS: dict[str, Callable[..., None]] = {
+    "scenario": scenario,
+    "check": check,
+    "template": template,
+    "template_killed": template_killed,
+    "damaged_metadata": damaged_metadata,
+    "busy": busy,
+}
 
 
 def _case(request: dict[str, Any], pipe: int) -> None:
