@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -36,12 +38,18 @@ class Call:
                 self.out.warn(warning)
         return self._settings
 
-    def store(self) -> Store:
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[Store]:
         """The store that the settings name, for `async with`. Touches nothing until it is used; what only reads calls
         `required` on it first, which says where there is no store. Raises ConfigError."""
         from graviton.assembly.store import Store
+        from graviton.stores.threads import finish_anyway
 
-        return Store(self.settings())
+        store = Store(self.settings())
+        try:
+            yield store
+        finally:
+            await finish_anyway(store.aclose())  # an interrupt now must not leave half of it open
 
     def show_warnings(self) -> None:
         """From now on print Python warnings (the store's about its chunker, say) as one line like any other."""

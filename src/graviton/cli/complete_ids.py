@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 from click.shell_completion import CompletionItem
 
 from graviton.cli.call import Call
-
-if TYPE_CHECKING:
-    from graviton.assembly.store import Store
 
 __all__ = ["complete_ids"]
 
@@ -25,16 +20,16 @@ def complete_ids(context: click.Context, parameter: click.Parameter, incomplete:
     try:
         import asyncio
 
-        return asyncio.run(_offer(call.store(), incomplete))
+        return asyncio.run(_offer(call, incomplete))
     except Exception:  # noqa: BLE001 - somebody is in the middle of typing: no store, no completion, no message
         return []
 
 
-async def _offer(store: Store, incomplete: str) -> list[CompletionItem]:
+async def _offer(call: Call, incomplete: str) -> list[CompletionItem]:
     from graviton.cli.ids import list_prefixes
 
     items: list[CompletionItem] = []
-    async with store:
+    async with call.store() as store:
         for prefix in list_prefixes(incomplete):
             async for found in store.list(prefix, limit=MAX_OFFERED - len(items)):
                 text = found.key.text if ":" in incomplete else found.key.hex

@@ -9,8 +9,6 @@ import click
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
 from graviton.cli.options import command
-from graviton.cli.output import path_text
-from graviton.errors import ConfigError, GravitonError
 
 __all__ = ["put"]
 
@@ -36,15 +34,5 @@ async def put(call: Call, paths: tuple[str, ...], recursive: bool, follow: bool,
     if follow and not recursive:
         raise BadArgument("--follow goes with -r", operation="put")
     asked = Wishes.parse(**wishes)
-    all_done = True
     async with call.store() as store:
-        putter = Putter(call, store, asked, recursive, follow)
-        for path in paths:
-            try:
-                all_done &= await putter.put(path)
-            except ConfigError:
-                raise  # the same for every path
-            except GravitonError as error:
-                call.out.error(error, path=path_text(path))
-                all_done = False
-    return 0 if all_done else 1
+        return 0 if await Putter(call, store, asked, recursive, follow).put_all(paths) else 1

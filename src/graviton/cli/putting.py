@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from graviton.assembly.settings import Settings, parse_size
@@ -21,9 +22,10 @@ from graviton.core.clock import SystemClock
 from graviton.core.hashing import HashAlgo
 from graviton.core.listing_text import escape
 from graviton.core.policies import BlobWritePlan
-from graviton.errors import GravitonError, InvalidInput
-from graviton.ports.blobs import BlobSource, BlobWriteResult
-from graviton.services.sources import open_regular, paced
+from graviton.errors import ConfigError, GravitonError, InvalidInput
+from graviton.ports.blobs import BlobSource, BlobWriteResult, SmallBlob
+from graviton.services.sources import open_regular, paced, read_error, read_up_to
+from graviton.services.tree_put import BATCH_BYTES, BATCH_FILES, SMALL_BYTES, TreePut
 
 __all__ = ["Putter", "Wishes"]
 
@@ -60,16 +62,16 @@ class Wishes(NamedTuple):
 
     def plan(self, name: str | None) -> BlobWritePlan:
         """The plan for a file called `name`, a base name; None for what has none."""
+        return BlobWritePlan(self.advertised(name), chunker=self.chunker, hash=self.hash)
+
+    def advertised(self, name: str | None) -> BinaryAttributes:
+        """The attributes for a file called `name`."""
         values = dict(self.attributes)
         if name is not None and self.keep_name:
             values.setdefault(FILE_NAME, name)
         if self.mime is not None:
             values[MIME] = self.mime
-        return BlobWritePlan(_advertised(values), chunker=self.chunker, hash=self.hash)
-
-
-def _advertised(values: dict[str, str]) -> BinaryAttributes:
-    return BinaryAttributes().advertise(values, at_ns=SystemClock().now_ns(), source="cli")
+        return BinaryAttributes.EMPTY.advertise(values, at_ns=SystemClock().now_ns(), source="cli")
 
 
 def _attribute(text: str) -> tuple[str, str]:
@@ -118,21 +120,71 @@ class Putter:
         self._recursive, self._follow = recursive, follow
         self._throttle = None
         self._checked_chunker = False
+        self._pending: list[tuple[str, SmallBlob]] = []
+        self._pending_bytes = 0
+        self._all_done = True
         if wishes.bytes_per_second is not None:
             from graviton.constraints.throttle import Throttle
 
             self._throttle = Throttle(wishes.bytes_per_second)
 
-    async def put(self, path: str) -> bool:
-        """Put a path and print what came of it; whether all of it is stored. Raises GravitonError."""
+    async def put_all(self, paths: Sequence[str]) -> bool:
+        """Put paths in their order and print what came of each; whether all of it is stored. Goes on after a failure;
+        raises ConfigError, which would be the same for every path."""
+        for path in paths:
+            try:
+                small = self._small(path) if len(paths) > 1 else None
+                if small is not None:
+                    self._pending.append((path, small))
+                    self._pending_bytes += len(small.data)
+                    if len(self._pending) < BATCH_FILES and self._pending_bytes < BATCH_BYTES:
+                        continue
+                await self._put_pending()
+                if small is None:
+                    await self._put(path)
+            except ConfigError:
+                raise
+            except GravitonError as error:
+                await self._put_pending()
+                self.failed(path, error)
+        await self._put_pending()
+        return self._all_done
+
+    async def _put(self, path: str) -> None:
         if path == "-":
             await self._put_file(_standard_input(), path, None)
         elif self._recursive and _is_folder(path):
-            return await self._put_tree(path)
+            await self._put_tree(path)
         else:
             with open_regular(path) as file:
                 await self._put_file(file, path, _base_name(path))
-        return True
+
+    def _small(self, path: str) -> SmallBlob | None:
+        """The content of a small file, which shares the cost of durability with its neighbours; None for all else.
+        Raises GravitonError."""
+        if path == "-" or self._throttle is not None or (self._recursive and _is_folder(path)):
+            return None
+        with open_regular(path) as file:
+            try:
+                data = read_up_to(file, SMALL_BYTES + 1)
+            except OSError as error:
+                raise read_error(error, path) from error
+        return SmallBlob(data, self._wishes.advertised(_base_name(path))) if len(data) <= SMALL_BYTES else None
+
+    async def _put_pending(self) -> None:
+        """Put the small files read so far, all of them or, if that fails, none."""
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        paths = iter([path for path, _ in pending])
+        try:
+            if pending:
+                async for result in self._store.put_many([small for _, small in pending], self._wishes.plan(None)):
+                    self.stored(next(paths), result)
+                await self._check_chunker()
+        except ConfigError:
+            raise
+        except GravitonError as error:
+            for path in paths:
+                self.failed(path, error)
 
     async def _put_file(self, file: io.FileIO, path: str, name: str | None) -> None:
         source: BlobSource = file if self._throttle is None else paced(file, self._throttle)
@@ -157,18 +209,17 @@ class Putter:
                     " rest"
                 )
 
-    async def _put_tree(self, path: str) -> bool:
-        from graviton.services.tree_put import TreePut
+    async def _put_tree(self, path: str) -> None:
         from graviton.services.tree_walk import TreeWalk, identities
 
         TreeWalk(path).close()  # a folder that cannot be read must not make a store
         await self._store.init()
-        listing_name = {FILE_NAME: _folder_name(path)} if self._wishes.keep_name else {}
         put = TreePut(
             self._store,
             self,
             plan=self._wishes.plan(None),
-            listing_attributes=_advertised(listing_name | self._wishes.attributes),
+            attributes_of=lambda file: self._wishes.advertised(_base_name(file)),
+            listing_attributes=self._wishes.advertised(_folder_name(path)),
             follow=self._follow,
             throttle=self._throttle,
             spool_folder=str(self._settings.fs_root),
@@ -176,7 +227,6 @@ class Putter:
         done = await put.run(path, identities(_own_places(self._settings)), SystemClock().now_ns())
         self._print(path, done.listing, type="listing", entries=done.entries, failed=done.failed)
         await self._check_chunker()
-        return done.failed == 0
 
     def stored(self, path: str, result: BlobWriteResult) -> None:
         """See `TreeEvents`."""
@@ -192,6 +242,7 @@ class Putter:
 
     def failed(self, path: str, error: GravitonError) -> None:
         """See `TreeEvents`."""
+        self._all_done = False
         self._out.error(error, path=path_text(path))
 
     def _print(self, path: str, result: BlobWriteResult, **more: Any) -> None:

@@ -1,7 +1,6 @@
 """Files on their way into a store: opened with clear errors, and read at a limited rate.
 
-A file is handed to a put as an `io.FileIO`, whose descriptor the put reads directly; how far it has come can be asked
-at any time by `position`, which costs the put nothing.
+A file is handed to a put as an `io.FileIO`, whose descriptor the put reads directly.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from graviton.constraints.throttle import Throttle
 from graviton.errors import GravitonError, InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.stores.threads import in_thread
 
-__all__ = ["kind_of", "open_regular", "paced", "position", "read_error"]
+__all__ = ["kind_of", "open_regular", "paced", "read_error", "read_up_to"]
 
 _POLL_SECONDS = 0.2
 """How long a read from a silent pipe goes on after it was cancelled."""
@@ -83,9 +82,15 @@ def read_error(error: OSError, name: str) -> GravitonError:
     return Unavailable(reason, operation="put", subject=name)
 
 
-def position(fd: int) -> int:
-    """Bytes read from a regular file so far."""
-    return os.lseek(fd, 0, os.SEEK_CUR)
+def read_up_to(file: io.FileIO, limit: int) -> bytes:
+    """The next bytes of `file`, at most `limit`; fewer only at its end. Raises OSError."""
+    data = file.read(limit) or b""
+    while len(data) < limit:
+        more = file.read(limit - len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 async def paced(file: io.FileIO, throttle: Throttle) -> AsyncIterator[bytes]:

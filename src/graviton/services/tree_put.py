@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
 
@@ -19,8 +19,8 @@ from graviton.core.keys import BlobKey
 from graviton.core.listing import ListingEntry
 from graviton.core.policies import BlobWritePlan
 from graviton.errors import GravitonError
-from graviton.ports.blobs import BlobSource, BlobWriteResult
-from graviton.services.sources import paced, read_error
+from graviton.ports.blobs import BlobSource, BlobWriteResult, SmallBlob
+from graviton.services.sources import paced, read_error, read_up_to
 from graviton.services.spool import ListingSpool, open_spool
 from graviton.services.tree_walk import Found, Identity, TreeWalk
 from graviton.stores.threads import in_thread
@@ -51,7 +51,9 @@ class TreeStore(Protocol):
         """See `BlobStore.put`."""
         ...
 
-    def put_many(self, sources: Iterable[bytes], plan: BlobWritePlan | None = None) -> AsyncIterator[BlobWriteResult]:
+    def put_many(
+        self, sources: Iterable[bytes | SmallBlob], plan: BlobWritePlan | None = None
+    ) -> AsyncIterator[BlobWriteResult]:
         """See `CasBlobStore.put_many`."""
         ...
 
@@ -103,14 +105,17 @@ class TreePut:
         events: TreeEvents,
         *,
         plan: BlobWritePlan | None = None,
+        attributes_of: Callable[[str], BinaryAttributes] = lambda path: BinaryAttributes.EMPTY,
         listing_attributes: BinaryAttributes = BinaryAttributes.EMPTY,
         follow: bool = False,
         throttle: Throttle | None = None,
         spool_folder: str | None = None,
     ) -> None:
-        """`plan` is for every file; `listing_attributes` are advertised for the listing, its MIME type is set here."""
+        """`plan` is for every file, `attributes_of(path)` beside its attributes; `listing_attributes` are for the
+        listing, whose MIME type is set here."""
         self._store, self._events = store, events
         self._plan = plan or BlobWritePlan()
+        self._attributes_of = attributes_of
         self._listing_attributes = listing_attributes
         self._follow, self._throttle, self._spool_folder = follow, throttle, spool_folder
         self._failed = 0
@@ -135,7 +140,7 @@ class TreePut:
                 spool.seek(0)
                 values = {MIME: LISTING_MIME}
                 attributes = self._listing_attributes.advertise(values, at_ns=at_ns, source="cli")
-                listing = await self._store.put(spool, _with_attributes(self._plan, attributes))
+                listing = await self._store.put(spool, self._plan.replace(attributes=attributes))
         finally:
             walk.close()
         return TreePutResult(listing, self._entries, self._failed)
@@ -182,7 +187,7 @@ class TreePut:
         if found.size > SMALL_BYTES:
             return _Item(found, file=file)
         try:
-            data = _read_up_to(file, SMALL_BYTES + 1)
+            data = read_up_to(file, SMALL_BYTES + 1)
             if len(data) > SMALL_BYTES:  # it grew
                 file.seek(0)
                 return _Item(found, file=file)
@@ -226,11 +231,15 @@ class TreePut:
 
     async def _put_small(self, items: list[_Item], walk: TreeWalk) -> list[BlobKey]:
         keys: list[BlobKey] = []
-        data = [item.data for item in items if item.data is not None]
+        blobs = [
+            SmallBlob(item.data, self._attributes_of(walk.shown(item.found.path)))
+            for item in items
+            if item.data is not None
+        ]
         if self._throttle is not None:
-            await self._throttle.take(sum(map(len, data)))
-        if data:
-            async for result in self._store.put_many(data, self._plan):
+            await self._throttle.take(sum(len(blob.data) for blob in blobs))
+        if blobs:
+            async for result in self._store.put_many(blobs, self._plan):
                 self._events.stored(walk.shown(items[len(keys)].found.path), result)
                 keys.append(result.key)
         return keys
@@ -241,7 +250,7 @@ class TreePut:
         shown = walk.shown(item.found.path)
         source: BlobSource = item.file if self._throttle is None else paced(item.file, self._throttle)
         try:
-            result = await self._store.put(source, self._plan)
+            result = await self._store.put(source, self._plan_for(shown))
         except GravitonError as error:
             if error.subject != shown:
                 raise
@@ -250,6 +259,9 @@ class TreePut:
         self._compare(item.found, result.stats.size, walk)
         self._events.stored(shown, result)
         return result.key
+
+    def _plan_for(self, shown: str) -> BlobWritePlan:
+        return self._plan.replace(attributes=self._plan.attributes.merge(self._attributes_of(shown)))
 
     def _list(self, found: Found, key: BlobKey | None, walk: TreeWalk, listing: ListingSpool) -> None:
         try:
@@ -261,20 +273,6 @@ class TreePut:
     def _fail(self, shown: str, error: GravitonError) -> None:
         self._failed += 1
         self._events.failed(shown, error)
-
-
-def _with_attributes(plan: BlobWritePlan, attributes: BinaryAttributes) -> BlobWritePlan:
-    return BlobWritePlan(attributes, plan.policy, plan.chunker, plan.locator_hint, plan.hash, plan.domain, plan.holder)
-
-
-def _read_up_to(file: io.FileIO, limit: int) -> bytes:
-    data = file.read(limit) or b""
-    while len(data) < limit:
-        more = file.read(limit - len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 def _close(batch: list[_Item]) -> None:
