@@ -28,7 +28,7 @@ def batches(kind: str) -> list[list[CanonicalBlock]]:
 
 
 async def work(root: Path, at: int, kind: str) -> None:
-    config = FsConfig(root / str(at), workers=1, fsync_workers=1)
+    config = FsConfig(root / str(at), workers=1, fsync_workers=1, syncfs_min_files=8)
     store = FsBlockStore(config, disk=KillingDisk(at), syncfs=lambda fd: None)
     acknowledged = os.open(root / f"{at}.acknowledged", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for blocks in batches(kind):

@@ -50,7 +50,7 @@ async def test_cancelled_put_leaves_whole_blocks_only(tmp_path: Path, kind: str)
         root = tmp_path / str(at)
         disk = PausingDisk(at)
         before = open_files()
-        config = FsConfig(root, workers=1, fsync_workers=1)
+        config = FsConfig(root, workers=1, fsync_workers=1, syncfs_min_files=8)
         store = FsBlockStore(config, disk=disk, syncfs=lambda fd: None)
         task: asyncio.Task[object] = asyncio.ensure_future(store.put_blocks(blocks, ALWAYS))
         cancelled = await cancel_at(disk, task)
@@ -92,7 +92,7 @@ async def test_cancelled_object_put_leaves_the_old_object(tmp_path: Path) -> Non
 
 async def test_call_cancelled_while_it_waits_for_a_thread_never_begins(tmp_path: Path) -> None:
     disk = PausingDisk(1)
-    store = FsBlockStore(FsConfig(tmp_path, workers=1, fsync_workers=1), disk=disk)
+    store = FsBlockStore(FsConfig(tmp_path, workers=1, fsync_workers=1, syncfs_min_files=8), disk=disk)
     first = asyncio.ensure_future(store.put_blocks([block(b"first")]))
     await asyncio.to_thread(disk.reached.wait, 10.0)
     second = asyncio.ensure_future(store.put_blocks([block(b"second")]))

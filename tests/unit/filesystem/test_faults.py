@@ -68,7 +68,7 @@ async def fail_everywhere(
 
 def putting(blocks: list[CanonicalBlock], with_syncfs: bool) -> Callable[[FailingDisk, Path], Awaitable[None]]:
     async def put(disk: FailingDisk, place: Path) -> None:
-        config = FsConfig(place / "store", workers=1, fsync_workers=1)
+        config = FsConfig(place / "store", workers=1, fsync_workers=1, syncfs_min_files=8)
         store = FsBlockStore(config, disk=disk, syncfs=(lambda fd: disk.step("syncfs", ())) if with_syncfs else None)
         try:
             await store.put_blocks(blocks)

@@ -38,7 +38,7 @@ needs_mount = pytest.mark.skipif(not can_mount(), reason="needs root, to mount a
 @pytest.mark.parametrize("size", [3_000, 300_000])
 async def test_full_disk_is_storage_full_and_leaves_nothing_half(tmp_path: Path, size: int) -> None:
     with small_disk(tmp_path / "disk", 2_000_000) as place:
-        store = FsBlockStore(FsConfig(place / "store"), syncfs=PythonKernel().syncfs)
+        store = FsBlockStore(FsConfig(place / "store", syncfs_min_files=8), syncfs=PythonKernel().syncfs)
         stored = []
         with pytest.raises(StorageFull) as caught:
             for n in range(10_000):

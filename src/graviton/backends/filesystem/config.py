@@ -34,11 +34,12 @@ class FsConfig:
     fsync_workers: int = 4
     """Threads that write and fsync one batch of larger blocks, 1 to 64, if so many are free. 4: with write-back begun
     early more gain nothing, on a quiet disk nor on a busy one (benchmarks/filesystem/README.md)."""
-    syncfs_min_files: int = 8
-    """A batch of at least so many small files is made durable by one syncfs instead of one fsync each."""
+    syncfs_min_files: int = 32
+    """A batch of at least so many small files is made durable by one syncfs instead of one fsync each. On a quiet disk
+    it wins from 4 files on; beside programs that write much, whose pages it waits for too, only from about 64."""
     syncfs_max_mean_bytes: int = 32 * 1024
-    """What is small: the mean size of the files of a batch, in bytes, up to which syncfs is used. Twice as fast as
-    fsync at 16 KiB, half as fast at 64 KiB, where the data outweighs the flushes and fsync overlaps it."""
+    """What is small: the mean size of the files of a batch, in bytes, up to which syncfs is used. From 64 KiB on
+    the data outweighs the flushes, and neither way wins always (benchmarks/filesystem/README.md)."""
     blocks_path: Path = field(init=False)
     """`root/prefix`; absolute, so that a later chdir changes nothing."""
     trash_path: Path = field(init=False)

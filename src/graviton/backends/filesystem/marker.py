@@ -128,6 +128,13 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+_HINTS: dict[type[GravitonError], str] = {
+    StorageFull: "Free space (or raise the quota) on the file system of the store, then try again.",
+    PermissionDenied: "Check the owner and mode of the store's folder, and whether it is mounted read-only.",
+    ConfigError: "Check --root or GRAVITON_FS_ROOT: a store lives in a folder.",
+}
+
+
 def _translate(error: OSError, action: str, path: str) -> GravitonError:
     reason = error.strerror or str(error)
     if isinstance(error, FileExistsError):
@@ -140,4 +147,5 @@ def _translate(error: OSError, action: str, path: str) -> GravitonError:
         kind = ConfigError
     else:
         kind = Unavailable
-    return kind(f"cannot {action} {path}: {reason}", operation="store.open", subject=path)
+    hint = _HINTS.get(kind, "Look at the system log and the health of the disk; then try again.")
+    return kind(f"cannot {action} {path}: {reason}", operation="store.open", subject=path, hint=hint)
