@@ -7,7 +7,8 @@ Laws:
 - `move_to_trash` of a block that is there makes `BlockStore.get` raise NotFound and `read_trash` return its bytes; of
   one that is not there it returns None. Two moves of the same key never share a name.
 - `put_back` makes the block readable under its key again and removes the entry; where the entry is gone it returns
-  False. It may overwrite a block that lies there: the bytes are equal.
+  False. It verifies first: an entry whose bytes are wrong raises IntegrityError and stays, and whatever lies under the
+  key stays too. It may overwrite a block that lies there: the bytes are equal then.
 - `trash_entries(key)` lists the entries of one key, newest last; without a key all entries of the store.
 - `read_trash` verifies like `get`: NotFound when the entry is gone, IntegrityError when its bytes are wrong.
 - `purge` removes an entry for good; True if it was there. It touches nothing else, ever.
@@ -44,7 +45,7 @@ class BlockReclaimer(ABC):
 
     @abstractmethod
     async def put_back(self, entry: TrashEntry) -> bool:
-        """Give the block its name back; False if the entry is gone."""
+        """Give the block its name back; False if the entry is gone. Raises IntegrityError if its bytes are wrong."""
 
     @abstractmethod
     def trash_entries(self, key: BlockKey | None = None) -> AsyncIterator[TrashEntry]:

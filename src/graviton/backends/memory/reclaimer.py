@@ -33,10 +33,11 @@ class InMemoryBlockReclaimer(BlockReclaimer):
 
     async def put_back(self, entry: TrashEntry) -> bool:
         self._store.check_open()
-        data = self._store.trash.pop(entry, None)
+        data = self._store.trash.get(entry)
         if data is None:
             return False
-        self._store.blocks[entry.key] = data
+        self._store.blocks[entry.key] = verified(entry.key, data)
+        del self._store.trash[entry]
         return True
 
     async def trash_entries(self, key: BlockKey | None = None) -> AsyncIterator[TrashEntry]:

@@ -148,6 +148,17 @@ class _ReturnLaws(_ReclaimerHooks):
         assert await store.get(one.key) == b"the bytes"
         assert await collect(reclaimer.trash_entries(one.key)) == []
 
+    @needs("raw_write_trash")
+    async def test_put_back_of_a_wrong_entry_keeps_the_block_and_the_entry(self) -> None:
+        one = block(b"the bytes")
+        store, reclaimer, entry = await self.trashed(one)
+        await store.put_blocks([one])
+        await self.raw_write_trash(store, entry, b"The bytes")
+        with raises(IntegrityError):
+            await reclaimer.put_back(entry)
+        assert await store.get(one.key) == b"the bytes"
+        assert await collect(reclaimer.trash_entries(one.key)) == [entry]
+
     async def test_put_back_of_what_is_gone_is_false_and_creates_nothing(self) -> None:
         one = block(b"the bytes")
         store, reclaimer, entry = await self.trashed(one)
