@@ -17,7 +17,7 @@ def test_damage_is_named_and_exits_1_and_putting_again_repairs(tmp_path: Path) -
     blob = put_file(root, file, DATA)
     clean = graviton(root, "verify", "--all")
     assert (clean.code, clean.err) == (0, "")
-    assert "1 blobs are whole" in clean.out
+    assert "1 blob is whole" in clean.out
 
     bad = next(path for path in block_files(root) if path.read_bytes() == DATA[BLOCK_BYTES : 2 * BLOCK_BYTES])
     bad.chmod(0o600)
@@ -53,6 +53,9 @@ def test_damaged_page_exits_1_and_says_which_bytes(tmp_path: Path) -> None:
     assert run.code == 1
     assert blob in run.out
     assert f"bytes 0-{len(DATA) - 1}" in run.out
+    assert "1 damage in 1 of 1 blob;" in run.out
+    put_file(root, tmp_path / "file", DATA)
+    assert graviton(root, "verify", "--all").code == 0
 
 
 def test_usage_is_2_and_missing_is_1(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["human_bytes", "human_rate"]
+__all__ = ["counted", "human_bytes", "human_rate"]
 
 
 def human_bytes(count: float) -> str:
@@ -22,3 +22,8 @@ def human_rate(count: float, seconds: float) -> str:
             return f"{rate:.3g} {unit}/s"
         rate /= 1000
     return f"{rate:.3g} GB/s"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 blob`, `2,000 blobs`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -62,17 +62,15 @@ def _show(out: Output, found: Damage) -> None:
 
 
 def _sum_up(out: Output, summary: VerifySummary, quick: bool) -> None:
-    from graviton.cli.units import human_bytes
+    from graviton.cli.units import counted, human_bytes
 
-    blobs, blocks = f"{summary.blobs:,} blobs", f"{summary.blocks:,} blocks"
+    blobs, blocks = counted(summary.blobs, "blob"), counted(summary.blocks, "block")
     how = "looked at" if quick else f"read ({human_bytes(summary.read_bytes)})"
     if summary.is_clean:
-        text = f"{blobs} are whole; {blocks} {how} in {summary.seconds:.1f} s"
+        verdict = f"{blobs} {'is' if summary.blobs == 1 else 'are'} whole"
     else:
-        text = (
-            f"{summary.damages:,} damages in {summary.damaged_blobs:,} of {blobs}; {blocks} {how}"
-            f" in {summary.seconds:.1f} s"
-        )
+        verdict = f"{counted(summary.damages, 'damage')} in {summary.damaged_blobs:,} of {blobs}"
+    text = f"{verdict}; {blocks} {how} in {summary.seconds:.1f} s"
     out.result(text, **{"summary": "verify", "quick": quick, "clean": summary.is_clean} | summary._asdict())
     if not summary.is_clean:
         out.note("put the damaged files again: that repairs their blocks. docs/guides/verify-and-repair.md says more")

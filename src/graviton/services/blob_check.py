@@ -15,7 +15,8 @@ from graviton.errors import IntegrityError, NotFound
 from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState
 from graviton.ports.blocks import BlockStore
 from graviton.ports.kv import KeyValueStore
-from graviton.ports.manifests import BlobManifestRepo, BlobRecord
+from graviton.ports.manifests import BlobManifestRepo
+from graviton.services.blob_rows import FoundBlob
 from graviton.services.block_checks import BlockChecks, StoredSizes
 from graviton.services.findings import Damage, Part, Report
 from graviton.services.manifest_walk import PageDamage, walk_manifest
@@ -56,12 +57,14 @@ class BlobCheck:
         parts: VerifyParts,
         checks: BlockChecks,
         pool: ThreadPoolExecutor,
-        record: BlobRecord,
+        found: FoundBlob,
         domain: str,
         report: Report,
         progress: Callable[[int], None],
     ) -> None:
+        record = found.record
         self._parts, self._checks, self._pool, self._record = parts, checks, pool, record
+        self._pages, self._known = found.pages, found.blocks
         self._domain, self._report, self._progress = domain, report, progress
         self._hasher = record.key.algo.hasher()
         self._is_proven = False
@@ -72,7 +75,7 @@ class BlobCheck:
 
     async def run(self, quick: bool) -> None:
         """Check everything, or all but the bytes of blocks."""
-        async with aclosing(walk_manifest(self._parts.kv, self._record)) as pages:
+        async with aclosing(walk_manifest(self._parts.kv, self._record, self._pages)) as pages:
             async for item in pages:
                 if isinstance(item, PageDamage):
                     await self._found(Part.PAGE, item.problem, item.span)
@@ -108,6 +111,8 @@ class BlobCheck:
     async def _lookup(self, keys: tuple[BlockKey, ...]) -> dict[BlockKey, BlockRecord | str]:
         """The record of each key, or what is wrong with it."""
         distinct = list(dict.fromkeys(keys))
+        if all(key in self._known for key in distinct):
+            return {key: self._known[key] or "is missing" for key in distinct}
         try:
             records = await self._parts.block_index.records(distinct, self._domain)
         except IntegrityError:

@@ -31,15 +31,21 @@ class PageDamage(NamedTuple):
     problem: str
 
 
-async def walk_manifest(kv: KeyValueStore, record: BlobRecord) -> AsyncGenerator[ManifestPage | PageDamage, None]:
+async def walk_manifest(
+    kv: KeyValueStore, record: BlobRecord, all_rows: list[Row] | None = None
+) -> AsyncGenerator[ManifestPage | PageDamage, None]:
     """Pages in order, checked against seal, place and the digest over all of them; damages where they lie. The last of
-    them may be one of the whole blob: every page is sound by itself and the record speaks of others."""
+    them may be one of the whole blob: every page is sound by itself and the record speaks of others. `all_rows` are
+    the manifest's rows if there is at most one and it was read already."""
     walk = _Walk(record)
     prefix, after = u64(record.owner), None
     while True:
-        rows = await kv.read(
-            lambda tx, after=after: read_rows(tx, PAGES, prefix, after, _READ_PAGES, _OFFSET_BYTES)  # type: ignore[misc]
-        )
+        if all_rows is not None:
+            rows = all_rows
+        else:
+            rows = await kv.read(
+                lambda tx, after=after: read_rows(tx, PAGES, prefix, after, _READ_PAGES, _OFFSET_BYTES)  # type: ignore[misc]
+            )
         for row in rows:
             for item in walk.take(row):
                 yield item

@@ -25,22 +25,20 @@ from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
 from graviton.core.ranges import Span
-from graviton.errors import GravitonError, IntegrityError
+from graviton.errors import IntegrityError
 from graviton.metadata.audit import Finding, Law, audit
 from graviton.metadata.rows import (
     BLOBS,
     BLOCKS,
     KEY_BYTES,
     BlockRow,
-    blob_key_of,
     block_key_of,
-    decode_blob,
     domain_prefix,
 )
-from graviton.ports.block_index import BlockState, OwnerState
+from graviton.ports.block_index import BlockState
 from graviton.ports.kv import ReadTransaction
-from graviton.ports.manifests import BlobRecord
 from graviton.services.blob_check import BlobCheck, VerifyParts
+from graviton.services.blob_rows import FoundBlob, walk_blobs
 from graviton.services.block_checks import BlockChecks
 from graviton.services.findings import Damage, Part, Report, VerifySummary
 from graviton.services.row_walk import Row, walk_rows
@@ -91,14 +89,14 @@ class Verification:
         records = []
         for key in keys:
             try:
-                records.append(await self._parts.manifests.get(key, self._domain))
+                records.append(FoundBlob(await self._parts.manifests.get(key, self._domain)))
             except IntegrityError as error:
-                self._record_damage(key, error)
+                self._record_damage(key, f"is damaged: {error.message}")
         await self._in_parallel(_each(records))
 
     async def everything(self) -> None:
         """Verify every blob, every block that no blob made us look at, and the metadata's totals and structure."""
-        await self._in_parallel(self._all_records())
+        await self._in_parallel(self._visible())
         await self._other_blocks()
         await self._structure()
 
@@ -136,7 +134,7 @@ class Verification:
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    async def _in_parallel(self, records: AsyncIterator[BlobRecord]) -> None:
+    async def _in_parallel(self, records: AsyncIterator[FoundBlob]) -> None:
         turn = asyncio.Lock()
 
         async def stream() -> None:
@@ -154,40 +152,27 @@ class Verification:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _all_records(self) -> AsyncIterator[BlobRecord]:
-        prefix = domain_prefix(self._domain)
-        async for row in walk_rows(self._parts.kv, BLOBS, prefix, KEY_BYTES):
-            try:
-                key = blob_key_of(row.key)
-            except IntegrityError as error:
-                self.found(Damage(Part.STORE, f"has a blob row without a key: {error.message}"))
-                continue
-            try:
-                if row.value is None:
-                    raise IntegrityError("it cannot be read")
-                record = decode_blob(key, row.value)
-                owner = await self._parts.block_index.owner(record.owner)
-                if owner is None:
-                    raise IntegrityError("its owner is missing")
-            except IntegrityError as error:
-                if await self._parts.kv.read(lambda tx, row=row: _is_still(tx, row)):  # type: ignore[misc]
-                    self._record_damage(key, error)
-                continue
-            if owner.state is OwnerState.COMMITTED:
-                yield record
+    async def _visible(self) -> AsyncIterator[FoundBlob]:
+        async for found in walk_blobs(self._parts.kv, domain_prefix(self._domain)):
+            if isinstance(found, FoundBlob):
+                yield found
+            elif found.key is None:
+                self.found(Damage(Part.STORE, "has a blob row without a key"))
+            elif await self._parts.kv.read(lambda tx, row=found.row: _is_still(tx, row)):  # type: ignore[misc]
+                self._record_damage(found.key, found.problem)
 
-    def _record_damage(self, key: BlobKey, error: GravitonError) -> None:
+    def _record_damage(self, key: BlobKey, problem: str) -> None:
         self._blobs += 1
         self._logical += key.size
         self._damaged_blobs += 1
-        self.found(Damage(Part.BLOB_RECORD, f"is damaged: {error.message}", key, span=Span(0, key.size)))
+        self.found(Damage(Part.BLOB_RECORD, problem, key, span=Span(0, key.size)))
 
-    async def _blob(self, record: BlobRecord) -> None:
-        check = BlobCheck(self._parts, self._checks, self._pool, record, self._domain, self.found, self._progress)
+    async def _blob(self, blob: FoundBlob) -> None:
+        check = BlobCheck(self._parts, self._checks, self._pool, blob, self._domain, self.found, self._progress)
         await check.run(self._quick)
         if not check.is_gone:
             self._blobs += 1
-            self._logical += record.key.size
+            self._logical += blob.record.key.size
             self._damaged_blobs += not check.is_sound
 
     async def _other_blocks(self) -> None:
@@ -212,8 +197,10 @@ class Verification:
             async for finding in audit(self._parts.kv):
                 if _is_news(finding, self._named):
                     self.found(Damage(Part.STORE, f"breaks the law of {finding.law.value}: {_told(finding)}"))
-        except IntegrityError as error:  # a row that the backend itself refuses: nothing behind it can be audited
-            self.found(Damage(Part.STORE, f"cannot be audited to its end: {error.message}"))
+        except IntegrityError as error:
+            # A row that the backend itself refuses, and nothing behind it can be audited. Often it was named before.
+            problem = f"cannot be audited to its end: {error.message}"
+            self.found(Damage(Part.STORE, problem, is_note=self._damages > 0))
 
     async def _unused(self, keys: Sequence[BlockKey]) -> None:
         if self._quick:
@@ -261,7 +248,7 @@ def _told(finding: Finding) -> str:
     return f"{finding.subject}: {finding.message}"
 
 
-async def _each(records: Iterable[BlobRecord]) -> AsyncIterator[BlobRecord]:
+async def _each(records: Iterable[FoundBlob]) -> AsyncIterator[FoundBlob]:
     for record in records:
         yield record
 
