@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 
 from graviton.backends.sqlite._create import APPLICATION_ID, FORMAT_VERSION, create_file, uri
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.backends.sqlite.errors import damaged, primary_code, translate
+from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, primary_code, translate
 from graviton.errors import ConfigError, GravitonError, NotFound, PermissionDenied, StorageFull, Unavailable
 
 __all__ = ["Connect", "connect", "open_reader", "open_writer"]
@@ -65,7 +65,7 @@ def open_writer(config: SqliteConfig, connect: Connect = connect) -> sqlite3.Con
         except BaseException:
             connection.close()
             raise
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise translate(error, path, OPERATION) from error
     return connection
 
@@ -73,14 +73,14 @@ def open_writer(config: SqliteConfig, connect: Connect = connect) -> sqlite3.Con
 def open_reader(config: SqliteConfig, connect: Connect = connect) -> sqlite3.Connection:
     """A connection that only reads; also on a read-only mount. Raises as `open_writer`."""
     path = _prepare(config, connect)
-    errors: list[sqlite3.Error] = []
+    errors: list[Failure] = []
     for parameters in ("mode=rw", "mode=ro", "immutable=1"):
         # `immutable` looks at no lock and no WAL: right only where nobody at all can write and no WAL holds data.
         if parameters == "immutable=1" and not (_is_read_only_mount(path) and _wal_is_empty(path)):
             break
         try:
             return _reader(uri(path, parameters), config, connect)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             if primary_code(error) not in (8, 14):  # READONLY, CANTOPEN: no place for the WAL index
                 raise translate(error, path, OPERATION) from error
             errors.append(error)
@@ -134,7 +134,7 @@ def _prepare(config: SqliteConfig, connect: Connect) -> str:
             size = _size(path)
     except OSError as error:
         raise _os_error(error, path) from error
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise translate(error, path, OPERATION) from error
     if not size:
         raise damaged(path, OPERATION, "the file is empty")
@@ -158,13 +158,13 @@ def _check_identity(path: str, config: SqliteConfig, connect: Connect) -> None:
     try:
         try:
             application, version = _identity(uri(path, "immutable=1"), config, connect)
-        except sqlite3.DatabaseError as error:
+        except FAILURES as error:
             if primary_code(error) != 11:
                 raise
             # CORRUPT: perhaps only a checkpoint of another process in this very moment, which a look without locks
             # cannot tell from damage; so look again with them.
             application, version = _identity(uri(path, "mode=ro"), config, connect)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise translate(error, path, OPERATION) from error
     if application != APPLICATION_ID:
         raise ConfigError(
@@ -202,9 +202,10 @@ def _wal_is_empty(path: str) -> bool:
 
 def _os_error(error: OSError, path: str) -> GravitonError:
     kind: type[GravitonError] = Unavailable
-    what = "cannot open or create"
+    what, hint = "cannot open or create", "Look at the system log and the health of the disk; then try again."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         kind, what = PermissionDenied, "not allowed to open or create"
+        hint = "Check the owner and mode of the file and its folder, and whether it is mounted read-only."
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        kind, what = StorageFull, "no room to create"
-    return kind(f"{what} {path}: {error.strerror or error}", operation=OPERATION, subject=path)
+        kind, what, hint = StorageFull, "no room to create", "Free space (or raise the quota) there, then try again."
+    return kind(f"{what} {path}: {error.strerror or error}", operation=OPERATION, subject=path, hint=hint)

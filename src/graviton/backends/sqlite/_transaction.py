@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from zlib import crc32
 
-from graviton.backends.sqlite.errors import damaged, translate
-from graviton.errors import GravitonError, Unavailable, Unsupported
+from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, translate
+from graviton.errors import GravitonError, InvalidInput, Unavailable, Unsupported
 from graviton.ports.kv import check_key, check_namespace, check_value, prefix_end
 
 __all__ = ["MAX_VALUE_BYTES", "TABLE_PREFIX", "ReadView", "WriteView"]
@@ -68,7 +68,7 @@ class ReadView:
                 self._check_usable()
                 try:
                     row = cursor.fetchone()
-                except sqlite3.Error as error:
+                except FAILURES as error:
                     raise self._failed(error) from error
                 if row is None:
                     return
@@ -96,7 +96,13 @@ class ReadView:
     def namespaces(self) -> list[str]:
         """Names of the namespaces that exist in this snapshot, sorted."""
         rows = self._execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'ns_*'").fetchall()
-        return sorted(bytes(name).decode()[len(TABLE_PREFIX) :] for (name,) in rows)
+        names = sorted(bytes(name).decode("ascii", "replace")[len(TABLE_PREFIX) :] for (name,) in rows)
+        for name in names:
+            try:
+                check_namespace(name)
+            except InvalidInput as error:
+                raise damaged(self._path, self.operation, f"it has a table {name!r}") from error
+        return names
 
     def finish(self) -> None:
         """End the view: an open scan would keep its snapshot, and whoever kept the view gets an error."""
@@ -127,10 +133,10 @@ class ReadView:
         self._check_usable()
         try:
             return self._connection.execute(sql, values)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: sqlite3.Error) -> GravitonError:
+    def _failed(self, error: Failure) -> GravitonError:
         return translate(error, self._path, self.operation)
 
     def _check_usable(self) -> None:
@@ -208,10 +214,10 @@ class WriteView(ReadView):
         self._check_usable()
         try:
             self._connection.executemany(sql, rows)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: sqlite3.Error) -> GravitonError:
+    def _failed(self, error: Failure) -> GravitonError:
         self.failure = super()._failed(error)
         return self.failure
 

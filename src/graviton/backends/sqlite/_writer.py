@@ -16,7 +16,7 @@ from typing import Any
 from graviton.backends.sqlite._calls import Call, CallCancelled, deliver
 from graviton.backends.sqlite._transaction import WriteView
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.backends.sqlite.errors import FSYNC_FAILED, READONLY, primary_code, translate
+from graviton.backends.sqlite.errors import FAILURES, FSYNC_FAILED, READONLY, primary_code, translate
 from graviton.errors import GravitonError, Unavailable
 
 __all__ = ["Writer"]
@@ -134,7 +134,7 @@ class Writer:
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}").fetchone()
                 self._full = full
             self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
+        except FAILURES as error:
             if primary_code(error) == READONLY:
                 # SQLite opens a file only for reading, and does not say so, when opening it for writing failed at that
                 # moment (no handles, a full disk): the next transaction tries again with a connection of its own.
@@ -180,7 +180,7 @@ class Writer:
     def _commit(self, connection: sqlite3.Connection) -> None:
         try:
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except FAILURES as error:
             if getattr(error, "sqlite_errorcode", 0) in FSYNC_FAILED:
                 self._suspect = True
             raise translate(error, self._path, OPERATION) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import Final
+from typing import Final, TypeAlias
 
 from graviton.backends.sqlite._locks import lock_holders
 from graviton.errors import (
@@ -16,9 +16,12 @@ from graviton.errors import (
     Unavailable,
 )
 
-__all__ = ["FSYNC_FAILED", "READONLY", "damaged", "primary_code", "translate"]
+__all__ = ["FAILURES", "FSYNC_FAILED", "READONLY", "Failure", "damaged", "primary_code", "translate"]
 
 _BUSY: Final = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED: https://sqlite.org/rescode.html
+Failure: TypeAlias = sqlite3.Error | UnicodeDecodeError
+FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What a statement raises. The second: the module cannot decode a message of SQLite that quotes a damaged schema."""
 READONLY: Final = 8
 """SQLITE_READONLY. Also where nothing forbids writing: opening for that failed once, and SQLite fell back silently."""
 _DENIED: Final = frozenset({3, 23})  # SQLITE_PERM, SQLITE_AUTH
@@ -37,18 +40,18 @@ _ROOM_BYTES: Final = 1024 * 1024
 ENOSPC from a write, and an I/O error for a full quota, a full disk at fsync or a WAL index that cannot grow."""
 
 
-def primary_code(error: sqlite3.Error) -> int:
+def primary_code(error: Failure) -> int:
     """SQLite's primary result code; 0 for errors of the Python module itself."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def translate(error: sqlite3.Error, path: str, operation: str) -> GravitonError:
+def translate(error: Failure, path: str, operation: str) -> GravitonError:
     """The error of ours that says what `error` says about the store at `path`."""
     code = primary_code(error)
     reason = f"{error} [{getattr(error, 'sqlite_errorname', type(error).__name__)}]"
     if code in _BUSY:
         return _busy(path, operation)
-    if code in _DAMAGED:
+    if code in _DAMAGED or isinstance(error, UnicodeDecodeError):
         return damaged(path, operation, reason)
     if code == _FULL or (code == _IOERR and _no_room(path)):
         return StorageFull(
