@@ -208,4 +208,11 @@ def translate_os_error(error: OSError, action: str, path: Path) -> GravitonError
         errno.EISDIR: AlreadyExists,
     }
     kind = kinds.get(error.errno, Unavailable)
-    return kind(f"cannot {action} {path}: {error.strerror or error}", operation="meta", subject=str(path))
+    hints: dict[type[GravitonError], str] = {
+        StorageFull: "Free space there or choose another place for the backup.",
+        PermissionDenied: "Check the owner and mode of the folder, or choose another place for the backup.",
+        NotFound: "Check the path; its folder must be there.",
+        AlreadyExists: "That is a folder: name a file in it.",
+    }
+    hint = hints.get(kind, "Look at the system log and the health of the disk; then try again.")
+    return kind(f"cannot {action} {path}: {error.strerror or error}", operation="meta", subject=str(path), hint=hint)
