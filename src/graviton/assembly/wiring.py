@@ -73,7 +73,10 @@ def block_side(settings: Settings, kernel: Kernel) -> BlockSide:
 
 def metadata_exists(settings: Settings) -> bool:
     """Whether there is a metadata store to open."""
-    return settings.metadata == "sqlite" and settings.metadata_path.exists()
+    try:
+        return settings.metadata == "sqlite" and settings.metadata_path.exists()
+    except OSError:
+        return True  # it cannot be looked at: opening it says why
 
 
 def open_metadata(settings: Settings, create: bool) -> KeyValueStore:
