@@ -133,6 +133,25 @@ def busy(pipe: int, arm: Arm, root: str, seed: int, steps: int) -> None:
     asyncio.run(be_busy(Path(root), seed, steps, _speaker(pipe)))
 
 
+def as_nobody(pipe: int, arm: Arm, root: str, user: int) -> None:
+    """Read and put as a user to whom the store does not belong."""
+    say = _speaker(pipe)
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+
+    async def use(verb: str, scenario: str) -> None:
+        async with graviton.open(root) as store:
+            try:
+                await SCENARIOS[scenario].run(store, lambda *said: None, Path(root).parent)
+                say(verb, "right")
+            except BaseException as error:  # noqa: BLE001 - judged by the test
+                _told(error, say, verb)
+
+    asyncio.run(use("read", "read_all"))
+    asyncio.run(use("put", "put_small"))
+
+
 _JOBS: dict[str, Callable[..., None]] = {
     "scenario": scenario,
     "check": check,
@@ -140,6 +159,7 @@ _JOBS: dict[str, Callable[..., None]] = {
     "template_killed": template_killed,
     "damaged_metadata": damaged_metadata,
     "busy": busy,
+    "as_nobody": as_nobody,
 }
 
 

@@ -1,0 +1,57 @@
+"""Small real file systems, for root only: a tmpfs or an ext4 in a file, unmounted whatever happens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def may_mount() -> bool:
+    """Whether this process may mount at all; containers often say no to root too."""
+    if os.geteuid() != 0:
+        return False
+    return subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode == 0
+
+
+@contextmanager
+def mounted(folder: Path, kind: str, size: int) -> Iterator[Path]:
+    """A file system of `size` bytes, mounted at the path given."""
+    target = folder / f"mounted-{kind}"
+    target.mkdir()
+    if kind == "tmpfs":
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(target)]
+    else:
+        image = folder / "image.ext4"
+        image.touch()
+        os.truncate(image, size)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", str(image)], check=True)
+        command = ["mount", "-o", "loop", str(image), str(target)]
+    subprocess.run(command, check=True)
+    try:
+        yield target
+    finally:
+        # Lazily: a test that failed may still hold something open there.
+        subprocess.run(["umount", "--lazy", str(target)], check=True)
+
+
+def remount(target: Path, option: str) -> None:
+    """Remount with `ro` or `rw`."""
+    subprocess.run(["mount", "-o", f"remount,{option}", str(target)], check=True)
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """Fill the file system until `leave` bytes are left; the file that does it."""
+    hog = folder / "hog"
+    with open(hog, "wb", buffering=0) as file:
+        for piece in (1 << 16, 1 << 12, 1 << 10):
+            try:
+                while True:
+                    file.write(bytes(piece))
+            except OSError:
+                continue
+        file.truncate(max(0, file.tell() - leave))
+        os.fsync(file.fileno())
+    return hog
