@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from graviton.ports.blocks import BlockStore
     from graviton.ports.kv import KeyValueStore
     from graviton.ports.reclaimer import BlockReclaimer
-    from graviton.testing.conformance.contract import Contract
-    from graviton.testing.conformance.runner import LawResult
 
 __all__ = ["store"]
+
+_Contract: TypeAlias = type[Any]
+"""A contract class. Not even for types is `graviton.testing` imported before a check runs."""
 
 _SCRATCH = ".graviton-check-"
 """How folders of a check begin; no block, trash or temporary name of a store does."""
@@ -116,7 +117,7 @@ async def check(call: Call, ports: tuple[str, ...]) -> int:
     return 1 if broken else 0
 
 
-def _show(out: Output, contract: type[Contract[Any]], result: LawResult) -> None:
+def _show(out: Output, contract: _Contract, result: Any) -> None:
     law = result.law.removeprefix("test_").replace("_", " ")
     reason = f": {result.reason}" if result.reason else ""
     out.result(
@@ -163,7 +164,7 @@ def _scratch_folder(parent: Path | None) -> Iterator[Path]:
         shutil.rmtree(scratch)
 
 
-def _contracts(settings: Settings, metadata: Path) -> list[type[Contract[Any]]]:
+def _contracts(settings: Settings, metadata: Path) -> list[_Contract]:
     """The contracts of every port that a store of these settings is made of."""
     from graviton.metadata.block_index import KvBlockIndex
     from graviton.metadata.manifest_repo import KvBlobManifestRepo
@@ -193,7 +194,7 @@ def _contracts(settings: Settings, metadata: Path) -> list[type[Contract[Any]]]:
     ]
 
 
-def _chosen(contracts: list[type[Contract[Any]]], ports: tuple[str, ...]) -> list[type[Contract[Any]]]:
+def _chosen(contracts: list[_Contract], ports: tuple[str, ...]) -> list[_Contract]:
     names = {contract.port.__name__ for contract in contracts}
     for name in ports:
         if name not in names:
@@ -201,7 +202,7 @@ def _chosen(contracts: list[type[Contract[Any]]], ports: tuple[str, ...]) -> lis
     return [contract for contract in contracts if not ports or contract.port.__name__ in ports]
 
 
-def _with(contract: type[Contract[Any]], **methods: Any) -> type[Contract[Any]]:
+def _with(contract: _Contract, **methods: Any) -> _Contract:
     return type(contract.__name__, (contract,), methods)
 
 
