@@ -228,8 +228,9 @@ class Store(BlobStore):
 
     async def aclose(self) -> None:
         self._closed = True
-        cas, self._cas = self._cas, None
-        kv, self._kv = self._kv, None
+        async with self._opening:  # who is opening it comes to an end first, or its threads would stay
+            cas, self._cas = self._cas, None
+            kv, self._kv = self._kv, None
         if cas is not None:
             await cas.aclose()
         else:
