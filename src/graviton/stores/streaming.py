@@ -17,7 +17,7 @@ from graviton.errors import IntegrityError, NotFound, Unavailable
 from graviton.ports.blobs import BlobReader
 from graviton.ports.manifests import BlobManifestRepo, BlobRecord
 from graviton.stores.block_access import BlockAccess
-from graviton.stores.threads import in_thread
+from graviton.stores.threads import finish_anyway, in_thread
 
 __all__ = ["CasBlobReader", "ReadParts"]
 
@@ -154,12 +154,14 @@ class CasBlobReader(BlobReader):
         self._window.clear()
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()
-        self._give_back(self._in_flight)
+        try:
+            if tasks:
+                await finish_anyway(asyncio.wait(tasks))
+        finally:  # also if leaving is cancelled itself
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()
+            self._give_back(self._in_flight)
 
 
 async def _overlapping(pages: AsyncIterator[object], span: Span) -> AsyncIterator[ManifestEntry]:
