@@ -19,7 +19,7 @@ from tests.faults.harness.scenarios import KNOWN, OLD, Blob, begins_empty
 _BLOCK = re.compile(r"[0-9a-f]{64}-[0-9]+")
 _TEMPORARY = re.compile(
     r"\.tmp-[0-9a-f]*-[0-9a-f]{24}|\.graviton-store\.json\.[0-9a-f]{16}\.tmp|\.meta\.sqlite\.tmp-[0-9a-f]{16}.*"
-    r"|\.backup\.meta\.[0-9a-f]{16}\.tmp"
+    r"|\.backup\.meta\.[0-9a-f]{16}\.tmp|\.graviton-[0-9a-f]{16}\.tmp"
 )
 _KNOWN_FILES = frozenset(("meta.sqlite", "meta.sqlite-wal", "meta.sqlite-shm", "graviton-store.json", "backup.meta"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import io
 import json
 import os
 import signal
@@ -152,6 +153,22 @@ def as_nobody(pipe: int, arm: Arm, root: str, user: int) -> None:
     asyncio.run(use("put", "put_small"))
 
 
+def command(pipe: int, arm: Arm, watch: str, argv: list[str]) -> None:
+    """One command line in this process, with the shim armed."""
+    from graviton.cli.main import main as graviton_main
+
+    say = _speaker(pipe)
+    sys.stdout = io.TextIOWrapper(io.BytesIO())
+    sys.stderr = io.TextIOWrapper(io.BytesIO())
+    _shim.arm(watch, arm, -1)
+    code = graviton_main(argv)
+    _, hits = _shim.disarm()
+    sys.stderr.seek(0)
+    say("exit", str(code))
+    say("stderr", sys.stderr.read())
+    say("hits", str(hits))
+
+
 _JOBS: dict[str, Callable[..., None]] = {
     "scenario": scenario,
     "check": check,
@@ -160,6 +177,7 @@ _JOBS: dict[str, Callable[..., None]] = {
     "damaged_metadata": damaged_metadata,
     "busy": busy,
     "as_nobody": as_nobody,
+    "command": command,
 }
 
 
