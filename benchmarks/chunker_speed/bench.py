@@ -22,7 +22,8 @@ def measure(bench: Bench) -> Section:
     """Row 5 of the table."""
     mib, rounds = bench.pick(512, 128), bench.pick(9, 3)
     section = Section("chunker", "Chunker alone, default preset, one core")
-    done = run([sys.executable, "-m", "benchmarks.chunker_speed.worker", str(mib), str(rounds)])
+    words = [sys.executable, "-m", "benchmarks.chunker_speed.worker", str(mib), str(rounds)]
+    done = run(words, cwd=Path(__file__).parents[2])
     pairs = [line.split() for line in done.output.splitlines()]
     ours = [float(pair[0]) for pair in pairs]
     theirs = [float(pair[1]) for pair in pairs]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["CommandError", "Finished", "run", "shown"]
+__all__ = ["CommandError", "Finished", "plain_env", "run", "shown"]
 
 TIMEOUT_SECONDS = 900.0
 """Longer than any single run here takes on a slow machine; a hang must not hold up everything."""
@@ -47,6 +47,7 @@ def run(
     Output goes to files, not pipes: a reader on the other end would take time on the same cores.
     """
     words = [str(word) for word in command]
+    env = plain_env() if env is None else env
     with (
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
@@ -89,6 +90,14 @@ def _kill(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
         pass
+
+
+def plain_env() -> dict[str, str]:
+    """This process's environment without what would change ours or Python's behaviour.
+
+    PYTHONDONTWRITEBYTECODE above all, which containers set: in a fresh checkout every process would compile everything.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith(("GRAVITON_", "PYTHON"))}
 
 
 def shown(command: Sequence[str | Path]) -> str:

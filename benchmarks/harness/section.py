@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.figures import Verdict
+from benchmarks.harness.process import plain_env
 from benchmarks.harness.space import Space
 
 __all__ = ["Bench", "Section", "Table", "graviton_command", "graviton_env"]
@@ -64,5 +64,4 @@ def graviton_command() -> Path:
 
 def graviton_env(root: Path) -> dict[str, str]:
     """An environment whose store is `root` and whose other settings are the defaults."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAVITON_")}
-    return kept | {"GRAVITON_FS_ROOT": str(root)}
+    return plain_env() | {"GRAVITON_FS_ROOT": str(root)}

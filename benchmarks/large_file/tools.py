@@ -6,14 +6,13 @@ tool's default is there to make it faster or to spare it work that graviton does
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.harness.process import Finished, run
+from benchmarks.harness.process import Finished, plain_env, run
 from benchmarks.harness.section import graviton_command, graviton_env
 
 __all__ = ["PEERS", "Borg", "Casync", "Chunkstore", "Copy", "DiskObjectstore", "Graviton", "Restic", "Tool"]
@@ -102,7 +101,7 @@ class Borg(Program):
         return done, next(out.iterdir())
 
     def _env(self, home: Path) -> Mapping[str, str]:
-        return os.environ | {
+        return plain_env() | {
             "BORG_BASE_DIR": str(home / "base"),
             "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
         }
@@ -130,7 +129,7 @@ class Restic(Program):
         return done, next(path for path in out.rglob("*") if path.is_file())
 
     def _run(self, home: Path, *words: str, cwd: Path | None = None) -> Finished:
-        env = os.environ | {"RESTIC_PASSWORD": "benchmark"}
+        env = plain_env() | {"RESTIC_PASSWORD": "benchmark"}
         return run(["restic", "--no-cache", "--repo", home / "repo", *words], cwd=cwd, env=env)
 
 

@@ -52,3 +52,10 @@ def test_nothing_is_left_of_a_run(tmp_path):
 def test_a_measurement_that_would_fill_the_disk_is_refused(tmp_path):
     with Space(tmp_path) as space, pytest.raises(NoSpaceError, match="GiB are free"):
         space.need(1 << 60)
+
+
+def test_a_measured_process_keeps_bytecode_and_default_settings_whatever_surrounds_us(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("GRAVITON_CHUNKER", "small")
+    code = "import os, sys; print(sys.dont_write_bytecode, os.environ.get('GRAVITON_CHUNKER'))"
+    assert run([sys.executable, "-c", code]).output == "False None\n"
