@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import stat
 from collections import deque
@@ -80,8 +81,8 @@ class CasBlobReader(BlobReader):
     async def write_to(self, fd: int) -> int:
         """See `BlobReader.write_to`. Into a regular file blocks are verified and written side by side, in any order;
         if it fails, what was written so far may have holes."""
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return await super().write_to(fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
+            return await super().write_to(fd)  # appending ignores offsets
         begin = os.lseek(fd, 0, os.SEEK_CUR)
 
         async def place(entry: ManifestEntry) -> int:

@@ -257,3 +257,13 @@ async def test_a_pipe_gets_the_same_bytes_too(kernel: Kernel) -> None:
         assert await reader.write_to(write_end) == len(DATA)
     os.close(write_end)
     assert await received == DATA
+
+
+async def test_a_file_open_for_appending_gets_its_bytes_in_order(kernel: Kernel, tmp_path: Path) -> None:
+    world, result = await _world(kernel, blocks=_SlowFirst())
+    fd = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    os.write(fd, b"head")
+    async with await world.store.get(result.key) as reader:
+        assert await reader.write_to(fd) == len(DATA)
+    os.close(fd)
+    assert (tmp_path / "out").read_bytes() == b"head" + DATA
