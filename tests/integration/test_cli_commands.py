@@ -43,6 +43,13 @@ def damage(root: Path, blob: str) -> None:
 # put
 
 
+@pytest.mark.parametrize("group", ["store", "meta"])
+def test_a_group_without_its_command_says_so_in_one_line(run: Cli, group: str) -> None:
+    done = run(group)
+    assert done.code == 2
+    assert done.err == f"graviton: a command is missing. Try `graviton {group} --help`.\n"
+
+
 def test_put_prints_the_id_and_the_path(run: Cli, hello: tuple[Path, str]) -> None:
     path, blob = hello
     done = run("put", path)

@@ -95,6 +95,8 @@ def _report(error: BaseException, out: Output) -> int:
 def _usage_error(error: click.ClickException) -> GravitonError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "graviton"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is the whole help page
+        return BadArgument("a command is missing", operation=command, hint=f"Try `{command} --help`.")
     return BadArgument(error.format_message().rstrip("."), operation=command, hint=f"Try `{command} --help`.")
 
 
