@@ -297,3 +297,25 @@ async def test_empty_store_has_a_backup_too(tmp_path: Path) -> None:
     assert (await backup_metadata(InMemoryKeyValueStore(), tmp_path / "file")).records == 0
     result = await restore_metadata(InMemoryKeyValueStore(), tmp_path / "file", blocks_exist=all_there)
     assert (result.marker, result.records) == (None, 0)
+
+
+async def test_restore_that_was_overtaken_writes_nothing_more(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restore, "_BATCH_RECORDS", 5)
+    other = InMemoryKeyValueStore()
+    await put(other, 800, 801)
+    await backup_metadata(other, tmp_path / "other")
+    kv = InMemoryKeyValueStore()
+    overtaken: list[int] = []
+
+    async def overtake(keys: Sequence[BlockKey]) -> list[bool]:
+        if not overtaken:
+            overtaken.append(1)
+            await restore_metadata(kv, tmp_path / "other", blocks_exist=None)
+        return [True] * len(keys)
+
+    with pytest.raises(Conflict, match="took over"):
+        await restore_metadata(kv, saved, blocks_exist=overtake)
+    assert overtaken
+    assert await contents(kv) == await contents(other)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
 from graviton.backends.memory.kv import InMemoryKeyValueStore
+from graviton.core.attributes import BinaryAttributes
+from graviton.core.keys import BlockKey
+from graviton.core.manifests import paginate
 from graviton.errors import Conflict, IntegrityError, InvalidInput, Unavailable
 from graviton.metadata import sessions, totals
 from graviton.metadata.audit import audit
@@ -15,8 +19,12 @@ from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.rows import BLOCKS, CANDIDATES, CLAIMS, OWNERS, PAGES, REFS, TOTALS, BlockRow, OwnerRow, u64
 from graviton.ports.block_index import BlockState, OwnerState
 from graviton.ports.kv import Durability
-from graviton.ports.manifests import StoreTotals
+from graviton.ports.manifests import BlobCommit, StoreTotals
 from tests.unit.metadata.filled import blob, block, contents, put
+
+
+def commit_of(session: int, *keys: BlockKey) -> BlobCommit:
+    return BlobCommit(session, blob(keys), paginate(keys), keys, BinaryAttributes.EMPTY, "fixed-v1:1024")
 
 
 async def count(kv: InMemoryKeyValueStore, namespace: str) -> int:
@@ -107,18 +115,39 @@ async def test_used_numbers_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_one_session_commits_once_also_within_a_group() -> None:
-    from graviton.core.attributes import BinaryAttributes
-    from graviton.core.manifests import paginate
-    from graviton.ports.manifests import BlobCommit
-
     kv = InMemoryKeyValueStore()
-    blocks = [block(1)]
-    (opened,) = await KvBlockIndex(kv).open([blocks])
-    one = BlobCommit(opened.session, blob(blocks), paginate(blocks), blocks, BinaryAttributes.EMPTY, "fixed-v1:1024")
+    (opened,) = await KvBlockIndex(kv).open([[block(1)]])
+    one = commit_of(opened.session, block(1))
     with pytest.raises(Conflict):
         await KvBlobManifestRepo(kv).commit([one, one])
     assert await KvBlobManifestRepo(kv).list() == []
     assert (await KvBlobManifestRepo(kv).commit([one]))[0].created
+
+
+async def test_group_opened_together_is_committed_in_any_order_and_with_gaps() -> None:
+    kv = InMemoryKeyValueStore()
+    index, repo = KvBlockIndex(kv), KvBlobManifestRepo(kv)
+    opened = await index.open([[block(number)] for number in range(40)])
+    for session in opened[5:8]:
+        await index.end(session.session)
+    rest = opened[:5] + opened[8:]
+    random.Random(3).shuffle(rest)
+    results = await repo.commit([commit_of(one.session, one.claims[0].key) for one in rest])
+    assert [result.record.owner for result in results] == [one.session for one in rest]
+    assert all(result.created for result in results)
+    assert [record.key for record in await repo.list()] == sorted(result.record.key for result in results)
+    assert [finding async for finding in audit(kv)] == []
+
+
+async def test_group_with_an_ended_session_is_refused_as_a_whole() -> None:
+    kv = InMemoryKeyValueStore()
+    index, repo = KvBlockIndex(kv), KvBlobManifestRepo(kv)
+    for ended in (0, 2, 4):
+        opened = await index.open([[block(number)] for number in range(5)])
+        await index.end(opened[ended].session)
+        with pytest.raises(Conflict):
+            await repo.commit([commit_of(one.session, one.claims[0].key) for one in opened])
+        assert await repo.list() == []
 
 
 async def test_empty_group_is_no_commit() -> None:
