@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness.figures import Verdict, bytes_text, fastest, median, ratios, seconds_text, spread_text
+from benchmarks.harness.order import in_turn
 from benchmarks.harness.process import CommandError, Finished
 from benchmarks.harness.section import Bench, Section, Table
 from benchmarks.harness.space import MIB, same_bytes
@@ -39,7 +40,7 @@ def measure(bench: Bench) -> Section:
         for work, by_tool in runs.items()
     }
     section.tables = [_table(work, runs[work], size) for work in (PUT, AGAIN, GET)]
-    section.verdicts = _verdicts(runs)
+    section.verdicts = _verdicts(runs, bytes_text(size))
     return section
 
 
@@ -49,10 +50,7 @@ def _all_runs(bench: Bench, size: int, tools: Sequence[Tool], extras: Sequence[T
     runs: Runs = defaultdict(lambda: defaultdict(list))
     repetitions = bench.pick(5, 2)
     for repetition in range(repetitions):
-        # Each repetition begins with another tool, so that no tool always follows the same one.
-        turn = repetition % len(tools)
-        order = [*tools[turn:], *tools[:turn], *(extras if repetition == 0 else ())]
-        for tool in order:
+        for tool in [*in_turn(tools, repetition), *(extras if repetition == 0 else ())]:
             _one_turn(bench, tool, source, runs)
             last = ", ".join(
                 f"{work} {seconds_text(by_tool[tool.name][-1].wall_seconds)}"
@@ -102,7 +100,7 @@ def _wall(done: Sequence[Finished]) -> float:
     return median(one.wall_seconds for one in done)
 
 
-def _verdicts(runs: Runs) -> list[Verdict]:
+def _verdicts(runs: Runs, size: str) -> list[Verdict]:
     walls = {
         work: {tool: [one.wall_seconds for one in done] for tool, done in by_tool.items()}
         for work, by_tool in runs.items()
@@ -113,14 +111,14 @@ def _verdicts(runs: Runs) -> list[Verdict]:
     verdicts = []
     for work, target, goal in ((PUT, 0.3, 0.2), (GET, 0.25, 0.12)):
         best = fastest(walls[work], peers)
-        label = f"{work} 1 GiB: graviton / fastest of borg, restic, casync"
+        label = f"{work} {size}: graviton / fastest of borg, restic, casync"
         if best is None:
             verdicts.append(Verdict(label, None, "x", target, goal, note="none of the peers is installed"))
             continue
         found = ratios(walls[work]["graviton"], walls[work][best])
         verdicts.append(Verdict.of(f"{label} (here {best})", found, "x", target, goal=goal, note=note))
     disk = ratios(walls[PUT]["graviton"], walls[PUT]["cp + fsync"])
-    verdicts.insert(1, Verdict.of("put 1 GiB: graviton / (cp + fsync)", disk, "x", 1.75, goal=1.0))
+    verdicts.insert(1, Verdict.of(f"put {size}: graviton / (cp + fsync)", disk, "x", 1.75, goal=1.0))
     again = ratios(walls[AGAIN]["graviton"], walls[PUT]["graviton"])
     verdicts.insert(2, Verdict.of("put the same file again / first put", again, "x", 0.65, goal=0.4))
     return verdicts

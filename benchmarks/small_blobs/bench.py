@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.harness.figures import Verdict, bytes_text, median, rate_text, ratios, seconds_text
+from benchmarks.harness.order import in_turn
 from benchmarks.harness.process import Finished, run
 from benchmarks.harness.section import Bench, Section, Table
 
@@ -36,7 +37,7 @@ def measure(bench: Bench) -> Section:
     processes: dict[str, list[Finished]] = {name: [] for name in names}
     repetitions = bench.pick(7, 3)
     for repetition in range(repetitions):
-        for name in names[repetition % len(names) :] + names[: repetition % len(names)]:
+        for name in in_turn(names, repetition):
             home = bench.space.fresh("small")
             bench.space.settle()
             done = run([sys.executable, WORKER, name, home / "store", str(counts[name])])

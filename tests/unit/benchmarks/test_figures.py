@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.chunker_speed.bench import points_behind
 from benchmarks.harness.figures import Verdict, fastest, ratios
+from benchmarks.harness.order import in_turn
 
 
 def test_ratios_are_taken_within_a_repetition():
@@ -60,3 +61,11 @@ def test_points_behind_is_the_difference_of_the_stored_shares_with_seeds_average
     small = {"small w16-v1:1": {"dedup_ratio": 2.0}, "small fastcdc-v1:1": {"dedup_ratio": 4.0}}
     sets = {"random-insertions-0": one, "random-insertions-1": other, "releases-a": one, "log": small}
     assert points_behind(sets, "balanced") == {"random-insertions": 0.0, "releases-a": 25.0}
+
+
+def test_every_repetition_runs_everybody_once_and_nobody_always_follows_the_same_tool():
+    tools = ["graviton", "borg", "restic", "casync", "cp"]
+    orders = [in_turn(tools, repetition) for repetition in range(5)]
+    assert all(sorted(order) == sorted(tools) for order in orders)
+    for tool in tools:
+        assert len({order[order.index(tool) - 1] for order in orders}) > 1
