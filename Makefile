@@ -33,3 +33,8 @@ lock:  ## write requirements/*.txt again (UPGRADE=1: with the newest versions)
 clean:  ## remove everything that was made here
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist build native/target benchmarks/work
 	find src tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+.PHONY: campaign
+campaign:  ## the fault tests in their long form, about an hour; figures in benchmarks/campaigns
+	@scripts/setup base dev
+	@scripts/in-venv scripts/campaigns/faults
