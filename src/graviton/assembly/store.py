@@ -135,6 +135,7 @@ class Store(BlobStore):
         try:
             decision = await self._look(kv)
         except BaseException:
+            self._kv = None
             await kv.aclose()
             raise
         if decision is Decision.READY:
@@ -149,7 +150,8 @@ class Store(BlobStore):
 
     async def _create(self) -> bool:
         """Open the store, making it if there is none; whether it was made. Nothing is touched where it is refused."""
-        await self._open_existing()
+        if self._cas is None:  # somebody else may have opened it while we waited, and is using it
+            await self._open_existing()
         if self._cas is not None:
             return False
         settings = self.settings
