@@ -243,3 +243,17 @@ def _in_the_child(store: Store, key: graviton.BlobKey, folder: Path, writing: in
     finally:
         sys.stdout.flush()
         os._exit(status)
+
+
+async def test_first_puts_at_once_open_the_store_once(tmp_path: Path) -> None:
+    """Each opened it for itself: threads were left behind, and one that failed closed the metadata for all."""
+    async with graviton.open(tmp_path / "store") as store:
+        await asyncio.gather(*(store.put(blob.data) for blob in GROUP))
+        pools = {
+            thread.name.rpartition("_")[0] for thread in threading.enumerate() if thread.name.startswith("graviton")
+        }
+        cas = await store.existing()
+        assert await store.init() == (await store.marker(), False)
+        assert await store.existing() is cas
+        assert pools
+    assert _ours() == []
