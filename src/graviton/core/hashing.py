@@ -22,15 +22,20 @@ class HashAlgo(Enum):
     BLAKE3 = "blake3"
     SHA256 = "sha256"
 
-    @property
-    def tag(self) -> int:
-        """The byte that stands for the algorithm in stored binary keys; never reused, never changed."""
-        return _TAGS[self]
+    # Plain attributes, because keys are made and taken apart by the thousand.
+    tag: int
+    """The byte that stands for the algorithm in stored binary keys; never reused, never changed."""
+    tag_byte: bytes
+    """The tag as it begins a binary key."""
+    digest_bytes: int
+    """Length of a digest in bytes; 32 for both algorithms there are."""
 
-    @property
-    def digest_bytes(self) -> int:
-        """Length of a digest in bytes; 32 for both algorithms there are."""
-        return 32
+    def __init__(self, name: str) -> None:
+        self.tag = {"blake3": 1, "sha256": 2}[name]
+        self.tag_byte = bytes((self.tag,))
+        self.digest_bytes = 32
+
+    __hash__ = object.__hash__  # members are unique objects; Enum's own hashes the name, in Python
 
     @classmethod
     def parse(cls, text: str) -> HashAlgo:
@@ -60,8 +65,7 @@ class HashAlgo(Enum):
 
 
 DEFAULT_HASH = HashAlgo.BLAKE3
-_TAGS = {HashAlgo.BLAKE3: 1, HashAlgo.SHA256: 2}
-_BY_TAG = {tag: algo for algo, tag in _TAGS.items()}
+_BY_TAG = {algo.tag: algo for algo in HashAlgo}
 _NAMES = {"blake3": HashAlgo.BLAKE3, "sha256": HashAlgo.SHA256, "sha-256": HashAlgo.SHA256}
 
 
@@ -145,8 +149,14 @@ class Hasher:
 def _new_hash(algo: HashAlgo) -> _HashObject:
     if algo is HashAlgo.SHA256:
         return hashlib.sha256()
-    from blake3 import blake3  # imported on use: half of all processes never hash
+    return _new_blake3()
 
+
+def _new_blake3() -> _HashObject:
+    global _new_blake3  # noqa: PLW0603 - replaces itself: half of all processes never hash, the others hash a lot
+    from blake3 import blake3
+
+    _new_blake3 = blake3
     return blake3()
 
 

@@ -72,7 +72,7 @@ class Key:
 
     def to_bytes(self) -> bytes:
         """Binary form in metadata keys: algorithm tag (1), digest (32), size (8, big endian)."""
-        return bytes((self.digest.algo.tag,)) + self.digest.raw + _SIZE.pack(self.size)
+        return self.digest.algo.tag_byte + self.digest.raw + _SIZE.pack(self.size)
 
     @classmethod
     def from_bytes(cls: type[_K], data: bytes) -> _K:

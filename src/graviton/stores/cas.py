@@ -7,7 +7,7 @@ behind the `BlobStore` port and decides nothing else.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from graviton.constraints.budget import ByteBudget
@@ -77,7 +77,7 @@ class CasBlobStore(BlobStore):
         asked = wanted(plan, self.defaults)
         with self._counted("put"):
             result = await put_one(self._parts, await self._segments(source, asked.chunker), asked)
-        self._report(result)
+        self._report([result])
         return result
 
     async def put_many(
@@ -95,8 +95,8 @@ class CasBlobStore(BlobStore):
                 continue
             with self._counted("put_many"):
                 results = await put_group(self._parts, group, asked)
+            self._report(results)
             for result in results:
-                self._report(result)
                 yield result
 
     async def _segments(self, source: BlobSource, spec: ChunkerSpec) -> Segments:
@@ -156,15 +156,18 @@ class CasBlobStore(BlobStore):
         await self.blocks.aclose()
         self._pool.shutdown(wait=True)
 
-    def _report(self, result: BlobWriteResult) -> None:
-        stats = result.stats
-        self._metrics.counter(MetricKeys.BYTES_INGESTED, stats.size)
-        self._metrics.counter(MetricKeys.BLOCKS_INGESTED, stats.fresh_blocks, status="fresh")
-        self._metrics.counter(MetricKeys.BLOCKS_INGESTED, stats.blocks - stats.fresh_blocks, status="duplicate")
-        if result.created:
-            self._events.emit(
-                Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), result.id, {"fresh_bytes": stats.fresh_bytes})
-            )
+    def _report(self, results: Sequence[BlobWriteResult]) -> None:
+        stats = [result.stats for result in results]
+        fresh, blocks = sum(one.fresh_blocks for one in stats), sum(one.blocks for one in stats)
+        self._metrics.counter(MetricKeys.BYTES_INGESTED, sum(one.size for one in stats))
+        self._metrics.counter(MetricKeys.BLOCKS_INGESTED, fresh, status="fresh")
+        self._metrics.counter(MetricKeys.BLOCKS_INGESTED, blocks - fresh, status="duplicate")
+        if isinstance(self._events, NoEvents):
+            return
+        for result in results:
+            if result.created:
+                facts = {"fresh_bytes": result.stats.fresh_bytes}
+                self._events.emit(Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), result.id, facts))
 
     def _check_open(self) -> None:
         if self._closed:
