@@ -50,8 +50,8 @@ AttributeValue: TypeAlias = int | str | Digest
 
 _WORD_START = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _WORD = _WORD_START | frozenset("._:-")
-_DIGEST_ALGOS = {DIGEST_PREFIX + algo.value: algo for algo in HashAlgo}
-_DIGEST_NAMES = {algo: name for name, algo in _DIGEST_ALGOS.items()}
+_DIGEST_ALGOS: dict[str, HashAlgo] = {DIGEST_PREFIX + algo.value: algo for algo in HashAlgo}
+_DIGEST_NAMES: dict[HashAlgo, str] = {algo: name for name, algo in _DIGEST_ALGOS.items()}
 
 
 class Stamped(Frozen):

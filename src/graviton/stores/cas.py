@@ -6,7 +6,9 @@ behind the `BlobStore` port and decides nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,7 +30,7 @@ from graviton.stores.block_access import BlockAccess
 from graviton.stores.fillers import open_filler
 from graviton.stores.put import Parts, put_one
 from graviton.stores.put_many import asked_for, groups, put_group
-from graviton.stores.results import CasDefaults, stat_of, wanted
+from graviton.stores.results import CasDefaults, Wanted, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
 from graviton.stores.streaming import CasBlobReader, ReadParts
 
@@ -36,6 +38,9 @@ __all__ = ["CasBlobStore"]
 
 _LIST_PAGE = 500
 """Blobs fetched per hop while listing."""
+
+_GROUPS_AT_ONCE = 2
+"""Groups of small blobs in work: one waits for the disk, the other for the processor."""
 
 _THREADS = 4
 """Threads for reading sources, hashing and writing outputs: two to keep two cores busy, two that wait for disks."""
@@ -86,18 +91,37 @@ class CasBlobStore(BlobStore):
         """Store many small blobs, in groups that share one fsync of the blocks and one commit.
 
         Results come in the order of `sources`, each when it is durable. A failing group raises and leaves nothing of
-        it; the groups before it stay. Blobs above `MAX_SMALL_BYTES` are put one by one between the groups.
+        it; the groups before it stay. Blobs above `MAX_SMALL_BYTES` are put one by one between the groups. While one
+        group waits for the disk the next is cut, hashed and written; they are committed in order.
         """
         asked = wanted(plan, self.defaults)
-        for group in groups(sources):
-            if len(group) == 1:
-                yield await self.put(group[0].data, asked_for(group[0], asked).plan)
-                continue
-            with self._counted("put_many"):
-                results = await put_group(self._parts, group, asked)
-            self._report(results)
-            for result in results:
-                yield result
+        going_on: deque[asyncio.Task[list[BlobWriteResult]]] = deque()
+        try:
+            for group in groups(sources):
+                before = going_on[-1] if going_on else None
+                going_on.append(asyncio.create_task(self._put_group(group, asked, before)))
+                if len(going_on) == _GROUPS_AT_ONCE:
+                    for result in await going_on.popleft():
+                        yield result
+            while going_on:
+                for result in await going_on.popleft():
+                    yield result
+        finally:
+            for task in going_on:
+                task.cancel()
+            await asyncio.gather(*going_on, return_exceptions=True)
+
+    async def _put_group(
+        self, group: Sequence[SmallBlob], asked: Wanted, before: asyncio.Task[list[BlobWriteResult]] | None
+    ) -> list[BlobWriteResult]:
+        if len(group) == 1:
+            if before is not None:
+                await asyncio.shield(before)
+            return [await self.put(group[0].data, asked_for(group[0], asked).plan)]
+        with self._counted("put_many"):
+            results = await put_group(self._parts, group, asked, before)
+        self._report(results)
+        return results
 
     async def _segments(self, source: BlobSource, spec: ChunkerSpec) -> Segments:
         if isinstance(source, bytes):

@@ -5,9 +5,10 @@ A group is bounded in blobs and in bytes. Every blob of it is its own owner, exa
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.hashing import Digest
@@ -71,8 +72,10 @@ def asked_for(one: SmallBlob, asked: Wanted) -> Wanted:
     return wanted(asked.plan.replace(attributes=asked.plan.attributes.merge(one.attributes)), asked.defaults)
 
 
-async def put_group(parts: Parts, group: Sequence[SmallBlob], asked: Wanted) -> list[BlobWriteResult]:
-    """Put all of `group` or nothing; results in order."""
+async def put_group(
+    parts: Parts, group: Sequence[SmallBlob], asked: Wanted, before: asyncio.Future[Any] | None = None
+) -> list[BlobWriteResult]:
+    """Put all of `group` or nothing; results in order. Commits only after `before` succeeded."""
     started = time.perf_counter()
     reserved = sum(len(one.data) for one in group)
     await parts.budget.acquire(reserved, parts.budget.for_puts)
@@ -83,6 +86,8 @@ async def put_group(parts: Parts, group: Sequence[SmallBlob], asked: Wanted) -> 
             check_claims(cut.attributes, cut.key)
         await finish_anyway(_open(parts, cuts, asked, sessions))
         await _write(parts, cuts, sessions)
+        if before is not None:
+            await asyncio.shield(before)
         committed = await parts.manifests.commit(_commits(parts, asked, cuts, sessions))
         return _results(asked, cuts, sessions, committed, time.perf_counter() - started)
     except BaseException:

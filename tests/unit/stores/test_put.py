@@ -7,6 +7,7 @@ import io
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -466,6 +467,37 @@ async def test_putting_again_with_another_chunker_keeps_manifest_and_what_is_con
     assert stat is not None
     assert (stat.blocks, stat.chunker) == (first.stats.blocks, SMALL_SPEC.text)
     assert stat.attributes.chunk_count == first.stats.blocks
+
+
+async def test_groups_are_committed_in_order_and_the_first_failure_ends_all(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graviton.stores.put_many.MAX_GROUP_ITEMS", 2)
+    sources = [b"a", b"b", b"c", b"a", b"e", some_bytes(300_000), b"f", b"g"]
+    world = World(kernel)
+    results = [result async for result in world.store.put_many(sources)]
+    assert [result.created for result in results] == [True, True, True, False, True, True, True, True]
+    assert world.budget.used == 0
+    world = World(kernel, blocks=(blocks := _FailingBlocks()))
+    blocks.fails_at = 2  # the second group
+    seen = []
+    with pytest.raises(StorageFull):
+        async for result in world.store.put_many(sources):
+            seen += [result.key.size]
+    assert seen in ([], [1, 1])
+    assert {stat.key async for stat in world.store.list()} <= {result.key for result in results[:2]}
+    assert await world.open_sessions() == 0
+    assert world.budget.used == 0
+
+
+async def test_leaving_put_many_early_leaves_nothing_open(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graviton.stores.put_many.MAX_GROUP_ITEMS", 2)
+    world = World(kernel)
+    async with aclosing(world.store.put_many(b"%d" % n for n in range(100))) as results:
+        async for _ in results:
+            break
+    assert await world.open_sessions() == 0
+    assert world.budget.used == 0
 
 
 async def test_each_of_many_may_have_attributes_of_its_own(kernel: Kernel) -> None:
