@@ -18,7 +18,7 @@ from graviton.core.hashing import DEFAULT_HASH
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan, StorePolicy
 from graviton.core.ranges import Span
-from graviton.errors import NotFound, Unavailable
+from graviton.errors import ConfigError, NotFound, Unavailable
 from graviton.metadata.marker import Decision, StoreMarker
 from graviton.metadata.pairing import adopt, initialise, look
 from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, SmallBlob
@@ -130,8 +130,14 @@ class Store(BlobStore):
         if kv is None and wiring.metadata_exists(self.settings):
             kv = wiring.open_metadata(self.settings, create=False)
         if kv is None:
-            await self._look(wiring.empty_metadata())
-            return
+            try:
+                await self._look(wiring.empty_metadata())
+                return
+            except ConfigError:
+                if not wiring.metadata_exists(self.settings):
+                    raise
+                # Another process made the store between the two looks.
+                kv = wiring.open_metadata(self.settings, create=False)
         try:
             decision = await self._look(kv)
         except BaseException:
