@@ -66,7 +66,7 @@ def test_puts_removals_and_reads_in_eight_processes(bench: Bench) -> None:
 
 
 def test_eight_processes_make_the_same_store(bench: Bench) -> None:
-    for _ in range(bench.reach.times(2, 20)):
+    for _ in range(bench.reach.times(3, 40)):
         seeds = _seeds()
         place = bench.place("init")
         outcomes = _all_at_once(bench, place.root, "busy", seeds, steps=1)
