@@ -181,6 +181,11 @@ def seal_page(body: bytes, blob: BlobKey) -> bytes:
     return body + _seal_of(body, blob)
 
 
+def is_sealed(data: bytes, blob: BlobKey) -> bool:
+    """Whether `data` are the unchanged bytes of a page of `blob`; cheaper than to open it."""
+    return _seal_of(data[:-_DIGEST_BYTES], blob) == data[-_DIGEST_BYTES:]
+
+
 def sealed_page(data: bytes, blob: BlobKey) -> tuple[ManifestPage, bytes]:
     """The page whose unsealed or sealed bytes are `data`, and its stored form for `blob`. Raises IntegrityError."""
     if len(data) >= _HEADER.size:

@@ -5,12 +5,12 @@ Every function runs inside a transaction it is given and touches nothing else, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.manifests import ManifestPage, PageChain, page_end_bytes, sealed_page
+from graviton.core.manifests import ManifestPage, PageChain, is_sealed, page_end_bytes, sealed_page
 from graviton.errors import Conflict, IntegrityError
 from graviton.metadata import confirms, sessions, totals
 from graviton.metadata.owners import check_open, load_open, load_owner, load_owners, save_owner
@@ -21,6 +21,7 @@ from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, Store
 
 __all__ = [
     "Prepared",
+    "UncheckedManifestError",
     "add_pages",
     "commit",
     "delete",
@@ -29,6 +30,9 @@ __all__ = [
     "undelete",
     "visible",
 ]
+
+_CHECK_PAGES = 4
+"""Pages of a visible blob that a commit checks by itself, 590 KB: a fraction of a millisecond."""
 
 _FORGET_PAGES = 16
 """Pages of a forgotten owner removed per transaction, 2.4 MB."""
@@ -86,14 +90,23 @@ class _Changes:
         self.added.write(tx, owner)
 
 
-def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int) -> list[CommitResult]:
-    """Make blobs visible, or merge into those that are, as if one after the other. Raises Conflict, InvalidInput."""
+class UncheckedManifestError(Exception):
+    """A commit met a visible blob with so many pages that they must be checked outside of the transaction first."""
+
+    def __init__(self, record: BlobRecord) -> None:
+        super().__init__(record.key.text)
+        self.record = record
+
+
+def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, checked: Mapping[int, bool]) -> list[CommitResult]:
+    """Make blobs visible, or merge into those that are, as if one after the other. `checked` says of owners with many
+    pages whether these are sound. Raises Conflict, InvalidInput, UncheckedManifestError."""
     if not group:
         return []
     owners = _confirmed_owners(tx, group, changes := _Changes())
     places = [owner.domain + one.commit.key.to_bytes() for owner, one in zip(owners, group, strict=True)]
     there = _visible_many(tx, places, [one.commit.key for one in group])
-    broken = {record.owner for record in there.values() if not _has_sound_pages(tx, record)}
+    broken = {record.owner for record in there.values() if not _has_sound_pages(tx, record, checked)}
     results = []
     for one, owner, place in zip(group, owners, places, strict=True):
         existing = there.get(place)
@@ -167,15 +180,20 @@ def _merge(
     return record
 
 
-def _has_sound_pages(tx: ReadTransaction, record: BlobRecord) -> bool:
+def _has_sound_pages(tx: ReadTransaction, record: BlobRecord, checked: Mapping[int, bool]) -> bool:
     """Whether the manifest of a visible blob can be read: putting its bytes again must not be acknowledged over one
-    that cannot. Costs 10 MB of reading per TiB of the blob, whose bytes have just been read and hashed."""
+    that cannot."""
+    if record.owner in checked:
+        return checked[record.owner]
+    if record.page_count > _CHECK_PAGES:
+        raise UncheckedManifestError(record)
     chain = PageChain(record.key.algo)
     try:
         for _, data in tx.scan(PAGES, u64(record.owner)):
-            ManifestPage.open(data, record.key)
+            if not is_sealed(data, record.key):
+                return False
             chain.add(data)
-    except IntegrityError:
+    except IntegrityError:  # the store's own checksum of the row
         return False
     return chain.pages == record.page_count and chain.digest() == record.pages_digest
 

@@ -7,7 +7,7 @@ from itertools import islice
 
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.manifests import ManifestPage, PageChain
+from graviton.core.manifests import ManifestPage, PageChain, is_sealed
 from graviton.core.names import check_name
 from graviton.core.ranges import Span
 from graviton.errors import GravitonError, IntegrityError, InvalidInput, NotFound
@@ -51,11 +51,19 @@ class KvBlobManifestRepo(BlobManifestRepo):
 
     async def commit(self, commits_: Sequence[BlobCommit]) -> list[CommitResult]:
         prepared = [await self._prepare(one) for one in commits_]
-        now_ns = self._clock.now_ns()
-        results = await self._kv.transact(lambda tx: commits.commit(tx, prepared, now_ns))
+        results = await self._commit(prepared)
         merged = zip(commits_, results, strict=True)
         await self._forget([one.session for one, result in merged if result.record.owner != one.session])
         return results
+
+    async def _commit(self, prepared: Sequence[commits.Prepared]) -> list[CommitResult]:
+        now_ns = self._clock.now_ns()
+        checked: dict[int, bool] = {}
+        while True:
+            try:
+                return await self._kv.transact(lambda tx: commits.commit(tx, prepared, now_ns, checked))
+            except commits.UncheckedManifestError as unchecked:
+                checked[unchecked.record.owner] = await self._is_sound(unchecked.record)
 
     async def _prepare(self, one: BlobCommit) -> commits.Prepared:
         """Seal the pages that were added while the blob's key was not known, and those that come with the commit."""
@@ -85,6 +93,24 @@ class KvBlobManifestRepo(BlobManifestRepo):
         if end != one.key.size:
             raise InvalidInput(f"the pages of blob {one.key} cover {end} bytes", subject=one.key.text)
         return commits.Prepared(one, sealed, chain.pages, blocks, chain.digest())
+
+    async def _is_sound(self, record: BlobRecord) -> bool:
+        """Whether all pages of a visible blob can be read; of one that is gone meanwhile the answer does not matter."""
+        chain = PageChain(record.key.algo)
+        after: bytes | None = None
+        try:
+            while chain.pages < record.page_count:
+                rows = await self._kv.read(
+                    lambda tx, at=after: list(tx.scan(PAGES, u64(record.owner), at, _SEAL_PAGES))  # type: ignore[misc]
+                )
+                if not rows or not all(is_sealed(data, record.key) for _, data in rows):
+                    return False
+                for _, data in rows:
+                    chain.add(data)
+                after = rows[-1][0]
+        except IntegrityError:  # the store's own checksum of a row
+            return False
+        return chain.pages == record.page_count and chain.digest() == record.pages_digest
 
     async def _forget(self, owners: Sequence[int]) -> None:
         """Best effort: the commit has happened, and what stays behind belongs to dropped owners, which garbage

@@ -29,6 +29,7 @@ from graviton.errors import (
     Unavailable,
     Unsupported,
 )
+from graviton.metadata.rows import PAGES
 from graviton.ports.blobs import BlobSource, SmallBlob
 from graviton.ports.blocks import DEFAULT_WRITE_PLAN, BlockBatchResult
 from graviton.ports.kv import Durability
@@ -515,3 +516,20 @@ async def test_each_of_many_may_have_attributes_of_its_own(kernel: Kernel) -> No
     with pytest.raises(DigestMismatch):
         [result async for result in world.store.put_many([b"y", wrong])]
     assert await world.open_sessions() == 0
+
+
+async def test_putting_again_replaces_a_damaged_manifest_of_any_length(kernel: Kernel) -> None:
+    for pages, chunk in ((1, "fixed:20000"), (6, "fixed:64")):
+        world = World(kernel, spec=ChunkerSpec.parse(chunk))
+        data = some_bytes(64 * 4096 * pages - 100)
+        result = await world.store.put(data)
+        assert not (await world.store.put(data)).created
+        rows = [row async for row in world.kv.scan(PAGES)]
+        assert len(rows) == pages
+        place, page = rows[-1]
+        await world.kv.put(PAGES, place, page[:50] + bytes([page[50] ^ 1]) + page[51:])
+        await world.store.put(data)
+        async with await world.store.get(result.key) as reader:
+            assert await reader.read() == data
+        totals = await world.store.totals()
+        assert (totals.blobs, totals.logical_bytes) == (1, len(data))
