@@ -78,7 +78,7 @@ class Verdict:
     def _number(self, value: float) -> str:
         if self.unit == "x":
             return f"{value:.2f} x"
-        return f"{value:.0f} {self.unit}"
+        return f"{value:.1f} {self.unit}" if abs(value) < 10 else f"{value:.0f} {self.unit}"
 
 
 def seconds_text(value: float) -> str:
