@@ -1,0 +1,92 @@
+"""Environment variables become settings, or an error that names the variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from graviton.assembly.settings import KNOWN, Settings, parse_size, settings_from
+from graviton.core.chunking.spec import PRESETS
+from graviton.core.hashing import HashAlgo
+from graviton.errors import ConfigError, InvalidInput
+
+
+def test_nothing_set_gives_the_documented_defaults() -> None:
+    assert settings_from({}) == Settings()
+    settings = Settings()
+    assert (settings.blob_backend, settings.metadata, settings.kernel) == ("fs", "sqlite", "auto")
+    assert (settings.fs_root, settings.fs_block_prefix) == (Path("./.graviton"), "cas/blocks")
+    assert settings.metadata_path == Path("./.graviton/meta.sqlite")
+    assert settings.memory_bytes == 128 * 1024 * 1024
+
+
+def test_every_variable_is_taken() -> None:
+    settings = settings_from(
+        {
+            "GRAVITON_BLOB_BACKEND": "memory",
+            "GRAVITON_FS_ROOT": "/data",
+            "GRAVITON_FS_BLOCK_PREFIX": "b",
+            "GRAVITON_METADATA": "memory",
+            "GRAVITON_META_PATH": "/meta/m.sqlite",
+            "GRAVITON_HASH": "sha-256",
+            "GRAVITON_CHUNKER": "dedup",
+            "GRAVITON_KERNEL": "python",
+            "GRAVITON_MEMORY_BYTES": "64MiB",
+        }
+    )
+    assert settings == Settings(
+        "memory",
+        Path("/data"),
+        "b",
+        "memory",
+        Path("/meta/m.sqlite"),
+        HashAlgo.SHA256,
+        PRESETS["dedup"],
+        "python",
+        64 * 1024 * 1024,
+    )
+
+
+def test_the_root_given_wins_over_the_variable() -> None:
+    assert settings_from({"GRAVITON_FS_ROOT": "/data"}, Path("/other")).metadata_path == Path("/other/meta.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GRAVITON_BLOB_BACKEND", "tape"),
+        ("GRAVITON_METADATA", "excel"),
+        ("GRAVITON_HASH", "md5"),
+        ("GRAVITON_CHUNKER", "w16:1:2:3"),
+        ("GRAVITON_KERNEL", "fast"),
+        ("GRAVITON_MEMORY_BYTES", "lots"),
+        ("GRAVITON_MEMORY_BYTES", "1MiB"),
+        ("GRAVITON_BLOB_BACKEND", "minio"),
+        ("GRAVITON_METADATA", "postgres"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        settings_from({name: value})
+
+
+def test_a_blank_value_is_no_value_and_unknown_names_are_warned_of() -> None:
+    settings = settings_from({"GRAVITON_HASH": " ", "GRAVITON_CHUNKR": "x", "PATH": "/bin"})
+    assert settings.hash is None
+    assert settings.warnings == ("unknown environment variable GRAVITON_CHUNKR",)
+    assert settings_from(dict.fromkeys(KNOWN, "")).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("4096", 4096), ("1K", 1024), ("2MiB", 2 * 1024**2), ("3GB", 3 * 1000**3), ("5 MiB/s", 5 * 1024**2)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5M", "1mib", "MiB", "9" * 40, "١"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_size(text)
