@@ -4,7 +4,7 @@
 //! uses the same object meanwhile gets a RuntimeError instead of a data race.
 
 mod buffer;
-mod syncfs;
+mod files;
 
 use buffer::Bytes;
 use graviton_kernel_core as core;
@@ -141,7 +141,7 @@ fn value_error(error: core::Error) -> PyErr {
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::syncfs::syncfs;
+    use super::files::{rename_files, syncfs, write_files};
     #[pymodule_export]
     use super::{Chunker, Hasher, Ingest, digest, digest_many, is_debug_build, simd_path, simd_paths};
 

@@ -1,4 +1,4 @@
-"""Native chunking and hashing kernel of Graviton; used through `graviton.core.chunking.select_kernel`."""
+"""Native kernel of Graviton: cuts, hashes, small files; used through `graviton.core.chunking.select_kernel`."""
 
 from graviton_kernel._native import (
     Chunker,
@@ -8,9 +8,11 @@ from graviton_kernel._native import (
     digest,
     digest_many,
     is_debug_build,
+    rename_files,
     simd_path,
     simd_paths,
     syncfs,
+    write_files,
 )
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "digest",
     "digest_many",
     "is_debug_build",
+    "rename_files",
     "simd_path",
     "simd_paths",
     "syncfs",
+    "write_files",
 ]

@@ -68,3 +68,16 @@ def digest_many(buffers: Sequence[Buffer], algo: Algo) -> list[bytes]:
 
 def syncfs(fd: int) -> None:
     """Make everything written to the file system of `fd` durable; OSError with its errno on failure."""
+
+def write_files(folder: int, names: Sequence[str], buffers: Sequence[Buffer], mode: int) -> None:
+    """Create each file in the open `folder` with `mode`, write all of its buffer, close it; GIL released once.
+
+    On failure OSError with its errno and two more attributes: `index`, the file it came from, and `made`, how many of
+    the names exist now. Nothing is removed. ValueError for a name with a NUL or lists of different lengths.
+    """
+
+def rename_files(folder: int, olds: Sequence[str], news: Sequence[str]) -> None:
+    """Rename each file within the open `folder`, replacing what is there; GIL released once.
+
+    On failure OSError with its errno and `index` and `made`: those before `index` have their new names.
+    """

@@ -67,7 +67,7 @@ def block_side(settings: Settings, kernel: Kernel) -> BlockSide:
     from graviton.backends.filesystem.marker import FsMarkerStore
 
     config = FsConfig(settings.fs_root, settings.fs_block_prefix)
-    files = FsBlockStore(config, syncfs=kernel.syncfs)
+    files = FsBlockStore(config, syncfs=kernel.syncfs, batches=kernel)
     return BlockSide(files, FsBlockReclaimer(files), FsMarkerStore(config.root))
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from graviton.backends.filesystem import FsBlockReclaimer, FsBlockStore, FsConfig
-from graviton.core.chunking._kernel import PythonKernel
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlockKey
 from graviton.errors import IntegrityError, InvalidInput, NotFound, Unavailable
 from graviton.ports.blocks import BlockStatus, BlockWritePlan, CanonicalBlock
+from tests.unit.chunking.kernels import NAMES, named
 from tests.unit.filesystem.disks import RecordingDisk, ShortDisk
 from tests.unit.filesystem.helpers import ALWAYS, batch, block, path_of, temp_files
 
@@ -225,11 +225,13 @@ async def test_use_after_fork_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     await store.aclose()
 
 
-async def test_large_batch_with_syncfs_on_the_real_system(tmp_path: Path) -> None:
-    store = FsBlockStore(FsConfig(tmp_path), syncfs=PythonKernel().syncfs)
-    blocks = batch(500)
+@pytest.mark.parametrize("kernel", NAMES)
+async def test_large_batch_with_syncfs_on_the_real_system(tmp_path: Path, kernel: str) -> None:
+    batches = named(kernel)
+    store = FsBlockStore(FsConfig(tmp_path), syncfs=batches.syncfs, batches=batches)
+    blocks = batch(1500)
     await store.put_blocks(blocks)
-    assert await store.exists_many([one.key for one in blocks]) == [True] * 500
+    assert await store.exists_many([one.key for one in blocks]) == [True] * 1500
     assert {key async for key in store.list()} == {one.key for one in blocks}
     await store.aclose()
 

@@ -79,6 +79,7 @@ asyncio.run(main())
 
 
 async def test_two_processes_killed_in_the_middle_lose_nothing(tmp_path: Path) -> None:
+    acknowledged = 0
     for round_ in range(5):
         writers = [
             subprocess.Popen(
@@ -96,7 +97,7 @@ async def test_two_processes_killed_in_the_middle_lose_nothing(tmp_path: Path) -
             out, _ = await asyncio.to_thread(writer.communicate)
             keys.extend(BlockKey.parse(line) for line in out.decode().splitlines() if line.count(":") == 2)
         store = FsBlockStore(FsConfig(tmp_path))
-        assert len(keys) > 5
+        acknowledged += len(keys)
         for key in keys:
             await store.get(key)
         async for key in store.list():
@@ -105,3 +106,4 @@ async def test_two_processes_killed_in_the_middle_lose_nothing(tmp_path: Path) -
             except NotFound:
                 raise AssertionError("listed, and not there") from None
         await store.aclose()
+    assert acknowledged > 20

@@ -17,7 +17,6 @@ from graviton.backends.filesystem._mounts import file_system_type, syncfs_is_dur
 from graviton.backends.filesystem._object_names import PART_BYTES, encode_path
 from graviton.backends.filesystem.errors import mapped
 from graviton.backends.filesystem.folders import folder_loads
-from graviton.core.chunking._kernel import PythonKernel
 from graviton.core.locators import Locator
 from graviton.errors import (
     ConfigError,
@@ -28,6 +27,7 @@ from graviton.errors import (
     StorageFull,
     Unavailable,
 )
+from tests.unit.chunking.kernels import NAMES, named
 from tests.unit.filesystem.helpers import batch, block, temp_files
 from tests.unit.filesystem.places import can_mount, small_disk
 
@@ -35,10 +35,12 @@ needs_mount = pytest.mark.skipif(not can_mount(), reason="needs root, to mount a
 
 
 @needs_mount
+@pytest.mark.parametrize("kernel", NAMES)
 @pytest.mark.parametrize("size", [3_000, 300_000])
-async def test_full_disk_is_storage_full_and_leaves_nothing_half(tmp_path: Path, size: int) -> None:
+async def test_full_disk_is_storage_full_and_leaves_nothing_half(tmp_path: Path, size: int, kernel: str) -> None:
     with small_disk(tmp_path / "disk", 2_000_000) as place:
-        store = FsBlockStore(FsConfig(place / "store", syncfs_min_files=8), syncfs=PythonKernel().syncfs)
+        batches = named(kernel)
+        store = FsBlockStore(FsConfig(place / "store", syncfs_min_files=8), syncfs=batches.syncfs, batches=batches)
         stored = []
         with pytest.raises(StorageFull) as caught:
             for n in range(10_000):

@@ -1,7 +1,7 @@
 """Writing a batch of blocks: all of them durable, or an error and no temporary file left.
 
 The order is what keeps the promise; each step relies on the one before:
-1. write the bytes to temporary files in the folder of the blocks,
+1. write the bytes to temporary files in the folder of the blocks (many small ones by one call of the kernel),
 2. make the bytes durable (fsync each, or one syncfs),
 3. rename: only now can anybody see the block, and what they see is whole and durable,
 4. fsync the folder: only now are the names durable, and only now is the put acknowledged.
@@ -13,15 +13,16 @@ second fsync would succeed over lost bytes. The file is removed and the put fail
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from graviton.backends.filesystem._disk import Disk
+from graviton.backends.filesystem._disk import FILE_MODE, Disk
 from graviton.backends.filesystem._names import TempNames, block_name
 from graviton.backends.filesystem._workers import CancelFlag, WorkerPool
 from graviton.backends.filesystem.config import FsConfig
-from graviton.backends.filesystem.errors import mapped
+from graviton.backends.filesystem.errors import mapped, translate
 from graviton.core.buffers import Buffer
+from graviton.core.files import FileBatches, FilesError, write_all
 from graviton.core.keys import BlockKey
 from graviton.errors import IntegrityError, Unavailable
 from graviton.ports.blocks import CanonicalBlock
@@ -52,6 +53,8 @@ class BatchWriter(NamedTuple):
     disk: Disk
     pool: WorkerPool
     config: FsConfig
+    batches: FileBatches
+    """Writes the files of a small batch and renames all; everything else goes through `disk`."""
     syncfs: Syncfs | None
 
     def write(self, blocks: Sequence[CanonicalBlock], folder: int, names: TempNames, flag: CancelFlag) -> None:
@@ -68,9 +71,9 @@ class BatchWriter(NamedTuple):
                 self._write_many_small(files, folder, names, flag)
             else:
                 self._write_larger(files, folder, names, flag)
-            for file in files:
+            for group in _groups(files, _SLICE):
                 flag.check()
-                self._publish(file, folder)
+                self._publish(group, folder)
         except BaseException as error:
             self._clean_up(files, folder, error)
             raise
@@ -83,12 +86,27 @@ class BatchWriter(NamedTuple):
     def _write_many_small(self, files: Sequence[_File], folder: int, names: TempNames, flag: CancelFlag) -> None:
         # `folder` was opened before the first write: syncfs reports the errors since its descriptor was opened.
         assert self.syncfs is not None
-        for file in files:
-            self._write_file(file, folder, names, flag)
-            self._close(file)  # a batch may have more files than the process may have open
+
+        def write(group: Sequence[_File]) -> None:
+            flag.check()
+            self._write_group(group, folder, names)
+
+        self.pool.spread(write, list(_groups(files, _SLICE)), _WRITERS)
         flag.check()
         with mapped(OPERATION, f"{len(files)} blocks"):
             self.syncfs(folder)
+
+    def _write_group(self, group: Sequence[_File], folder: int, names: TempNames) -> None:
+        """On an error of the system exactly the files that exist keep a temporary name."""
+        for file in group:
+            file.temp = names.next()
+        payloads = [file.block.payload for file in group]
+        try:
+            self.batches.write_files(folder, [file.temp for file in group], payloads, FILE_MODE)
+        except FilesError as error:
+            for file in group[error.made :]:
+                file.temp = ""
+            raise translate(error, OPERATION, group[error.index].block.key.text) from error
 
     def _write_larger(self, files: Sequence[_File], folder: int, names: TempNames, flag: CancelFlag) -> None:
         """In groups: begin write-back of each file at once, then wait for them; the disk never idles in between."""
@@ -99,8 +117,7 @@ class BatchWriter(NamedTuple):
             with mapped(OPERATION, file.block.key):
                 self.disk.write_back(file.fd)
 
-        for start in range(0, len(files), _OPEN_FILES):
-            group = files[start : start + _OPEN_FILES]
+        for group in _groups(files, _OPEN_FILES):
             self.pool.spread(write, group, width)
             self.pool.spread(lambda file: self._sync_file(file, flag), group, width)
 
@@ -124,10 +141,17 @@ class BatchWriter(NamedTuple):
         with mapped(OPERATION, file.block.key):  # network file systems report write errors here
             self.disk.close(fd)
 
-    def _publish(self, file: _File, folder: int) -> None:
-        with mapped(OPERATION, file.block.key):
-            self.disk.rename(file.temp, file.name, folder, folder)
-        file.temp = ""
+    def _publish(self, group: Sequence[_File], folder: int) -> None:
+        done = 0
+        try:
+            self.batches.rename_files(folder, [file.temp for file in group], [file.name for file in group])
+            done = len(group)
+        except FilesError as error:
+            done = error.index
+            raise translate(error, OPERATION, group[done].block.key.text) from error
+        finally:
+            for file in group[:done]:
+                file.temp = ""
 
     def _clean_up(self, files: Sequence[_File], folder: int, error: BaseException) -> None:
         """Close and remove what is left; failures are noted on `error`, garbage collection removes such files later."""
@@ -161,17 +185,25 @@ class BatchWriter(NamedTuple):
         return stat.S_ISREG(found.st_mode) and found.st_size == key.size
 
 
+_SLICE = 256
+"""Files per call of a small batch, some 10 ms: between the calls cancellation is noticed, and only there is the GIL
+needed. Beside a thread that computes in Python each time costs its switch interval, 5 ms."""
+
+_WRITERS = 2
+"""Threads that write one small batch, if so many are free: on ext4 two take 14 us per file instead of 21, as the bytes
+need no lock of the folder. Renames need it all the time and gain nothing (benchmarks/filesystem/README.md)."""
+
 _OPEN_FILES = 64
 """Files open at once per batch of larger blocks: enough to keep the disk busy, far below the usual limit of 1,024."""
+
+
+def _groups(files: Sequence[_File], size: int) -> Iterator[Sequence[_File]]:
+    return (files[start : start + size] for start in range(0, len(files), size))
 
 
 def write_whole(disk: Disk, fd: int, data: Buffer, subject: object) -> None:
     """Write all of `data`, however few bytes each call takes. Raises OSError; Unavailable if nothing is taken."""
     size = data.nbytes if isinstance(data, memoryview) else len(data)
-    written = disk.write(fd, data)
-    while written < size:
-        with memoryview(data) as view, view.cast("B") as octets, octets[written:] as rest:
-            more = disk.write(fd, rest)
-        if more <= 0:
-            raise Unavailable(f"writing {subject} stopped after {written} of {size} bytes", operation=OPERATION)
-        written += more
+    written = write_all(disk.write, fd, data)
+    if written < size:
+        raise Unavailable(f"writing {subject} stopped after {written} of {size} bytes", operation=OPERATION)

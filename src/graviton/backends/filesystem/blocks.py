@@ -20,6 +20,7 @@ from graviton.backends.filesystem._scan import scan_pages
 from graviton.backends.filesystem._workers import CancelFlag, WorkerPool
 from graviton.backends.filesystem.config import FsConfig
 from graviton.backends.filesystem.errors import mapped
+from graviton.core.files import FileBatches, PythonFileBatches
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlockKey
 from graviton.errors import InvalidInput
@@ -50,14 +51,23 @@ class FsBlockStore(BlockStore):
 
     capabilities = Capabilities(persistent=True, durable=True, multi_process=True)
 
-    def __init__(self, config: FsConfig, *, syncfs: Syncfs | None = None, disk: Disk | None = None) -> None:
-        """`syncfs` is the kernel's; without it, and where it promises nothing, every file is fsynced by itself."""
+    def __init__(
+        self,
+        config: FsConfig,
+        *,
+        syncfs: Syncfs | None = None,
+        batches: FileBatches | None = None,
+        disk: Disk | None = None,
+    ) -> None:
+        """`syncfs` is the kernel's; without it, and where it promises nothing, every file is fsynced by itself.
+        `batches` is the kernel; without it the files of a batch are written and renamed call by call, by `disk`."""
         self.config = config
         self.disk = Disk() if disk is None else disk
         self.pool = WorkerPool(config.workers, "blocks")
         self.folders = DurableFolders(self.disk, str(config.root))
         self._blocks = str(config.blocks_path)
         self._syncfs = syncfs
+        self._batches = PythonFileBatches(self.disk) if batches is None else batches
         self._writer: BatchWriter | None = None
         self._distrusted: set[str] = set()
         """Folders whose fsync failed: what seems to lie there may be gone after a crash, so it is written again."""
@@ -116,7 +126,7 @@ class FsBlockStore(BlockStore):
             syncfs = self._syncfs
             if syncfs is not None and not syncfs_is_durable(self.disk.fstat(folder).st_dev):
                 syncfs = None
-            self._writer = BatchWriter(self.disk, self.pool, self.config, syncfs)
+            self._writer = BatchWriter(self.disk, self.pool, self.config, self._batches, syncfs)
         return self._writer
 
     async def get(self, key: BlockKey) -> bytes:

@@ -1,4 +1,4 @@
-"""Picks the implementation that cuts and hashes: the native kernel or the references here.
+"""Picks the implementation that cuts, hashes and writes small files: the native kernel or the references here.
 
 Both give the same cuts and digests for every input; the native one is about a thousand times faster. This module reads
 no environment: the choice is an argument.
@@ -22,6 +22,7 @@ from graviton.core.chunking.fixed import FixedCutter
 from graviton.core.chunking.ingest import Ingest, PythonIngest
 from graviton.core.chunking.spec import ChunkerSpec
 from graviton.core.chunking.w16 import W16Cutter
+from graviton.core.files import FileBatches, FilesError, PythonFileBatches, SystemCalls
 from graviton.core.hashing import DEFAULT_HASH, HashAlgo
 from graviton.errors import ConfigError, Unsupported
 
@@ -33,7 +34,7 @@ KERNEL_CHOICES = ("auto", "native", "python")
 INSTALL_HINT = "Install the distribution graviton-kernel (`pip install graviton-kernel`, or `pip install ./native`)."
 
 
-class Kernel(Protocol):
+class Kernel(FileBatches, Protocol):
     """What the rest of the system needs done fast. Objects are stateless and may be shared by threads."""
 
     @property
@@ -70,11 +71,14 @@ class Kernel(Protocol):
         ...
 
 
-class PythonKernel:
+class PythonKernel(PythonFileBatches):
     """The references: correct, the definition, and slow (a few MB/s)."""
 
     name = "python"
     simd = "none"
+
+    def __init__(self) -> None:
+        super().__init__(SystemCalls())
 
     def chunker(self, spec: ChunkerSpec) -> Chunker:
         """See `Kernel.chunker`."""
@@ -145,6 +149,24 @@ class NativeKernel:
             if error.errno == errno.ENOSYS:
                 raise Unsupported("this system has no syncfs", operation="syncfs") from error
             raise
+
+    def write_files(self, folder: int, names: Sequence[str], buffers: Sequence[Buffer], mode: int) -> None:
+        """See `FileBatches`. Releases the GIL once for all."""
+        try:
+            self._module.write_files(folder, names, buffers, mode)
+        except OSError as error:
+            raise _stopped(error) from error
+
+    def rename_files(self, folder: int, olds: Sequence[str], news: Sequence[str]) -> None:
+        """See `FileBatches`. Releases the GIL once for all."""
+        try:
+            self._module.rename_files(folder, olds, news)
+        except OSError as error:
+            raise _stopped(error) from error
+
+
+def _stopped(error: Any) -> FilesError:
+    return FilesError(error.errno, error.strerror, error.index, error.made)
 
 
 def cutter_for(spec: ChunkerSpec) -> Cutter:
