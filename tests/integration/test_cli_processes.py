@@ -230,7 +230,7 @@ def test_a_get_interrupted_at_any_moment_leaves_no_half_file(
     process.send_signal(signal.SIGINT)
     code, _, err = ended(process)
     assert "Traceback" not in err
-    if code == 0:
+    if code == 0 or os.listdir(folder) == ["file"]:  # the signal may come between the rename and the end
         assert (folder / "file").read_bytes() == (tmp_path / "big").read_bytes()
     else:
         assert os.listdir(folder) == []
