@@ -7,8 +7,9 @@ import fcntl
 import os
 import stat
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from graviton.constraints.budget import ByteBudget
@@ -63,6 +64,8 @@ class CasBlobReader(BlobReader):
         self._next: ManifestEntry | None = None
         self._exhausted = span.start == span.end
         self._closed = False
+        self._failed = False
+        self._yielded = 0
 
     def __aiter__(self) -> CasBlobReader:
         return self
@@ -70,40 +73,68 @@ class CasBlobReader(BlobReader):
     async def __anext__(self) -> memoryview:
         self._give_back(self._handed_out)
         self._handed_out = 0
-        fetch = await self._take(self._fetch)
-        if fetch is None:
-            raise StopAsyncIteration
-        self._handed_out = fetch.entry.key.size
-        data = await fetch.task
-        assert isinstance(data, bytes)
-        return self._cropped(fetch.entry, data)
+        with self._failing_for_good():
+            fetch = await self._take(self._fetch)
+            if fetch is not None:
+                self._handed_out = fetch.entry.key.size
+                data = await fetch.task
+                assert isinstance(data, bytes)
+                piece = self._cropped(fetch.entry, data)
+                self._yielded += len(piece)
+                return piece
+        raise StopAsyncIteration
 
     async def write_to(self, fd: int) -> int:
         """See `BlobReader.write_to`. Into a regular file blocks are verified and written side by side, in any order;
-        if it fails, what was written so far may have holes."""
+        if it fails, what was written so far may have holes, and the reader is closed: nothing uses `fd` any more when
+        this returns or raises, so the caller may close it."""
         if not stat.S_ISREG(os.fstat(fd).st_mode) or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
             return await super().write_to(fd)  # appending ignores offsets
+        try:
+            with self._failing_for_good():
+                return await self._place_all(fd)
+        except BaseException:
+            await finish_anyway(self.aclose())
+            raise
+
+    async def _place_all(self, fd: int) -> int:
+        self._give_back(self._handed_out)
+        self._handed_out = 0
+        already = self._yielded
         begin = os.lseek(fd, 0, os.SEEK_CUR)
 
-        async def place(entry: ManifestEntry) -> int:
-            piece = self._cropped(entry, await self._fetch(entry))
-            at = begin + max(entry.offset, self.span.start) - self.span.start
+        async def write(entry: ManifestEntry, data: bytes) -> int:
+            piece = self._cropped(entry, data)
+            at = begin + max(entry.offset, self.span.start) - self.span.start - already
             await in_thread(self._parts.pool, _write_all, fd, piece, at)
             return len(piece)
 
-        total = 0
+        async def place(entry: ManifestEntry) -> int:
+            return await write(entry, await self._fetch(entry))
+
         while (fetch := await self._take(place)) is not None:
-            written = await fetch.task
-            assert isinstance(written, int)
-            total += written
+            done = await fetch.task
+            # What was asked for before, by iterating, comes as bytes.
+            self._yielded += done if isinstance(done, int) else await write(fetch.entry, done)
             self._give_back(fetch.entry.key.size)
-        os.lseek(fd, begin + total, os.SEEK_SET)
-        return total
+        os.lseek(fd, begin + self._yielded - already, os.SEEK_SET)
+        return self._yielded - already
+
+    @contextmanager
+    def _failing_for_good(self) -> Iterator[None]:
+        """A reader that raised once never goes on: what follows a hole must not look like what follows the bytes."""
+        try:
+            yield
+        except BaseException:
+            self._failed = True
+            raise
 
     async def _take(self, job: Callable[[ManifestEntry], Awaitable[bytes | int]]) -> _Fetch | None:
         """The oldest fetch in the window, after the window was filled; None at the end."""
         if self._closed:
             raise Unavailable("this reader is closed", operation="get", subject=self.key.text)
+        if self._failed:
+            raise Unavailable("this reader failed before", operation="get", subject=self.key.text)
         while not self._exhausted and len(self._window) < WINDOW_BLOCKS:
             if self._next is None:
                 self._next = await anext(self._entries, None)
@@ -118,7 +149,15 @@ class CasBlobReader(BlobReader):
             self._in_flight += size
             entry, self._next = self._next, None
             self._window.append(_Fetch(entry, asyncio.ensure_future(job(entry))))
-        return self._window.popleft() if self._window else None
+        if self._window:
+            return self._window.popleft()
+        if self._yielded != self.size:
+            raise IntegrityError(
+                f"blob {self.key}: the manifest gave {self._yielded} of {self.size} bytes",
+                operation="get",
+                subject=self.key.text,
+            )
+        return None
 
     async def _fetch(self, entry: ManifestEntry) -> bytes:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -267,3 +268,72 @@ async def test_a_file_open_for_appending_gets_its_bytes_in_order(kernel: Kernel,
         assert await reader.write_to(fd) == len(DATA)
     os.close(fd)
     assert (tmp_path / "out").read_bytes() == b"head" + DATA
+
+
+async def test_nothing_is_written_after_write_to_has_failed(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller closes the descriptor then, and its number may be another file by the time a late write comes."""
+    from graviton.stores import streaming
+
+    world, result = await _world(kernel)
+    _, key = (await _blocks_of(world, result.key))[0]
+    del world.blocks.blocks[key]
+    real, late, over = streaming._write_all, [], False
+
+    def slow(fd: int, data: memoryview, at: int) -> None:
+        time.sleep(0.02)
+        late.append(over)
+        real(fd, data, at)
+
+    monkeypatch.setattr(streaming, "_write_all", slow)
+    for cancel in (False, True):
+        fd = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT)
+        reader = await world.store.get(result.key)
+        task = asyncio.create_task(reader.write_to(fd))
+        await asyncio.sleep(0.01)
+        if cancel:
+            task.cancel()
+        with pytest.raises((IntegrityError, asyncio.CancelledError)):
+            await task
+        over = True
+        os.close(fd)
+        await asyncio.sleep(0.1)
+        assert not any(late)
+        over = False
+    assert world.budget.used == 0
+
+
+async def test_a_reader_that_failed_never_goes_on(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    blocks = await _blocks_of(world, result.key)
+    del world.blocks.blocks[blocks[2][1]]
+    async with await world.store.get(result.key) as reader:
+        with pytest.raises(IntegrityError):
+            await reader.read()
+        with pytest.raises(Unavailable):
+            await anext(reader)
+        with pytest.raises(Unavailable):
+            await reader.read()
+
+
+async def test_a_timed_out_reader_never_skips_a_block(kernel: Kernel) -> None:
+    world, result = await _world(kernel, blocks=_SlowFirst())
+    async with await world.store.get(result.key) as reader:
+        task = asyncio.ensure_future(anext(reader))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        with pytest.raises(Unavailable):
+            await reader.read()
+
+
+async def test_a_file_gets_only_what_is_left(kernel: Kernel, tmp_path: Path) -> None:
+    world, result = await _world(kernel)
+    fd = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT)
+    async with await world.store.get(result.key, Span(100, 30_000)) as reader:
+        head = bytes(await anext(reader)) + bytes(await anext(reader))
+        assert await reader.write_to(fd) == 29_900 - len(head)
+    os.close(fd)
+    assert head + (tmp_path / "out").read_bytes() == DATA[100:30_000]
