@@ -30,7 +30,10 @@ class ByteBudget:
             raise InvalidInput(f"a memory budget has at least 1 byte, not {total}")
         self.total = total
         self.for_puts = total - total // 4
-        """What puts together may use."""
+        """Up to which use puts may go."""
+        self.for_prefetch = total // 2
+        """Up to which use reads may go beyond the one block each is guaranteed: what they fetch ahead must leave room
+        for a put that they may be feeding."""
         self._used = 0
         self._lock = threading.Lock()
         self._waiters: deque[_Waiter] = deque()
@@ -86,8 +89,11 @@ class ByteBudget:
             blocked = 0  # largest limit of those who go on waiting; only a larger one may pass them
             for waiter in self._waiters:
                 if waiter.limit > blocked and self._used + waiter.size <= waiter.limit:
+                    try:
+                        waiter.loop.call_soon_threadsafe(_grant, waiter.ready)
+                    except RuntimeError:
+                        continue  # its event loop is closed: nobody waits there any more
                     self._used += waiter.size
-                    waiter.loop.call_soon_threadsafe(_grant, waiter.ready)
                 else:
                     blocked = max(blocked, waiter.limit)
                     kept.append(waiter)

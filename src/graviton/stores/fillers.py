@@ -14,7 +14,7 @@ import stat
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from graviton.core.buffers import Buffer
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
@@ -147,6 +147,10 @@ class _FileFiller:
                 piece = self._file.read(len(memory) - filled)
             except OSError as error:
                 raise _read_error(error, str(getattr(self._file, "name", ""))) from error
+            if piece is None:  # a non-blocking file without data now: not its end
+                raise Unavailable(
+                    "the source would block", operation="put", hint="Open it in blocking mode, or give its pieces."
+                )
             if not piece:
                 break
             memory[filled : filled + len(piece)] = _as_bytes(piece)
@@ -172,8 +176,8 @@ class _PieceFiller:
         filled = 0
         while filled < len(memory):
             if not self._rest:
-                piece = next(self._pieces, None)
-                if piece is None:
+                piece = next(self._pieces, _END)
+                if piece is _END:
                     break
                 self._rest = _as_bytes(piece)
             self._rest, filled = _pour(self._rest, memory, filled)
@@ -198,8 +202,8 @@ class _AsyncPieceFiller:
         filled = 0
         while filled < len(memory):
             if not self._rest:
-                piece = await anext(self._pieces, None)
-                if piece is None:
+                piece = await anext(self._pieces, _END)
+                if piece is _END:
                     break
                 self._rest = _as_bytes(piece)
             self._rest, filled = _pour(self._rest, memory, filled)
@@ -209,6 +213,10 @@ class _AsyncPieceFiller:
         close = getattr(self._pieces, "aclose", None)
         if close is not None:
             await close()
+
+
+_END: Any = object()
+"""The end of an iterator; None is not the end but a piece that is no bytes."""
 
 
 def _as_bytes(piece: Buffer) -> memoryview:

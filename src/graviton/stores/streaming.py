@@ -135,6 +135,7 @@ class CasBlobReader(BlobReader):
             raise Unavailable("this reader is closed", operation="get", subject=self.key.text)
         if self._failed:
             raise Unavailable("this reader failed before", operation="get", subject=self.key.text)
+        budget = self._parts.budget
         while not self._exhausted and len(self._window) < WINDOW_BLOCKS:
             if self._next is None:
                 self._next = await anext(self._entries, None)
@@ -143,8 +144,8 @@ class CasBlobReader(BlobReader):
                     break
             size = self._next.key.size
             if not self._window:
-                await self._parts.budget.acquire(size)
-            elif self._in_flight + size > WINDOW_BYTES or not self._parts.budget.try_acquire(size):
+                await budget.acquire(size)
+            elif self._in_flight + size > WINDOW_BYTES or not budget.try_acquire(size, budget.for_prefetch):
                 break
             self._in_flight += size
             entry, self._next = self._next, None

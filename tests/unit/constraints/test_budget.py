@@ -117,3 +117,17 @@ async def test_release_from_another_thread_wakes() -> None:
     await asyncio.wait_for(waiter, 5)
     thread.join()
     assert budget.used == 4
+
+
+def test_a_waiter_of_a_closed_loop_poisons_nobody() -> None:
+    budget = ByteBudget(10)
+    assert budget.try_acquire(10)
+    other = asyncio.new_event_loop()
+    left = other.create_task(budget.acquire(5))
+    other.run_until_complete(asyncio.sleep(0))
+    other.close()
+    budget.release(10)
+    assert budget.used == 0
+    assert budget.try_acquire(10)
+    left._log_destroy_pending = False  # type: ignore[attr-defined]
+    left.get_coro().close()  # type: ignore[union-attr]

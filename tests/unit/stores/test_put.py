@@ -171,7 +171,7 @@ class _Changing:
 
     def read(self, size: int) -> bytes:
         piece = self.pieces.pop(0) if self.pieces else b""
-        assert len(piece) <= size
+        assert piece is None or len(piece) <= size
         return piece
 
 
@@ -209,6 +209,8 @@ async def test_a_file_that_grew_after_it_was_opened_is_read_to_its_end(
         (lambda _: "text", InvalidInput),
         (lambda _: 5, InvalidInput),
         (lambda _: iter([b"ok", "text"]), InvalidInput),
+        (lambda _: iter([b"ok", None, b"more"]), InvalidInput),
+        (lambda _: _Changing([b"ok", None]), Unavailable),  # type: ignore[list-item]
     ],
 )
 async def test_a_source_that_is_none_says_so(kernel: Kernel, tmp_path: Path, make: object, error: type) -> None:
