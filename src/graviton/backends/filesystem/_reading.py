@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 
 from graviton.backends.filesystem._disk import Disk
@@ -27,7 +28,13 @@ def read_verified(disk: Disk, path: str, key: BlockKey, operation: str, missing:
                 raise _damaged(key, operation, "no regular file lies at its name")
             if found.st_size != key.size:  # before reading: it may be anything, of any size
                 raise _damaged(key, operation, f"its file has {found.st_size} bytes instead of {key.size}")
-            data = _read_exactly(disk, fd, key.size)
+            try:
+                data = _read_exactly(disk, fd, key.size)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                # A sector that cannot be read is damage: only so does a put of the same bytes write them again.
+                raise _damaged(key, operation, "the disk cannot read it") from error
         finally:
             disk.close(fd)
     if len(data) != key.size:
