@@ -26,6 +26,7 @@ from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
+from graviton.errors import Unsupported
 from graviton.ports.blobs import BlobReader as AsyncReader
 from graviton.ports.blobs import BlobSource, BlobStat, BlobWriteResult, SmallBlob
 from graviton.ports.manifests import StoreTotals
@@ -42,15 +43,23 @@ class _Loop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
+        self._thread: int | None = None
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The result of `work`, run on the loop. An interrupt cancels it, waits for its end, and is raised."""
-        future = asyncio.run_coroutine_threadsafe(work, self._running())
+        """The result of `work`, run on the loop. An interrupt (or whatever else a signal handler raises here) cancels
+        it, waits for its end, and is raised. Raises Unsupported on the loop's own thread, which would wait for
+        itself: a source or callback must not use the facade."""
+        loop = self._running()
+        if threading.get_ident() == self._thread:
+            work.close()
+            raise Unsupported("a source or callback of graviton.sync must not call graviton.sync itself")
+        future = asyncio.run_coroutine_threadsafe(work, loop)
         try:
             return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            self._drain()
+        except BaseException:
+            if not future.done():
+                future.cancel()
+                self._drain()
             raise
 
     def _running(self) -> asyncio.AbstractEventLoop:
@@ -58,7 +67,9 @@ class _Loop:
             if self._loop is None or self._pid != os.getpid():
                 loop = self._loop = asyncio.new_event_loop()
                 self._pid = os.getpid()
-                threading.Thread(target=loop.run_forever, name="graviton-loop", daemon=True).start()
+                thread = threading.Thread(target=loop.run_forever, name="graviton-loop", daemon=True)
+                thread.start()
+                self._thread = thread.ident
             return self._loop
 
     def _drain(self) -> None:

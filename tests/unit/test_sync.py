@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import graviton.sync
-from graviton import BlobKey, NotFound, SmallBlob, Span
+from graviton import BlobKey, NotFound, SmallBlob, Span, Unsupported
 
 
 @pytest.fixture
@@ -52,6 +52,13 @@ def test_errors_come_through(store: graviton.sync.Store) -> None:
     store.put(b"x")
     with pytest.raises(NotFound):
         store.get(BlobKey.parse("blake3:" + "0" * 64 + ":5"))
+
+
+def test_a_source_that_uses_the_facade_is_refused_and_does_not_hang(store: graviton.sync.Store) -> None:
+    key = store.put(b"x").key
+    with pytest.raises(Unsupported, match=r"graviton\.sync"):
+        list(store.put_many(store.get(key).read() for _ in range(3)))
+    assert store.put(b"y").created
 
 
 def test_an_iterator_can_be_left_early(store: graviton.sync.Store) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from types import TracebackType
 
 from graviton.assembly import wiring
@@ -207,8 +208,9 @@ class Store(BlobStore):
         self, sources: Iterable[bytes | SmallBlob], plan: BlobWritePlan | None = None
     ) -> AsyncIterator[BlobWriteResult]:
         """See `CasBlobStore.put_many`."""
-        async for result in (await self._for_writing()).put_many(sources, plan):
-            yield result
+        async with aclosing((await self._for_writing()).put_many(sources, plan)) as results:
+            async for result in results:
+                yield result
 
     async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
         return await (await self.required()).get(key, span, domain)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from graviton.constraints.budget import ByteBudget
@@ -87,7 +87,7 @@ class CasBlobStore(BlobStore):
 
     async def put_many(
         self, sources: Iterable[bytes | SmallBlob], plan: BlobWritePlan | None = None
-    ) -> AsyncIterator[BlobWriteResult]:
+    ) -> AsyncGenerator[BlobWriteResult, None]:
         """Store many small blobs, in groups that share one fsync of the blocks and one commit.
 
         Results come in the order of `sources`, each when it is durable. A failing group raises and leaves nothing of
