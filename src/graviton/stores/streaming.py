@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from graviton.constraints.budget import ByteBudget
-from graviton.core.manifests import ManifestEntry
+from graviton.core.manifests import ManifestEntry, ManifestPage
 from graviton.core.ranges import Span
 from graviton.errors import IntegrityError, NotFound, Unavailable
 from graviton.ports.blobs import BlobReader
@@ -205,9 +205,9 @@ class CasBlobReader(BlobReader):
             self._give_back(self._in_flight)
 
 
-async def _overlapping(pages: AsyncIterator[object], span: Span) -> AsyncIterator[ManifestEntry]:
+async def _overlapping(pages: AsyncIterator[ManifestPage], span: Span) -> AsyncIterator[ManifestEntry]:
     async for page in pages:
-        for entry in page:  # type: ignore[attr-defined]
+        for entry in page:
             if entry.end > span.start and entry.offset < span.end:
                 yield entry
 

@@ -50,7 +50,7 @@ def translate(error: OSError, operation: str, subject: str, missing: str = "") -
     reason = f"{error.strerror or error}{where}"
     if number in _FULL:
         return StorageFull(
-            f"no room to {operation} {subject}: {reason}",
+            f"no room on the disk for {subject}: {reason}",
             operation=operation,
             subject=subject,
             hint="Free space (or raise the quota) on the file system of the store, then try again.",
