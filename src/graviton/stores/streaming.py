@@ -19,6 +19,7 @@ from graviton.errors import IntegrityError, NotFound, Unavailable
 from graviton.ports.blobs import BlobReader
 from graviton.ports.manifests import BlobManifestRepo, BlobRecord
 from graviton.stores.block_access import BlockAccess
+from graviton.stores.placed_file import PlacedFile
 from graviton.stores.threads import finish_anyway, in_thread
 
 __all__ = ["CasBlobReader", "ReadParts"]
@@ -102,11 +103,12 @@ class CasBlobReader(BlobReader):
         self._handed_out = 0
         already = self._yielded
         begin = os.lseek(fd, 0, os.SEEK_CUR)
+        file = PlacedFile(fd, self.size - already)
 
         async def write(entry: ManifestEntry, data: bytes) -> int:
             piece = self._cropped(entry, data)
             at = begin + max(entry.offset, self.span.start) - self.span.start - already
-            await in_thread(self._parts.pool, _write_all, fd, piece, at)
+            await in_thread(self._parts.pool, file.write, piece, at)
             return len(piece)
 
         async def place(entry: ManifestEntry) -> int:
@@ -210,9 +212,3 @@ async def _overlapping(pages: AsyncIterator[ManifestPage], span: Span) -> AsyncI
         for entry in page:
             if entry.end > span.start and entry.offset < span.end:
                 yield entry
-
-
-def _write_all(fd: int, data: memoryview, at: int) -> None:
-    while data:
-        written = os.pwrite(fd, data, at)
-        data, at = data[written:], at + written

@@ -18,6 +18,7 @@ from graviton.errors import IntegrityError, NotFound, RangeNotSatisfiable, Unava
 from graviton.metadata.rows import PAGES
 from graviton.ports.blobs import BlobWriteResult
 from graviton.ports.block_index import BlockState
+from graviton.stores.placed_file import PlacedFile
 from tests.support import World, YieldingBlocks, some_bytes
 
 pytestmark = pytest.mark.python_kernel
@@ -274,19 +275,17 @@ async def test_nothing_is_written_after_write_to_has_failed(
     kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller closes the descriptor then, and its number may be another file by the time a late write comes."""
-    from graviton.stores import streaming
-
     world, result = await _world(kernel)
     _, key = (await _blocks_of(world, result.key))[0]
     del world.blocks.blocks[key]
-    real, late, over = streaming._write_all, [], False
+    real, late, over = PlacedFile.write, [], False
 
-    def slow(fd: int, data: memoryview, at: int) -> None:
+    def slow(file: PlacedFile, data: memoryview, at: int) -> None:
         time.sleep(0.02)
         late.append(over)
-        real(fd, data, at)
+        real(file, data, at)
 
-    monkeypatch.setattr(streaming, "_write_all", slow)
+    monkeypatch.setattr(PlacedFile, "write", slow)
     for cancel in (False, True):
         fd = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT)
         reader = await world.store.get(result.key)
