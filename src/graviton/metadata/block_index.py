@@ -31,6 +31,7 @@ class KvBlockIndex(BlockIndex):
 
     def __init__(self, kv: KeyValueStore, clock: Clock | None = None) -> None:
         self._kv = kv
+        self.capabilities = kv.capabilities
         self._clock = clock or SystemClock()
 
     async def open(

@@ -43,6 +43,7 @@ class KvBlobManifestRepo(BlobManifestRepo):
 
     def __init__(self, kv: KeyValueStore, clock: Clock | None = None) -> None:
         self._kv = kv
+        self.capabilities = kv.capabilities
         self._clock = clock or SystemClock()
 
     async def add_pages(self, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey] = ()) -> None:

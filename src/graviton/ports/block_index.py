@@ -28,6 +28,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from graviton.core.keys import BlockKey
+from graviton.ports.capabilities import Capabilities
 
 __all__ = ["BlockIndex", "BlockRecord", "BlockState", "Claim", "OpenedSession", "OwnerRecord", "OwnerState"]
 
@@ -97,6 +98,8 @@ class OwnerRecord(NamedTuple):
 
 class BlockIndex(ABC):
     """Sessions, claims and block records; see the module docstring for the laws."""
+
+    capabilities: Capabilities = Capabilities()
 
     @abstractmethod
     async def open(

@@ -19,6 +19,9 @@ class Capabilities(NamedTuple):
     """What was acknowledged survives power loss."""
     multi_process: bool = False
     """Several processes may use the same place at once."""
+    runs_in_place: bool = False
+    """On a thread that may block (concurrency/blocking.py) its calls run to their end there: they wait for nothing but
+    this machine, and belong to no event loop."""
     conditional_put: bool = False
     """Existence and write are one atomic step."""
     range_read: bool = True

@@ -30,6 +30,7 @@ from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
 from graviton.core.ranges import Span
+from graviton.ports.capabilities import Capabilities
 
 __all__ = ["BlobCommit", "BlobManifestRepo", "BlobRecord", "CommitResult", "StoreTotals"]
 
@@ -90,6 +91,8 @@ class StoreTotals(NamedTuple):
 
 class BlobManifestRepo(ABC):
     """Blobs, pages and totals; see the module docstring for the laws."""
+
+    capabilities: Capabilities = Capabilities()
 
     @abstractmethod
     async def add_pages(self, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey] = ()) -> None:

@@ -29,9 +29,10 @@ from graviton.ports.reclaimer import BlockReclaimer
 from graviton.stores.block_access import BlockAccess
 from graviton.stores.fillers import open_filler
 from graviton.stores.put import Parts, put_one
-from graviton.stores.put_many import asked_for, groups, put_group
-from graviton.stores.results import CasDefaults, Wanted, stat_of, wanted
+from graviton.stores.put_many import MAX_SMALL_BYTES, Item, groups, put_group
+from graviton.stores.results import CasDefaults, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
+from graviton.stores.small_puts import SmallPuts
 from graviton.stores.streaming import CasBlobReader, ReadParts
 
 __all__ = ["CasBlobStore"]
@@ -76,12 +77,17 @@ class CasBlobStore(BlobStore):
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton")
         self._closed = False
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
+        in_place = blocks.capabilities.runs_in_place and manifests.capabilities.runs_in_place
+        self._small_puts = SmallPuts(self._parts) if in_place else None
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
 
     async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
         asked = wanted(plan, self.defaults)
         with self._counted("put"):
-            result = await put_one(self._parts, await self._segments(source, asked.chunker), asked)
+            if self._small_puts is not None and isinstance(source, bytes) and len(source) <= MAX_SMALL_BYTES:
+                result = await self._small_puts.put(Item(source, asked))
+            else:
+                result = await put_one(self._parts, await self._segments(source, asked.chunker), asked)
         self._report([result])
         return result
 
@@ -97,9 +103,9 @@ class CasBlobStore(BlobStore):
         asked = wanted(plan, self.defaults)
         going_on: deque[asyncio.Task[list[BlobWriteResult]]] = deque()
         try:
-            for group in groups(sources):
+            for group in groups(sources, asked):
                 before = going_on[-1] if going_on else None
-                going_on.append(asyncio.create_task(self._put_group(group, asked, before)))
+                going_on.append(asyncio.create_task(self._put_group(group, before)))
                 if len(going_on) == _GROUPS_AT_ONCE:
                     for result in await going_on.popleft():
                         yield result
@@ -112,14 +118,14 @@ class CasBlobStore(BlobStore):
             await asyncio.gather(*going_on, return_exceptions=True)
 
     async def _put_group(
-        self, group: Sequence[SmallBlob], asked: Wanted, before: asyncio.Task[list[BlobWriteResult]] | None
+        self, group: Sequence[Item], before: asyncio.Task[list[BlobWriteResult]] | None
     ) -> list[BlobWriteResult]:
         if len(group) == 1:
             if before is not None:
                 await asyncio.shield(before)
-            return [await self.put(group[0].data, asked_for(group[0], asked).plan)]
+            return [await self.put(group[0].data, group[0].asked.plan)]
         with self._counted("put_many"):
-            results = await put_group(self._parts, group, asked, before)
+            results = await put_group(self._parts, group, before)
         self._report(results)
         return results
 
@@ -177,6 +183,8 @@ class CasBlobStore(BlobStore):
 
     async def aclose(self) -> None:
         self._closed = True
+        if self._small_puts is not None:
+            await self._small_puts.aclose()
         await self.blocks.aclose()
         self._pool.shutdown(wait=True)
 

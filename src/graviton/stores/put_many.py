@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from graviton.core.attributes import BinaryAttributes
-from graviton.core.hashing import Digest
+from graviton.core.chunking import ChunkerSpec
+from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import paginate
 from graviton.errors import GravitonError, InvalidInput
@@ -23,7 +24,7 @@ from graviton.stores.put import Parts, session_tag
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of, wanted
 from graviton.stores.threads import finish_anyway, in_thread
 
-__all__ = ["MAX_GROUP_BYTES", "MAX_GROUP_ITEMS", "MAX_SMALL_BYTES", "asked_for", "groups", "put_group"]
+__all__ = ["MAX_GROUP_BYTES", "MAX_GROUP_ITEMS", "MAX_SMALL_BYTES", "Item", "groups", "put_group"]
 
 MAX_SMALL_BYTES = 256 * 1024
 """Larger blobs gain nothing from sharing an fsync and are put alone."""
@@ -35,23 +36,32 @@ MAX_GROUP_BYTES = 8 * 1024 * 1024
 """Bytes per group."""
 
 
+class Item(NamedTuple):
+    """One blob of a group."""
+
+    data: bytes
+    asked: Wanted
+
+    @property
+    def kind(self) -> tuple[str, HashAlgo, ChunkerSpec]:
+        """What the blobs of a group have in common."""
+        return self.asked.plan.domain, self.asked.hash, self.asked.chunker
+
+
 class _Cut(NamedTuple):
     """One blob of a group, cut and hashed."""
 
-    data: bytes
-    attributes: BinaryAttributes
+    item: Item
     key: BlobKey
-    blocks: list[BlockKey]
+    blocks: Sequence[BlockKey]
 
 
-def groups(sources: Iterable[bytes | SmallBlob]) -> Iterator[list[SmallBlob]]:
-    """Lists of blobs to be put together; a larger blob is a list of its own."""
-    group: list[SmallBlob] = []
+def groups(sources: Iterable[bytes | SmallBlob], asked: Wanted) -> Iterator[list[Item]]:
+    """Lists of blobs to be put together as `asked`; a larger blob is a list of its own. Raises InvalidInput."""
+    group: list[Item] = []
     size = 0
     for source in sources:
-        one = source if isinstance(source, SmallBlob) else SmallBlob(source)
-        if not isinstance(one.data, bytes):
-            raise InvalidInput(f"put_many takes bytes, not {type(one.data).__name__}", operation="put")
+        one = _item(source, asked)
         alone = len(one.data) > MAX_SMALL_BYTES
         if group and (alone or len(group) >= MAX_GROUP_ITEMS or size + len(one.data) > MAX_GROUP_BYTES):
             yield group
@@ -65,31 +75,33 @@ def groups(sources: Iterable[bytes | SmallBlob]) -> Iterator[list[SmallBlob]]:
         yield group
 
 
-def asked_for(one: SmallBlob, asked: Wanted) -> Wanted:
-    """The plan for one blob of a group. Raises InvalidInput as a plan of its own would."""
-    if not one.attributes.advertised and not one.attributes.confirmed:
-        return asked
-    return wanted(asked.plan.replace(attributes=asked.plan.attributes.merge(one.attributes)), asked.defaults)
+def _item(source: bytes | SmallBlob, asked: Wanted) -> Item:
+    data, own = source if isinstance(source, SmallBlob) else (source, BinaryAttributes.EMPTY)
+    if not isinstance(data, bytes):
+        raise InvalidInput(f"put_many takes bytes, not {type(data).__name__}", operation="put")
+    if own.advertised or own.confirmed:
+        asked = wanted(asked.plan.replace(attributes=asked.plan.attributes.merge(own)), asked.defaults)
+    return Item(data, asked)
 
 
 async def put_group(
-    parts: Parts, group: Sequence[SmallBlob], asked: Wanted, before: asyncio.Future[Any] | None = None
+    parts: Parts, group: Sequence[Item], before: asyncio.Future[Any] | None = None
 ) -> list[BlobWriteResult]:
-    """Put all of `group` or nothing; results in order. Commits only after `before` succeeded."""
+    """Put all of `group`, items of one kind, or nothing; results in order. Commits only after `before` succeeded."""
     started = time.perf_counter()
     reserved = sum(len(one.data) for one in group)
     await parts.budget.acquire(reserved, parts.budget.for_puts)
     sessions: list[OpenedSession] = []
     try:
-        cuts = await in_thread(parts.pool, _cut_all, parts, group, asked)
+        cuts = await in_thread(parts.pool, _cut_all, parts, group)
         for cut in cuts:
-            check_claims(cut.attributes, cut.key)
-        await finish_anyway(_open(parts, cuts, asked, sessions))
+            check_claims(cut.item.asked.plan.attributes, cut.key)
+        await finish_anyway(_open(parts, cuts, sessions))
         await _write(parts, cuts, sessions)
         if before is not None:
             await asyncio.shield(before)
-        committed = await parts.manifests.commit(_commits(parts, asked, cuts, sessions))
-        return _results(asked, cuts, sessions, committed, time.perf_counter() - started)
+        committed = await parts.manifests.commit(_commits(parts, cuts, sessions))
+        return _results(cuts, sessions, committed, time.perf_counter() - started)
     except BaseException:
         await finish_anyway(_end_all(parts, sessions))
         raise
@@ -97,30 +109,29 @@ async def put_group(
         parts.budget.release(reserved)
 
 
-async def _open(parts: Parts, cuts: Sequence[_Cut], asked: Wanted, sessions: list[OpenedSession]) -> None:
+async def _open(parts: Parts, cuts: Sequence[_Cut], sessions: list[OpenedSession]) -> None:
     """Start a session per blob. Never abandoned half way: sessions whose numbers nobody knows could not be ended."""
-    sessions += await parts.block_index.open([cut.blocks for cut in cuts], asked.plan.domain)
+    sessions += await parts.block_index.open([cut.blocks for cut in cuts], cuts[0].item.asked.plan.domain)
 
 
-def _cut_all(parts: Parts, group: Sequence[SmallBlob], asked: Wanted) -> list[_Cut]:
+def _cut_all(parts: Parts, group: Sequence[Item]) -> list[_Cut]:
     """What is no larger than the smallest block is one block: the whole group is hashed in one call of the kernel."""
-    spec, algo = asked.chunker, asked.hash
+    _, algo, spec = group[0].kind
     single = [one.data for one in group if 0 < len(one.data) <= spec.min_bytes]
     digests = iter(parts.kernel.digest_many(single, algo))
     cuts = []
-    for data, own in group:
-        attributes = asked_for(SmallBlob(data, own), asked).plan.attributes
-        if 0 < len(data) <= spec.min_bytes:
+    for item in group:
+        size = len(item.data)
+        if 0 < size <= spec.min_bytes:
             digest = Digest(algo, next(digests))
-            cuts.append(_Cut(data, attributes, BlobKey(digest, len(data)), [BlockKey(digest, len(data))]))
+            cuts.append(_Cut(item, BlobKey(digest, size), (BlockKey(digest, size),)))
         else:
-            cuts.append(_Cut(data, attributes, *_cut(parts, data, asked)))
+            cuts.append(_Cut(item, *_cut(parts, item.data, spec, algo)))
     return cuts
 
 
-def _cut(parts: Parts, data: bytes, asked: Wanted) -> tuple[BlobKey, list[BlockKey]]:
-    algo = asked.hash
-    ingest = parts.kernel.ingest(asked.chunker, algo)
+def _cut(parts: Parts, data: bytes, spec: ChunkerSpec, algo: HashAlgo) -> tuple[BlobKey, list[BlockKey]]:
+    ingest = parts.kernel.ingest(spec, algo)
     lengths, digests = ingest.feed(data, True)
     raw, size = ingest.finish()
     blocks = [BlockKey(Digest(algo, digest), length) for digest, length in zip(digests, lengths, strict=True)]
@@ -134,25 +145,26 @@ async def _write(parts: Parts, cuts: Sequence[_Cut], sessions: Sequence[OpenedSe
         offset = 0
         for claim in claims:
             if claim.must_write and claim.key not in wanted:
-                wanted[claim.key] = CanonicalBlock(claim.key, memoryview(cut.data)[offset : offset + claim.key.size])
+                payload = memoryview(cut.item.data)[offset : offset + claim.key.size]
+                wanted[claim.key] = CanonicalBlock(claim.key, payload)
             offset += claim.key.size
     if wanted:
         tag = session_tag(sessions[0].session)
         await parts.blocks.put_blocks(list(wanted.values()), BlockWritePlan(WriteMode.ALWAYS, tag))
 
 
-def _commits(parts: Parts, asked: Wanted, cuts: Sequence[_Cut], sessions: Sequence[OpenedSession]) -> list[BlobCommit]:
+def _commits(parts: Parts, cuts: Sequence[_Cut], sessions: Sequence[OpenedSession]) -> list[BlobCommit]:
     commits = []
     for cut, (session, claims) in zip(cuts, sessions, strict=True):
         confirm = [claim.key for claim in claims if claim.must_write]
-        attributes = confirmed(cut.attributes, cut.key.size, len(cut.blocks), parts.clock)
+        asked = cut.item.asked
+        attributes = confirmed(asked.plan.attributes, cut.key.size, len(cut.blocks), parts.clock)
         pages = paginate(cut.blocks)
         commits.append(BlobCommit(session, cut.key, pages, confirm, attributes, asked.chunker.text, asked.plan.holder))
     return commits
 
 
 def _results(
-    asked: Wanted,
     cuts: Sequence[_Cut],
     sessions: Sequence[OpenedSession],
     committed: Sequence[CommitResult],
@@ -172,7 +184,7 @@ def _results(
             sum(claim.repairs for claim in fresh.values()),
             seconds,
         )
-        results.append(result_of(one, asked.plan, stats))
+        results.append(result_of(one, cut.item.asked.plan, stats))
     return results
 
 

@@ -28,7 +28,12 @@ def stepping(step: Step) -> Connect:
 
     def connect(name: str, config: SqliteConfig) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            name, uri=True, timeout=config.busy_timeout_seconds, isolation_level=None, factory=Stepping
+            name,
+            uri=True,
+            timeout=config.busy_timeout_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Stepping,
         )
         connection.text_factory = bytes
         return connection

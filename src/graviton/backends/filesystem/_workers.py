@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from graviton.concurrency.blocking import may_block
 from graviton.errors import Retry, Unavailable
 
 __all__ = ["CallCancelled", "CancelFlag", "WorkerPool"]
@@ -129,8 +130,11 @@ class WorkerPool:
         weakref.finalize(self, self._queue.put, None)  # a pool that was never closed takes its threads with it
 
     async def run(self, fn: Callable[[CancelFlag], _T], *, must_run: bool = False) -> _T:
-        """`fn(flag)` on a worker: one thread hop. Raises what it raises. Cancelled, it waits for `fn` to notice; with
-        `must_run` it begins even so, because it cleans up."""
+        """`fn(flag)` on a worker, or here where that may block. Raises what it raises. Cancelled, it waits for `fn` to
+        notice; with `must_run` it begins even so, because it cleans up."""
+        if may_block():
+            self.check_usable()
+            return fn(CancelFlag())
         call = _Call(fn, asyncio.get_running_loop(), must_run)
         self._post(call.run)
         return await call.outcome()

@@ -1,18 +1,13 @@
-"""Functions on their way to a thread of ours and back to the event loop that waits for them.
-
-Lighter than concurrent.futures (65 instead of 85 us for the round trip), and with two things it lacks: results of one
-commit go back to a loop in one wake-up, and a cancelled call is taken back if nobody began it, else waited for.
-"""
+"""Transactions and reads on their way to a thread of the store."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from graviton.errors import Unavailable
+from graviton.concurrency.calls import Call
 
-__all__ = ["Call", "CallCancelled", "deliver"]
+__all__ = ["CallCancelled", "ViewCall"]
 
 _T = TypeVar("_T")
 
@@ -21,81 +16,17 @@ class CallCancelled(BaseException):
     """Raised by a transaction whose caller is gone: unwinds the function, never reaches a caller."""
 
 
-class Call(Generic[_T]):
-    """One function with its outcome. Made on the loop; the thread fills `result` or `error` and delivers."""
+class ViewCall(Call[_T]):
+    """A function that wants a view of the data."""
 
-    __slots__ = ("_ended", "_ticket", "_waiter", "cancelled", "error", "fn", "full", "future", "loop", "result")
+    __slots__ = ("fn", "full")
 
     def __init__(self, fn: Callable[[Any], _T], full: bool) -> None:
+        super().__init__()
         self.fn: Callable[[Any], _T] = fn
         self.full = full
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[_T] = self.loop.create_future()
-        self.cancelled = False
-        self.result: _T | None = None
-        self.error: BaseException | None = None
-        self._ticket = [None]
-        self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
-
-    def take(self) -> bool:
-        """Whether the one who asks first is who asks now: the thread to begin, or the loop to take the call back."""
-        try:
-            self._ticket.pop()  # atomic
-        except IndexError:
-            return False
-        return True
 
     def check(self) -> None:
         """On the thread: raise CallCancelled if nobody waits any more."""
         if self.cancelled:
             raise CallCancelled
-
-    async def outcome(self) -> _T:
-        """On the loop: the result. If cancelled, returns when the call will not begin or has ended as a whole."""
-        try:
-            return await self.future
-        except asyncio.CancelledError:
-            self.cancelled = True
-            if not self._ended and not self.take():
-                await self._until_ended()
-            raise
-
-    async def _until_ended(self) -> None:
-        while not self._ended:
-            self._waiter = self.loop.create_future()
-            try:
-                await self._waiter
-            except asyncio.CancelledError:
-                continue  # cancelled again: the transaction still ends first
-
-    def settle(self) -> None:
-        """On the loop: hand the outcome to who waits."""
-        self._ended = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)  # type: ignore[arg-type]
-        elif isinstance(self.error, Exception):
-            self.future.set_exception(self.error)
-        else:  # SystemExit and the like: the loop must not be torn down from another thread
-            self.future.set_exception(Unavailable(f"the transaction was stopped by {type(self.error).__name__}"))
-
-
-def deliver(calls: Iterable[Call[Any]]) -> None:
-    """On the thread: give each loop its outcomes in one wake-up."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Call[Any]]] = {}
-    for call in calls:
-        by_loop.setdefault(call.loop, []).append(call)
-    for loop, mine in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_settle_all, mine)
-        except RuntimeError:
-            pass  # the loop is closed: nobody waits
-
-
-def _settle_all(calls: list[Call[Any]]) -> None:
-    for call in calls:
-        call.settle()

@@ -28,7 +28,8 @@ from graviton.errors import ConfigError, GravitonError, NotFound, PermissionDeni
 __all__ = ["Connect", "connect", "open_reader", "open_writer"]
 
 Connect: TypeAlias = Callable[[str, SqliteConfig], sqlite3.Connection]
-"""Opens the URI given; tests put a connection that fails at chosen statements here."""
+"""Opens the URI given, for one thread at a time that is not always the same; tests put a connection that fails at
+chosen statements here."""
 
 OPERATION: Final = "metadata.open"
 _CACHED_STATEMENTS: Final = 128
@@ -45,6 +46,7 @@ def connect(name: str, config: SqliteConfig) -> sqlite3.Connection:
         name,
         uri=True,
         timeout=config.busy_timeout_seconds,
+        check_same_thread=False,  # the writer's is used by one thread at a time, but not always the same
         isolation_level=None,  # transactions begin and end only where we say so
         cached_statements=_CACHED_STATEMENTS,
     )

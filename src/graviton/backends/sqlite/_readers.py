@@ -8,9 +8,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from graviton.backends.sqlite._calls import Call, deliver
+from graviton.backends.sqlite._calls import ViewCall
 from graviton.backends.sqlite._transaction import ReadView
 from graviton.backends.sqlite.errors import translate
+from graviton.concurrency.calls import deliver
 
 __all__ = ["Readers"]
 
@@ -24,12 +25,12 @@ class Readers:
         self._path = path
         self._limit = limit
         self._open = open_connection
-        self._queue: SimpleQueue[Call[Any] | None] = SimpleQueue()
+        self._queue: SimpleQueue[ViewCall[Any] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._pending = 0
 
-    def submit(self, call: Call[Any]) -> None:
+    def submit(self, call: ViewCall[Any]) -> None:
         """Queue a call."""
         with self._lock:
             self._pending += 1
@@ -69,7 +70,7 @@ class Readers:
             if connection is not None:
                 connection.close()
 
-    def _run(self, connection: sqlite3.Connection, known: set[str], call: Call[Any]) -> Any:
+    def _run(self, connection: sqlite3.Connection, known: set[str], call: ViewCall[Any]) -> Any:
         view = ReadView(connection, known, self._path, call.check)
         try:
             connection.execute("BEGIN")

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from graviton.backends.sqlite._calls import Call, CallCancelled, deliver
+from graviton.backends.sqlite._calls import CallCancelled, ViewCall
 from graviton.backends.sqlite._transaction import WriteView
 from graviton.backends.sqlite.config import SqliteConfig
 from graviton.backends.sqlite.errors import FAILURES, FSYNC_FAILED, READONLY, primary_code, translate
-from graviton.errors import GravitonError, Unavailable
+from graviton.concurrency.calls import deliver
+from graviton.errors import GravitonError, Retry, Unavailable
 
 __all__ = ["Writer"]
 
@@ -35,8 +36,11 @@ class Writer:
         self._config = config
         self._path = str(config.path)
         self._open = open_connection
-        self._queue: SimpleQueue[Call[Any] | None] = SimpleQueue()
+        self._queue: SimpleQueue[ViewCall[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._turn = threading.Lock()
+        """Held by the thread that uses the connection."""
+        self._stopped = False
         self._connection: sqlite3.Connection | None = None
         self._known: set[str] = set()
         self._full: bool | None = None
@@ -44,15 +48,27 @@ class Writer:
         self._suspect = False
         """An fsync of the WAL failed: what was written before may be missing there; see `_recover`."""
 
-    def submit(self, call: Call[Any]) -> None:
+    def submit(self, call: ViewCall[Any]) -> None:
         """Queue a call. The caller makes sure that two threads do not do this at once."""
         self._queue.put(call)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="graviton-sqlite-writer", daemon=True)
-            self._thread.start()
+            self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name="graviton-sqlite-writer", daemon=True)
+        self._thread.start()
+
+    def run(self, call: ViewCall[Any]) -> None:
+        """Run a call on this thread, which may block, and give it its outcome."""
+        with self._turn:
+            if self._stopped:
+                raise Unavailable("this metadata store is closed", operation=OPERATION, retry=Retry.PERMANENT)
+            self._run([call])
 
     def stop(self) -> threading.Thread | None:
         """Let the calls that were accepted finish, then close the connection; the thread to wait for, if any."""
+        if self._thread is None and self._connection is not None:  # opened by a thread that may block
+            self._start()
         self._queue.put(None)
         thread, self._thread = self._thread, None
         return thread
@@ -62,8 +78,11 @@ class Writer:
             while self._run_next():
                 pass
         finally:
-            if self._connection is not None:
-                self._connection.close()  # the last connection of all processes moves the WAL into the file
+            with self._turn:
+                self._stopped = True
+                connection, self._connection = self._connection, None
+                if connection is not None:
+                    connection.close()  # the last connection of all processes moves the WAL into the file
 
     def _run_next(self) -> bool:
         call = self._queue.get()
@@ -82,11 +101,12 @@ class Writer:
             calls.append(more)
         begun = [call for call in calls if call.take()]  # the others were cancelled while they waited
         if begun:
-            self._run(begun)
+            with self._turn:
+                self._run(begun)
             deliver(begun)
         return going_on
 
-    def _run(self, calls: list[Call[Any]]) -> None:
+    def _run(self, calls: list[ViewCall[Any]]) -> None:
         try:
             self._run_group(calls)
         except _GroupUndoneError:
@@ -98,13 +118,13 @@ class Writer:
                 if call.error is None:
                     call.error = _copy(error)
 
-    def _run_alone(self, call: Call[Any]) -> None:
+    def _run_alone(self, call: ViewCall[Any]) -> None:
         try:
             self._run_group([call])
         except BaseException as error:  # noqa: BLE001 - as above
             call.error = error
 
-    def _run_group(self, calls: list[Call[Any]]) -> None:
+    def _run_group(self, calls: list[ViewCall[Any]]) -> None:
         """One transaction for all; each call gets its result or its own error. Raises what concerns all of them."""
         connection = self._begin(any(call.full for call in calls))
         seen: set[str] = set()
@@ -143,7 +163,7 @@ class Writer:
             raise translate(error, self._path, OPERATION) from error
         return self._connection
 
-    def _run_one(self, connection: sqlite3.Connection, call: Call[Any], seen: set[str], in_group: bool) -> int:
+    def _run_one(self, connection: sqlite3.Connection, call: ViewCall[Any], seen: set[str], in_group: bool) -> int:
         """Run one call; 1 if it wants to be committed, 0 if it failed and was undone."""
         view = WriteView(connection, self._known, self._path, call.check)
         view.seen |= seen
@@ -163,7 +183,9 @@ class Writer:
         seen |= view.seen
         return 1
 
-    def _undo_one(self, connection: sqlite3.Connection, call: Call[Any], error: BaseException, in_group: bool) -> int:
+    def _undo_one(
+        self, connection: sqlite3.Connection, call: ViewCall[Any], error: BaseException, in_group: bool
+    ) -> int:
         if isinstance(error, sqlite3.Error):
             error = translate(error, self._path, OPERATION)
         if in_group and not connection.in_transaction:

@@ -6,20 +6,21 @@ BEGIN IMMEDIATE, so none can fail half-way for want of a lock; reads go through 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from graviton.backends.sqlite._calls import Call
+from graviton.backends.sqlite._calls import ViewCall
 from graviton.backends.sqlite._connection import Connect, connect, open_reader, open_writer
 from graviton.backends.sqlite._readers import Readers
 from graviton.backends.sqlite._transaction import MAX_VALUE_BYTES, ReadView
 from graviton.backends.sqlite._writer import Writer
 from graviton.backends.sqlite.config import SqliteConfig
+from graviton.concurrency.blocking import may_block
+from graviton.concurrency.joining import joined
 from graviton.errors import Retry, Unavailable
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
@@ -35,7 +36,12 @@ class SqliteKeyValueStore(KeyValueStore):
     its own."""
 
     capabilities = Capabilities(
-        persistent=True, durable=True, multi_process=True, conditional_put=True, max_value_bytes=MAX_VALUE_BYTES
+        persistent=True,
+        durable=True,
+        multi_process=True,
+        runs_in_place=True,
+        conditional_put=True,
+        max_value_bytes=MAX_VALUE_BYTES,
     )
 
     def __init__(self, config: SqliteConfig, *, connect: Connect = connect) -> None:
@@ -48,14 +54,18 @@ class SqliteKeyValueStore(KeyValueStore):
         weakref.finalize(self, _abandon, self._writer, self._readers)  # forgotten without aclose
 
     async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
-        call: Call[_T] = Call(fn, durability is Durability.FULL)
+        call: ViewCall[_T] = ViewCall(fn, durability is Durability.FULL)
+        if may_block():
+            self._check_usable()
+            self._writer.run(call)
+            return call.ended()
         with self._lock:
             self._check_usable()
             self._writer.submit(call)
         return await call.outcome()
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
-        call: Call[_T] = Call(fn, full=False)
+        call: ViewCall[_T] = ViewCall(fn, full=False)
         with self._lock:
             self._check_usable()
             self._readers.submit(call)
@@ -76,10 +86,10 @@ class SqliteKeyValueStore(KeyValueStore):
             if self._pid != os.getpid():
                 return  # the threads are the parent's
             readers = self._readers.stop()
-        await _joined(readers)
+        await joined(readers)
         writer = self._writer.stop()  # last: it may be the last connection of all, which tidies up the WAL
         if writer is not None:
-            await _joined([writer])
+            await joined([writer])
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -97,28 +107,3 @@ class SqliteKeyValueStore(KeyValueStore):
 def _abandon(writer: Writer, readers: Readers) -> None:
     readers.stop()
     writer.stop()
-
-
-async def _joined(threads: Sequence[threading.Thread]) -> None:
-    """Wait for threads that are about to end, without blocking the loop; cancelling does not cut it short."""
-    if not threads:
-        return
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-
-    def wait() -> None:
-        for thread in threads:
-            thread.join()
-        loop.call_soon_threadsafe(ended.set_result, None)
-
-    waiting = threading.Thread(target=wait, name="graviton-sqlite-close", daemon=True)
-    waiting.start()
-    cancelled = False
-    while not ended.done():
-        try:
-            await asyncio.shield(ended)
-        except asyncio.CancelledError:
-            cancelled = True
-    waiting.join()
-    if cancelled:
-        raise asyncio.CancelledError
