@@ -9,13 +9,14 @@ import shutil
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.harness.machine import describe
 from tests.faults.harness.laws import expected, temporary_files, unacknowledged
 from tests.faults.harness.processes import Children, Outcome
-from tests.faults.harness.scenarios import SCENARIOS, begins_empty
+from tests.faults.harness.scenarios import SCENARIOS, SMALL_WORKS, begins_empty
 from tests.faults.harness.shim import Arm, build
 
 
@@ -23,6 +24,12 @@ class Reach(NamedTuple):
     """How far a run goes: the suite's short form or a campaign."""
 
     is_long: bool
+
+    def calls(self, scenario: str, short: int, shift: int = 0) -> Iterator[int]:
+        """Which calls of a scenario are tried: 1, 2, 3 ..., but in the short form of larger works only every
+        `short`-th, beginning somewhere else for each `shift`."""
+        every = self.is_long or scenario in SMALL_WORKS
+        return itertools.count(1) if every else itertools.count(1 + shift % short, short)
 
     def steps(self, short: int, long: int = 1) -> int:
         """The distance between two points that are tried."""
