@@ -11,6 +11,12 @@ import pytest
 from tests.faults.harness.bench import Bench
 from tests.faults.harness.shim import Act, Arm
 
+_POSITIONS = 2_000
+"""At random; in an empty store's file of some 100 KiB that is about one byte in fifty."""
+
+_HEADER_BYTES = 100
+"""SQLite's header, and more than that of its WAL: every byte of it, besides."""
+
 _PER_PROCESS = 50
 
 
@@ -31,17 +37,16 @@ def test_flipped_bits(bench: Bench, file: str) -> None:
     chance = random.Random(seed)
     sound = _sound_store(bench, file)
     size = (sound / file).stat().st_size
-    times = bench.reach.times(250, 2_000)
-    flips = [(file, chance.randrange(size), chance.randrange(8)) for _ in range(times)]
-    flips[: min(100, times)] = [(file, at, chance.randrange(8)) for at in range(100)]  # headers, every byte
+    positions = [*range(_HEADER_BYTES), *(chance.randrange(size) for _ in range(_POSITIONS))]
+    flips = [(file, at, chance.randrange(8)) for at in positions]
     told = 0
-    for start in range(0, times, _PER_PROCESS):
+    for start in range(0, len(flips), _PER_PROCESS):
         some = flips[start : start + _PER_PROCESS]
         outcome = bench.children.run("damaged_metadata", sound=sound, work=sound.with_name("work"), flips=some)
         assert outcome.of("checked"), (f"seed {seed}", some, outcome)
         assert not outcome.of("broken"), f"seed {seed}: {outcome.of('broken')[0]}"
         told += len(outcome.of("told"))
-    bench.figures.add(f"damage: bits of {file}", times)
+    bench.figures.add(f"damage: bits of {file}", len(flips))
     bench.figures.add(f"damage: bits of {file} that were noticed", told)
     assert told, "no flipped bit was noticed at all"
     shutil.rmtree(sound.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 from typing import NamedTuple
 
@@ -53,9 +54,7 @@ that cannot be read is a damaged file."""
 @pytest.mark.parametrize("scenario", CHANGING)
 def test_each_failing_call_is_one_typed_error_and_leaves_nothing(bench: Bench, scenario: str, kind: str) -> None:
     fault = FAULTS[kind]
-    step = bench.reach.steps(13)
-    n = 1 + (len(scenario) + list(FAULTS).index(kind)) % step  # other calls for every pair in the short form
-    while True:
+    for n in bench.reach.calls(scenario, 13, shift=list(FAULTS).index(kind)):
         place = bench.place(scenario)
         arm = Arm(fault.act, n, fault.number, fault.calls)
         outcome = bench.run(scenario, place, arm, again=True)
@@ -65,7 +64,6 @@ def test_each_failing_call_is_one_typed_error_and_leaves_nothing(bench: Bench, s
         if not outcome.reached:
             break
         bench.figures.add(f"fault: {kind}, {scenario}")
-        n += step
 
 
 def _check_outcome(bench: Bench, scenario: str, kind: str, outcome: Outcome, arm: Arm) -> None:
@@ -86,8 +84,7 @@ def _check_outcome(bench: Bench, scenario: str, kind: str, outcome: Outcome, arm
 def test_reading_survives_each_failing_call(bench: Bench, kind: str) -> None:
     fault = FAULTS[kind]
     calls = fault.calls | (Calls.READ if kind == "interrupted" else Calls(0))
-    n = 1
-    while True:
+    for n in itertools.count(1):
         place = bench.place("read_all")
         outcome = bench.run("read_all", place, arm := Arm(fault.act, n, fault.number, calls), again=True)
         _check_outcome(bench, "read_all", kind, outcome, arm)
@@ -96,4 +93,3 @@ def test_reading_survives_each_failing_call(bench: Bench, kind: str) -> None:
         if not outcome.reached:
             break
         bench.figures.add(f"fault: {kind}, read_all")
-        n += bench.reach.steps(5)

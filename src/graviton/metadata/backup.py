@@ -69,7 +69,8 @@ async def backup_metadata(
     """Write all metadata to the new file `path`.
 
     Raises AlreadyExists (unless `overwrite`), NotFound for a missing folder, ConfigError while a restore is unfinished,
-    StorageFull, PermissionDenied, Unavailable, IntegrityError. A failed or cancelled backup leaves no file.
+    StorageFull, PermissionDenied, Unavailable, IntegrityError. A failed or cancelled backup leaves no file, unless even
+    its temporary one (`.NAME.*.tmp`) cannot be removed.
     """
     target = Path(path)
     if not overwrite and await asyncio.to_thread(os.path.lexists, target):
@@ -156,7 +157,8 @@ class _Run:
         if file is not None:
             with suppress(OSError):  # the bytes left in the buffer do not matter: published ones were flushed
                 file.close()
-        with suppress(FileNotFoundError):
+        # Best effort: by now there is a backup, an error or a cancellation to be told, and the name says what is left.
+        with suppress(OSError):
             os.unlink(self._temporary)
 
 

@@ -8,7 +8,7 @@ looked at again; damaged ones by name, up to a number that no store with hope ha
 from __future__ import annotations
 
 import asyncio
-from array import array
+import mmap
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias
@@ -55,7 +55,8 @@ class BlockChecks:
         """`sizes` tells what lies under keys without reading it; without it a quick look sees only absence."""
         self._blocks, self._access, self._budget, self._domain = blocks, access, budget, domain
         self._sizes = sizes
-        self._sound = array("Q", bytes(8)) * _SLOTS
+        # Mapped, so that a small run takes neither the memory of the whole table nor the time to fill it with zeros.
+        self._sound = memoryview(mmap.mmap(-1, 8 * _SLOTS)).cast("Q")
         self._bad: dict[BlockKey, str] = {}
         self._silent = 0
         self.looked_at = 0

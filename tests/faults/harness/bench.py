@@ -7,13 +7,16 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.harness.machine import describe
 from tests.faults.harness.laws import expected, temporary_files, unacknowledged
 from tests.faults.harness.processes import Children, Outcome
-from tests.faults.harness.scenarios import SCENARIOS, begins_empty
+from tests.faults.harness.scenarios import SCENARIOS, SMALL_WORKS, begins_empty
 from tests.faults.harness.shim import Arm, build
 
 
@@ -21,6 +24,12 @@ class Reach(NamedTuple):
     """How far a run goes: the suite's short form or a campaign."""
 
     is_long: bool
+
+    def calls(self, scenario: str, short: int, shift: int = 0) -> Iterator[int]:
+        """Which calls of a scenario are tried: 1, 2, 3 ..., but in the short form of larger works only every
+        `short`-th, beginning somewhere else for each `shift`."""
+        every = self.is_long or scenario in SMALL_WORKS
+        return itertools.count(1) if every else itertools.count(1 + shift % short, short)
 
     def steps(self, short: int, long: int = 1) -> int:
         """The distance between two points that are tried."""
@@ -34,16 +43,20 @@ class Reach(NamedTuple):
 class Figures:
     """How often what was injected, for the campaign's results."""
 
-    def __init__(self) -> None:
+    def __init__(self, began: float) -> None:
+        self._began = began
         self.counts: Counter[str] = Counter()
 
     def add(self, what: str, count: int = 1) -> None:
         """Count `what`."""
         self.counts[what] += count
 
-    def save(self, path: Path) -> None:
-        """Write them down."""
-        path.write_text(json.dumps(dict(sorted(self.counts.items())), indent=2) + "\n")
+    def save(self, path: Path, tests: dict[str, int]) -> None:
+        """Write them down, with the machine and what became of the tests."""
+        machine = describe(path.parent) | {"took": f"{(time.monotonic() - self._began) / 60:.1f} minutes"}
+        found = {"machine": machine, "tests": tests, "injected": dict(sorted(self.counts.items()))}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 class Place(NamedTuple):

@@ -42,7 +42,7 @@ SMALL = Blob("small", some_bytes("small", 3_000))
 MANY_BLOCKS = Blob("many", some_bytes("many", 40_000))
 FEW_LARGE = Blob("large", some_bytes("large", 600_000))
 GROUP = [Blob(f"group-{number}", some_bytes(f"group-{number}", 200 + 90 * number)) for number in range(14)]
-TOGETHER = [Blob(f"at-once-{number}", some_bytes(f"at-once-{number}", 500 + 4_000 * number)) for number in range(6)]
+TOGETHER = [Blob(f"at-once-{number}", some_bytes(f"at-once-{number}", 500 + 800 * number)) for number in range(6)]
 KNOWN = {blob.id: blob for blob in [*OLD, SMALL, MANY_BLOCKS, FEW_LARGE, *GROUP, *TOGETHER]}
 
 Say: TypeAlias = Callable[[str, str], None]
@@ -132,6 +132,9 @@ SCENARIOS: dict[str, Work] = {
     "read_all": Work(read_all, []),
 }
 """`init` is put_small where there is no store yet."""
+
+SMALL_WORKS = frozenset({"put_small", "remove", "remove_and_put", "back_up"})
+"""So few calls that the short form too tries each of them."""
 
 
 def begins_empty(scenario: str) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from graviton.backends.memory.kv import InMemoryKeyValueStore
 from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
 from graviton.core.keys import BlockKey
-from graviton.errors import AlreadyExists, ConfigError, Conflict, IntegrityError, NotFound, StorageFull
+from graviton.errors import AlreadyExists, ConfigError, Conflict, IntegrityError, NotFound, StorageFull, Unavailable
 from graviton.metadata import backup, restore
 from graviton.metadata.audit import audit
 from graviton.metadata.backup import backup_metadata
@@ -184,6 +184,25 @@ async def test_failed_backup_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(tmp_path) == []
     with pytest.raises(NotFound):
         await backup_metadata(kv, tmp_path / "missing/file")
+
+
+async def test_a_temporary_file_that_cannot_be_removed_changes_nothing_of_what_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kv = InMemoryKeyValueStore()
+    await fill(kv)
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(backup.os, "unlink", broken)
+    await backup_metadata(kv, tmp_path / "file")
+    assert len(list(read_backup(reader((tmp_path / "file").read_bytes())))) > 1
+    with monkeypatch.context() as also:
+        also.setattr(backup.os, "fsync", broken)
+        with pytest.raises(Unavailable):
+            await backup_metadata(kv, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 async def test_cancelled_backup_leaves_nothing_and_ends_its_thread(
