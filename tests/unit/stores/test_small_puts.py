@@ -99,7 +99,7 @@ async def test_a_put_that_fails_fails_alone(tmp_path: Path, monkeypatch: pytest.
         assert isinstance(results.pop(3), DigestMismatch)
         assert all(isinstance(result, graviton.BlobWriteResult) for result in results)
         assert gate.groups == [1, 6, *[1] * 6]
-        assert set(await _owner_states(store)) == {OwnerState.COMMITTED, OwnerState.ENDED}
+        assert set(await _owner_states(store)) == {OwnerState.COMMITTED}
         assert len([key async for key in store.list()]) == 7
 
 
