@@ -94,13 +94,21 @@ class CasBlobStore(BlobStore):
         """Store many small blobs, in groups that share one fsync of the blocks and one commit.
 
         Results come in the order of `sources`, each when it is durable. A failing group raises and leaves nothing of
-        it; the groups before it stay. Blobs above `MAX_SMALL_BYTES` are put one by one between the groups. While one
-        group waits for the disk the next is cut, hashed and written; they are committed in order.
+        it; the groups before it stay. What `sources` raises, or gives that cannot be put, is raised after everything
+        before it was put. Blobs above `MAX_SMALL_BYTES` are put one by one between the groups. While one group waits
+        for the disk the next is cut, hashed and written; they are committed in order.
+
+        Iterate within `contextlib.aclosing` if you may leave early: then the groups ahead are undone when that is left.
+        After a bare `break` that happens some turns of the event loop later, when the iterator is garbage.
         """
         asked = wanted(plan, self.defaults)
         going_on: deque[asyncio.Task[list[BlobWriteResult]]] = deque()
+        failure: Exception | None = None
         try:
-            for group in groups(sources):
+            for group in groups(sources, asked):
+                if isinstance(group, Exception):
+                    failure = group
+                    break
                 before = going_on[-1] if going_on else None
                 going_on.append(asyncio.create_task(self._put_group(group, asked, before)))
                 if len(going_on) == _GROUPS_AT_ONCE:
@@ -109,6 +117,8 @@ class CasBlobStore(BlobStore):
             while going_on:
                 for result in await going_on.popleft():
                     yield result
+            if failure is not None:
+                raise failure
         finally:
             for task in going_on:
                 task.cancel()

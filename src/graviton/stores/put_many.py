@@ -19,6 +19,7 @@ from graviton.ports.blobs import BlobWriteResult, IngestStats, SmallBlob
 from graviton.ports.block_index import OpenedSession
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.manifests import BlobCommit, CommitResult
+from graviton.stores.committing import commit_all
 from graviton.stores.put import Parts, session_tag
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of, wanted
 from graviton.stores.threads import finish_anyway, in_thread
@@ -44,25 +45,38 @@ class _Cut(NamedTuple):
     blocks: list[BlockKey]
 
 
-def groups(sources: Iterable[bytes | SmallBlob]) -> Iterator[list[SmallBlob]]:
-    """Lists of blobs to be put together; a larger blob is a list of its own."""
+def groups(sources: Iterable[bytes | SmallBlob], asked: Wanted) -> Iterator[list[SmallBlob] | Exception]:
+    """Lists of blobs to be put together; a larger blob is a list of its own. What `sources` raises, or InvalidInput
+    for something in it that cannot be put, comes last, after the list of what was good before it."""
+    failure: Exception | None = None
     group: list[SmallBlob] = []
     size = 0
-    for source in sources:
-        one = source if isinstance(source, SmallBlob) else SmallBlob(source)
-        if not isinstance(one.data, bytes):
-            raise InvalidInput(f"put_many takes bytes, not {type(one.data).__name__}", operation="put")
-        alone = len(one.data) > MAX_SMALL_BYTES
-        if group and (alone or len(group) >= MAX_GROUP_ITEMS or size + len(one.data) > MAX_GROUP_BYTES):
-            yield group
-            group, size = [], 0
-        if alone:
-            yield [one]
-            continue
-        group.append(one)
-        size += len(one.data)
+    try:
+        for source in sources:
+            one = _checked(source, asked)
+            alone = len(one.data) > MAX_SMALL_BYTES
+            if group and (alone or len(group) >= MAX_GROUP_ITEMS or size + len(one.data) > MAX_GROUP_BYTES):
+                yield group
+                group, size = [], 0
+            if alone:
+                yield [one]
+                continue
+            group.append(one)
+            size += len(one.data)
+    except Exception as error:  # noqa: BLE001 - handed on in its turn
+        failure = error
     if group:
         yield group
+    if failure is not None:
+        yield failure
+
+
+def _checked(source: bytes | SmallBlob, asked: Wanted) -> SmallBlob:
+    one = source if isinstance(source, SmallBlob) else SmallBlob(source)
+    if not isinstance(one.data, bytes):
+        raise InvalidInput(f"put_many takes bytes, not {type(one.data).__name__}", operation="put")
+    asked_for(one, asked)
+    return one
 
 
 def asked_for(one: SmallBlob, asked: Wanted) -> Wanted:
@@ -88,7 +102,8 @@ async def put_group(
         await _write(parts, cuts, sessions)
         if before is not None:
             await asyncio.shield(before)
-        committed = await parts.manifests.commit(_commits(parts, asked, cuts, sessions))
+        commits = _commits(parts, asked, cuts, sessions)
+        committed = await commit_all(parts.manifests, parts.block_index, commits, asked.plan.domain)
         return _results(asked, cuts, sessions, committed, time.perf_counter() - started)
     except BaseException:
         await finish_anyway(_end_all(parts, sessions))
