@@ -237,16 +237,19 @@ class Store(BlobStore):
         return StoreTotals() if cas is None else await cas.totals(domain)
 
     async def aclose(self) -> None:
+        """See `CasBlobStore.aclose` for what becomes of operations that are going on."""
         self._closed = True
         async with self._opening:  # who is opening it comes to an end first, or its threads would stay
             cas, self._cas = self._cas, None
             kv, self._kv = self._kv, None
-        if cas is not None:
-            await cas.aclose()
-        else:
-            await self._side.blocks.aclose()
-        if kv is not None:
-            await kv.aclose()
+        try:
+            if cas is not None:
+                await cas.aclose()
+            else:
+                await self._side.blocks.aclose()
+        finally:
+            if kv is not None:
+                await kv.aclose()
 
     async def __aenter__(self) -> Store:
         return self

@@ -2,6 +2,7 @@
 
 A stream first *acquires* what it needs to make any progress and waits for that, first come first served; it then asks
 with `try_acquire` for more, which never waits. Nobody waits while holding, so streams cannot block each other for ever.
+What may be forgotten by its owner (a reader left in the middle) is taken as a `Lease`, which comes back by itself.
 Whoever feeds one stream from another (a copy from store to store) does hold while it waits; so puts leave a quarter of
 the budget to reads, and one of the two always goes on.
 """
@@ -11,11 +12,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from typing import NamedTuple
 
 from graviton.errors import InvalidInput, LimitExceeded
 
-__all__ = ["DEFAULT_BUDGET_BYTES", "ByteBudget"]
+__all__ = ["DEFAULT_BUDGET_BYTES", "ByteBudget", "Lease"]
 
 DEFAULT_BUDGET_BYTES = 128 * 1024 * 1024
 """With the interpreter, SQLite's caches and thread stacks a process then stays below 200 MiB."""
@@ -36,6 +36,8 @@ class ByteBudget:
         for a put that they may be feeding."""
         self._used = 0
         self._lock = threading.Lock()
+        self._returned: deque[int] = deque()
+        """Sizes given back and not yet counted; see `release`."""
         self._waiters: deque[_Waiter] = deque()
 
     @property
@@ -47,10 +49,11 @@ class ByteBudget:
         """Take `size` bytes if nobody waits and the use stays within `limit` (the total by default); whether it was
         done."""
         with self._lock:
-            if self._waiters or self._used + size > (limit or self.total):
-                return False
-            self._used += size
-            return True
+            fits = not self._waiters and self._used + size <= (limit or self.total)
+            if fits:
+                self._used += size
+        self._settle()
+        return fits
 
     async def acquire(self, size: int, limit: int | None = None) -> None:
         """Take `size` bytes, waiting in line until the use stays within `limit` (the total by default). Raises
@@ -64,60 +67,116 @@ class ByteBudget:
             )
         if self.try_acquire(size, limit):
             return
-        loop = asyncio.get_running_loop()
-        waiter = _Waiter(size, limit, loop, loop.create_future())
+        waiter = _Waiter(size, limit)
         with self._lock:
             self._waiters.append(waiter)
-        self._wake()  # something may have been released between the try and the queueing
+            self._serve()  # something may have been released between the try and the queueing
+        self._settle()
         try:
             await waiter.ready
-        except asyncio.CancelledError:
-            if not self._leave_line(waiter):
-                self.release(size)  # it was granted in the very moment of the cancellation
+        except BaseException:  # also GeneratorExit: a task that is garbage leaves the line too
+            self.release(0 if waiter.decide() else size)  # it may be granted in the very moment of the cancellation
             raise
 
+    async def lease(self, size: int, limit: int | None = None) -> Lease:
+        """Like `acquire`; the bytes come back with the lease."""
+        await self.acquire(size, limit)
+        return Lease(self, size)
+
+    def try_lease(self, size: int, limit: int | None = None) -> Lease | None:
+        """Like `try_acquire`; the bytes come back with the lease."""
+        return Lease(self, size) if self.try_acquire(size, limit) else None
+
     def release(self, size: int) -> None:
-        """Give `size` bytes back. May be called from any thread."""
-        with self._lock:
-            self._used -= size
-        self._wake()
+        """Give `size` bytes back. May be called from any thread and never waits."""
+        self._returned.append(size)
+        self._settle()
 
-    def _wake(self) -> None:
-        """Serve the line, first come first served; but puts that wait for other puts never hold up reads."""
-        with self._lock:
-            kept: deque[_Waiter] = deque()
-            blocked = 0  # largest limit of those who go on waiting; only a larger one may pass them
-            for waiter in self._waiters:
-                if waiter.limit > blocked and self._used + waiter.size <= waiter.limit:
-                    try:
-                        waiter.loop.call_soon_threadsafe(_grant, waiter.ready)
-                    except RuntimeError:
-                        continue  # its event loop is closed: nobody waits there any more
-                    self._used += waiter.size
-                else:
-                    blocked = max(blocked, waiter.limit)
-                    kept.append(waiter)
-            self._waiters = kept
+    def _settle(self) -> None:
+        """Count what was given back, and serve the line with it.
 
-    def _leave_line(self, leaver: _Waiter) -> bool:
-        """Whether the waiter was still in line."""
-        with self._lock:
-            before = len(self._waiters)
-            self._waiters = deque(waiter for waiter in self._waiters if waiter is not leaver)
-            left = len(self._waiters) < before
-        self._wake()
-        return left
+        A release may come out of the garbage collector, in the middle of what this very thread does with the lock.
+        So it never waits for the lock: whoever has it comes here after letting go of it.
+        """
+        while self._returned and self._lock.acquire(blocking=False):
+            try:
+                while self._returned:
+                    self._used -= self._returned.popleft()
+                self._serve()
+            finally:
+                self._lock.release()
 
-
-class _Waiter(NamedTuple):
-    """One in line."""
-
-    size: int
-    limit: int
-    loop: asyncio.AbstractEventLoop
-    ready: asyncio.Future[None]
+    def _serve(self) -> None:
+        """First come first served; but puts that wait for other puts never hold up reads. The lock is held."""
+        kept: deque[_Waiter] = deque()
+        blocked = 0  # largest limit of those who go on waiting; only a larger one may pass them
+        for waiter in self._waiters:
+            if waiter.is_gone:
+                continue
+            if waiter.limit <= blocked or self._used + waiter.size > waiter.limit:
+                blocked = max(blocked, waiter.limit)
+                kept.append(waiter)
+            elif waiter.grant():
+                self._used += waiter.size
+        self._waiters = kept
 
 
-def _grant(ready: asyncio.Future[None]) -> None:
+class Lease:
+    """Bytes of a budget in use: given back once, by `release` or when nobody refers to the lease any more.
+
+    So whoever uses the memory holds the lease: a call that still runs keeps the bytes counted until it ends.
+    """
+
+    __slots__ = ("_budget", "size")
+
+    def __init__(self, budget: ByteBudget, size: int) -> None:
+        self._budget = budget
+        self.size = size
+
+    def release(self) -> None:
+        """Give the bytes back. Idempotent; may be called from any thread."""
+        size, self.size = self.size, 0
+        if size:
+            self._budget.release(size)
+
+    __del__ = release
+
+
+class _Waiter:
+    """One in line, who is granted what it waits for or leaves: whichever decides first."""
+
+    __slots__ = ("_loop", "_open", "limit", "ready", "size")
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        self._loop = asyncio.get_running_loop()
+        self.ready = self._loop.create_future()
+        self._open = [True]  # popped by who decides: one atomic step, because a leaver may not wait for the lock
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits any more."""
+        return not self._open or self._loop.is_closed()
+
+    def decide(self) -> bool:
+        """Whether nobody had decided before."""
+        try:
+            return self._open.pop()
+        except IndexError:
+            return False
+
+    def grant(self) -> bool:
+        """Wake the one who waits; False if it is gone."""
+        if not self.decide():
+            return False
+        try:
+            self._loop.call_soon_threadsafe(_set, self.ready)
+        except RuntimeError:  # its loop was closed just now
+            self._open.append(True)
+            return False
+        return True
+
+
+def _set(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)

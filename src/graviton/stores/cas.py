@@ -7,10 +7,10 @@ behind the `BlobStore` port and decides nothing else.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import ChunkerSpec, Kernel
@@ -18,7 +18,7 @@ from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
-from graviton.errors import GravitonError, NotFound, RangeNotSatisfiable, Retry, Unavailable
+from graviton.errors import NotFound, RangeNotSatisfiable, Retry, Unavailable
 from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, SmallBlob
 from graviton.ports.block_index import BlockIndex
 from graviton.ports.blocks import BlockStore
@@ -28,12 +28,14 @@ from graviton.ports.metrics import MetricKeys, MetricsRegistry, NoMetrics
 from graviton.ports.reclaimer import BlockReclaimer
 from graviton.stores.block_access import BlockAccess
 from graviton.stores.fillers import open_filler
+from graviton.stores.operations import Operations
 from graviton.stores.put import Parts, put_one
 from graviton.stores.put_many import MAX_SMALL_BYTES, Item, groups, put_group
 from graviton.stores.results import CasDefaults, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
 from graviton.stores.small_puts import SmallPuts
 from graviton.stores.streaming import CasBlobReader, ReadParts
+from graviton.stores.threads import end_pool, finish_anyway
 
 __all__ = ["CasBlobStore"]
 
@@ -44,7 +46,7 @@ _GROUPS_AT_ONCE = 2
 """Groups of small blobs in work: one waits for the disk, the other for the processor."""
 
 _THREADS = 4
-"""Threads for reading sources, hashing and writing outputs: two to keep two cores busy, two that wait for disks."""
+"""Threads for reading files, hashing and writing outputs: two to keep two cores busy, two that wait for disks."""
 
 
 class CasBlobStore(BlobStore):
@@ -75,6 +77,7 @@ class CasBlobStore(BlobStore):
         self._events = events or NoEvents()
         self._clock = clock or SystemClock()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton")
+        self._operations = Operations(self._metrics)
         self._closed = False
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
         in_place = blocks.capabilities.runs_in_place and manifests.capabilities.runs_in_place
@@ -97,13 +100,21 @@ class CasBlobStore(BlobStore):
         """Store many small blobs, in groups that share one fsync of the blocks and one commit.
 
         Results come in the order of `sources`, each when it is durable. A failing group raises and leaves nothing of
-        it; the groups before it stay. Blobs above `MAX_SMALL_BYTES` are put one by one between the groups. While one
-        group waits for the disk the next is cut, hashed and written; they are committed in order.
+        it; the groups before it stay. What `sources` raises, or gives that cannot be put, is raised after everything
+        before it was put. Blobs above `MAX_SMALL_BYTES` are put one by one between the groups. While one group waits
+        for the disk the next is cut, hashed and written; they are committed in order.
+
+        Iterate within `contextlib.aclosing` if you may leave early: then the groups ahead are undone when that is left.
+        After a bare `break` that happens some turns of the event loop later, when the iterator is garbage.
         """
         asked = wanted(plan, self.defaults)
         going_on: deque[asyncio.Task[list[BlobWriteResult]]] = deque()
+        failure: Exception | None = None
         try:
             for group in groups(sources, asked):
+                if isinstance(group, Exception):
+                    failure = group
+                    break
                 before = going_on[-1] if going_on else None
                 going_on.append(asyncio.create_task(self._put_group(group, before)))
                 if len(going_on) == _GROUPS_AT_ONCE:
@@ -112,6 +123,8 @@ class CasBlobStore(BlobStore):
             while going_on:
                 for result in await going_on.popleft():
                     yield result
+            if failure is not None:
+                raise failure
         finally:
             for task in going_on:
                 task.cancel()
@@ -131,9 +144,9 @@ class CasBlobStore(BlobStore):
 
     async def _segments(self, source: BlobSource, spec: ChunkerSpec) -> Segments:
         if isinstance(source, bytes):
-            return bytes_segments(source)
+            return bytes_segments(source, spec)
         filler = await open_filler(source, self._pool)
-        return await filled_segments(filler, spec.max_bytes, self.budget)
+        return await filled_segments(filler, spec, self.budget)
 
     async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
         with self._counted("get"):
@@ -182,11 +195,23 @@ class CasBlobStore(BlobStore):
         return await self.manifests.totals(domain)
 
     async def aclose(self) -> None:
+        """Operations that are going on are ended: each cleans up after itself and raises Unavailable, whereupon the
+        blob may be there only if it was just being committed. Readers raise Unavailable at their next block.
+
+        Waits for that, never stopping the event loop. A silent pipe is left within a fraction of a second; a blocking
+        iterator or file object only when its own code returns. Cancelling this ends the wait for it.
+        """
         self._closed = True
+        try:
+            await self._operations.end()
+        finally:
+            await finish_anyway(self._give_back())
+
+    async def _give_back(self) -> None:
         if self._small_puts is not None:
             await self._small_puts.aclose()
         await self.blocks.aclose()
-        self._pool.shutdown(wait=True)
+        await end_pool(self._pool)
 
     def _report(self, results: Sequence[BlobWriteResult]) -> None:
         stats = [result.stats for result in results]
@@ -205,27 +230,6 @@ class CasBlobStore(BlobStore):
         if self._closed:
             raise Unavailable("this store is closed", operation="store", retry=Retry.PERMANENT)
 
-    def _counted(self, operation: str) -> _Counted:
+    def _counted(self, operation: str) -> AbstractContextManager[None]:
         self._check_open()
-        return _Counted(self._metrics, operation)
-
-
-class _Counted:
-    """Counts one operation with its outcome and duration."""
-
-    __slots__ = ("_metrics", "_operation", "_started")
-
-    def __init__(self, metrics: MetricsRegistry, operation: str) -> None:
-        self._metrics, self._operation = metrics, operation
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, kind: object, value: BaseException | None, trace: object) -> None:
-        if value is None:
-            outcome = "ok"
-        else:
-            outcome = value.code if isinstance(value, GravitonError) else type(value).__name__.lower()
-        self._metrics.counter(MetricKeys.BLOB_OPERATIONS, operation=self._operation, outcome=outcome)
-        seconds = time.perf_counter() - self._started
-        self._metrics.histogram(MetricKeys.BLOB_OPERATION_SECONDS, seconds, operation=self._operation)
+        return self._operations.running(operation)

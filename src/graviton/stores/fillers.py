@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Protocol
 from graviton.core.buffers import Buffer
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blobs import BlobSource
-from graviton.stores.threads import in_thread
+from graviton.stores.threads import OwnThread, finish_anyway, in_thread
 
 __all__ = ["Filler", "open_filler"]
 
@@ -43,9 +43,10 @@ class Filler(Protocol):
 
 
 async def open_filler(source: BlobSource, pool: Executor) -> Filler:
-    """The filler of any source but `bytes`. Raises InvalidInput, NotFound, PermissionDenied, Unavailable."""
+    """The filler of any source but `bytes`. Only what cannot wait for others (memory, a regular file) uses `pool`.
+    Raises InvalidInput, NotFound, PermissionDenied, Unavailable."""
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _PieceFiller(iter([source]), pool, memoryview(source).nbytes)
+        return _MemoryFiller(_as_bytes(source), pool)
     if isinstance(source, os.PathLike):
         return await in_thread(pool, _open_path, Path(source), pool)
     if isinstance(source, AsyncIterable):
@@ -53,7 +54,7 @@ async def open_filler(source: BlobSource, pool: Executor) -> Filler:
     if hasattr(source, "read"):
         return _open_file(source, pool)  # type: ignore[arg-type]
     if isinstance(source, Iterable) and not isinstance(source, str):
-        return _PieceFiller(iter(source), pool, None)
+        return _PieceFiller(iter(source), _own_thread())
     raise InvalidInput(
         f"cannot put a {type(source).__name__}",
         operation="put",
@@ -78,9 +79,14 @@ def _open_file(file: BinaryIO, pool: Executor) -> Filler:
     """A raw descriptor where nothing is buffered in front of it, else the object itself."""
     if isinstance(file, io.FileIO):
         info = os.fstat(file.fileno())
-        known = info.st_size if stat.S_ISREG(info.st_mode) else None
-        return _FdFiller(file.fileno(), pool, str(getattr(file, "name", "")), known, owned=False)
-    return _FileFiller(file, pool)
+        regular = stat.S_ISREG(info.st_mode)
+        threads, known = (pool, info.st_size) if regular else (_own_thread(), None)
+        return _FdFiller(file.fileno(), threads, str(getattr(file, "name", "")), known, owned=False)
+    return _FileFiller(file, _own_thread())
+
+
+def _own_thread() -> Executor:
+    return OwnThread("graviton-source")
 
 
 class _FdFiller:
@@ -98,7 +104,8 @@ class _FdFiller:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
             self._cancelled = True  # ends the wait for a pipe that may never speak again
-            await asyncio.wait([job])
+            job.cancel()  # takes it back if it has not begun
+            await finish_anyway(asyncio.wait([job]))
             raise
 
     def _read(self, memory: memoryview) -> int:
@@ -127,18 +134,20 @@ class _FdFiller:
         if self._owned and self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if not self._regular:
+            self._pool.shutdown()
 
 
 class _FileFiller:
-    """Any binary file object, through its own methods, on a thread."""
+    """Any binary file object, through its own methods, on a thread of its own."""
 
     size_hint: int | None = None
 
-    def __init__(self, file: BinaryIO, pool: Executor) -> None:
-        self._file, self._pool = file, pool
+    def __init__(self, file: BinaryIO, thread: Executor) -> None:
+        self._file, self._thread = file, thread
 
     async def fill(self, memory: memoryview) -> int:
-        return await in_thread(self._pool, self._read, memory)
+        return await in_thread(self._thread, self._read, memory)
 
     def _read(self, memory: memoryview) -> int:
         filled = 0
@@ -158,19 +167,35 @@ class _FileFiller:
         return filled
 
     async def aclose(self) -> None:
+        self._thread.shutdown()
+
+
+class _MemoryFiller:
+    """Memory of somebody else, which is copied."""
+
+    def __init__(self, data: memoryview, pool: Executor) -> None:
+        self.size_hint: int | None = len(data)
+        self._rest, self._pool = data, pool
+
+    async def fill(self, memory: memoryview) -> int:
+        self._rest, filled = await in_thread(self._pool, _pour, self._rest, memory, 0)
+        return filled
+
+    async def aclose(self) -> None:
         pass
 
 
 class _PieceFiller:
-    """Pieces of bytes from an iterator, which runs on a thread because it may read something itself."""
+    """Pieces of bytes from an iterator, which runs on a thread of its own because it may wait for something."""
 
-    def __init__(self, pieces: Iterator[Buffer], pool: Executor, size_hint: int | None) -> None:
-        self.size_hint = size_hint
-        self._pieces, self._pool = pieces, pool
+    size_hint: int | None = None
+
+    def __init__(self, pieces: Iterator[Buffer], thread: Executor) -> None:
+        self._pieces, self._thread = pieces, thread
         self._rest = memoryview(b"")
 
     async def fill(self, memory: memoryview) -> int:
-        return await in_thread(self._pool, self._read, memory)
+        return await in_thread(self._thread, self._read, memory)
 
     def _read(self, memory: memoryview) -> int:
         filled = 0
@@ -185,8 +210,11 @@ class _PieceFiller:
 
     async def aclose(self) -> None:
         close = getattr(self._pieces, "close", None)
-        if close is not None:
-            await in_thread(self._pool, close)
+        try:
+            if close is not None:
+                await in_thread(self._thread, close)
+        finally:
+            self._thread.shutdown()
 
 
 class _AsyncPieceFiller:

@@ -21,11 +21,12 @@ from graviton.core.hashing import Digest
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.limits import MAX_PAGE_ENTRIES
 from graviton.core.manifests import ManifestPage
-from graviton.errors import GravitonError, Unavailable
+from graviton.errors import GravitonError
 from graviton.ports.blobs import BlobWriteResult, IngestStats
-from graviton.ports.block_index import BlockIndex, Claim, OwnerState
+from graviton.ports.block_index import BlockIndex, Claim
 from graviton.ports.blocks import BlockStore, BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.manifests import BlobCommit, BlobManifestRepo, CommitResult
+from graviton.stores.committing import commit_all
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of
 from graviton.stores.segments import MAX_BUFFERS, Segment, Segments
 from graviton.stores.threads import finish_anyway, in_thread
@@ -131,22 +132,9 @@ class Put:
         commit = BlobCommit(
             self._session, key, self._pages.rest(), self._durable, attributes, asked.chunker.text, asked.plan.holder
         )
-        try:
-            [result] = await self._parts.manifests.commit([commit])
-        except Unavailable:
-            found = await self._look(self._session, key)
-            if found is None:
-                raise
-            return found
+        parts = self._parts
+        [result] = await commit_all(parts.manifests, parts.block_index, [commit], self._domain)
         return result
-
-    async def _look(self, session: int, key: BlobKey) -> CommitResult | None:
-        """The reply to a commit was lost: its owner says whether it happened."""
-        owner = await self._parts.block_index.owner(session)
-        if owner is None or owner.state not in (OwnerState.COMMITTED, OwnerState.DROPPED):
-            return None
-        record = await self._parts.manifests.get(key, self._domain)
-        return CommitResult(record, created=owner.state is OwnerState.COMMITTED)
 
     async def abort(self) -> None:
         """Stop all writers and end the session. Safe at any time; never raises what the backend says: a session that

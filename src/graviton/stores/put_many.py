@@ -20,6 +20,7 @@ from graviton.ports.blobs import BlobWriteResult, IngestStats, SmallBlob
 from graviton.ports.block_index import OpenedSession
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.manifests import BlobCommit, CommitResult
+from graviton.stores.committing import commit_all
 from graviton.stores.put import Parts, session_tag
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of, wanted
 from graviton.stores.threads import finish_anyway, in_thread
@@ -56,23 +57,30 @@ class _Cut(NamedTuple):
     blocks: Sequence[BlockKey]
 
 
-def groups(sources: Iterable[bytes | SmallBlob], asked: Wanted) -> Iterator[list[Item]]:
-    """Lists of blobs to be put together as `asked`; a larger blob is a list of its own. Raises InvalidInput."""
+def groups(sources: Iterable[bytes | SmallBlob], asked: Wanted) -> Iterator[list[Item] | Exception]:
+    """Lists of blobs to be put together as `asked`; a larger blob is a list of its own. What `sources` raises, or
+    InvalidInput for something in it that cannot be put, comes last, after the list of what was good before it."""
+    failure: Exception | None = None
     group: list[Item] = []
     size = 0
-    for source in sources:
-        one = _item(source, asked)
-        alone = len(one.data) > MAX_SMALL_BYTES
-        if group and (alone or len(group) >= MAX_GROUP_ITEMS or size + len(one.data) > MAX_GROUP_BYTES):
-            yield group
-            group, size = [], 0
-        if alone:
-            yield [one]
-            continue
-        group.append(one)
-        size += len(one.data)
+    try:
+        for source in sources:
+            one = _item(source, asked)
+            alone = len(one.data) > MAX_SMALL_BYTES
+            if group and (alone or len(group) >= MAX_GROUP_ITEMS or size + len(one.data) > MAX_GROUP_BYTES):
+                yield group
+                group, size = [], 0
+            if alone:
+                yield [one]
+                continue
+            group.append(one)
+            size += len(one.data)
+    except Exception as error:  # noqa: BLE001 - handed on in its turn
+        failure = error
     if group:
         yield group
+    if failure is not None:
+        yield failure
 
 
 def _item(source: bytes | SmallBlob, asked: Wanted) -> Item:
@@ -100,7 +108,9 @@ async def put_group(
         await _write(parts, cuts, sessions)
         if before is not None:
             await asyncio.shield(before)
-        committed = await parts.manifests.commit(_commits(parts, cuts, sessions))
+        domain, _, _ = group[0].kind
+        commits = _commits(parts, cuts, sessions)
+        committed = await commit_all(parts.manifests, parts.block_index, commits, domain)
         return _results(cuts, sessions, committed, time.perf_counter() - started)
     except BaseException:
         await finish_anyway(_end_all(parts, sessions))

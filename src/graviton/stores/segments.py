@@ -8,6 +8,9 @@ it is filled; the tail (at most one block) is copied there, and reading ahead ne
                        ^ the segment begins here
 
 `bytes` are cut in place instead, without any copy.
+
+A source of unknown size begins with little memory and gets more only when its bytes keep coming: a thousand connections
+that say nothing must not take the budget from those that do.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import asyncio
 import mmap
 from typing import Protocol
 
-from graviton.constraints.budget import ByteBudget
+from graviton.constraints.budget import ByteBudget, Lease
+from graviton.core.chunking import ChunkerSpec
 from graviton.stores.fillers import Filler
 
 __all__ = ["Segment", "Segments", "bytes_segments", "filled_segments"]
@@ -25,7 +29,10 @@ FILL_BYTES = 8 * 1024 * 1024
 """Bytes read at once when memory is free: some milliseconds of work, next to which a thread hop is nothing."""
 
 LEAN_FILL_BYTES = 1024 * 1024
-"""Bytes read at once when memory is short."""
+"""Bytes read at once when memory is short, or when more may never come."""
+
+FIRST_BYTES = 16 * 1024
+"""Bytes read first from a source of unknown size. While one that has more waits for a buffer they are not counted."""
 
 MAX_BUFFERS = 3
 """One being filled, one being cut and hashed, one being written: more only adds memory."""
@@ -45,7 +52,7 @@ class Segment:
     def release(self) -> None:
         """Give the memory back. Idempotent."""
         if self._buffer is not None:
-            self._buffer.free.set()
+            self._buffer.released()
             self._buffer = None
 
 
@@ -61,47 +68,51 @@ class Segments(Protocol):
         ...
 
 
-def bytes_segments(data: bytes) -> Segments:
+def bytes_segments(data: bytes, spec: ChunkerSpec) -> Segments:
     """`data` in place."""
     return _InPlace(memoryview(data))
 
 
-async def filled_segments(filler: Filler, max_block_bytes: int, budget: ByteBudget) -> Segments:
-    """What `filler` gives, in memory of ours: just enough for a small file, several large buffers if memory is free,
-    else one small one, for which this waits. Closes `filler` when it is closed or fails to begin."""
+async def filled_segments(filler: Filler, spec: ChunkerSpec, budget: ByteBudget) -> Segments:
+    """What `filler` gives, in memory of ours: just enough for a small source, several large buffers for one that is
+    known to be large if memory is free, else one small one, for which this waits. Closes `filler` when it is closed
+    or fails to begin."""
     try:
-        if filler.size_hint is not None and filler.size_hint < LEAN_FILL_BYTES:
-            return await _small(filler, filler.size_hint, max_block_bytes, budget)
-        return await _buffered(filler, max_block_bytes, budget)
+        expected = FIRST_BYTES - 1 if filler.size_hint is None else filler.size_hint
+        if expected < LEAN_FILL_BYTES:
+            return await _small(filler, expected, spec, budget)
+        buffers = _large_buffers(min(MAX_BUFFERS, expected // FILL_BYTES + 1), spec, budget)
+        return _Buffered(filler, buffers or [await _lean_buffer(spec, budget)], spec, budget)
     except BaseException:
         await filler.aclose()
         raise
 
 
-async def _small(filler: Filler, size_hint: int, max_block_bytes: int, budget: ByteBudget) -> Segments:
-    reserved = size_hint + 1  # one byte more than expected shows whether the end was reached
-    await budget.acquire(reserved, budget.for_puts)
+async def _small(filler: Filler, expected: int, spec: ChunkerSpec, budget: ByteBudget) -> Segments:
+    # One byte more than expected shows whether the end was reached.
+    lease = await budget.lease(expected + 1, budget.for_puts)
     try:
-        memory = memoryview(bytearray(reserved))
+        memory = memoryview(bytearray(expected + 1))
         count = await filler.fill(memory)
-        if count < reserved:
-            return _InPlace(memory[:count], filler, budget, reserved)
+        if count <= expected:
+            return _InPlace(memory[:count], filler, lease)
     except BaseException:
-        budget.release(reserved)
+        lease.release()
         raise
-    budget.release(reserved)  # the file grew: its beginning goes on as the head of a larger buffer
-    return await _buffered(_Continued(filler, bytes(memory)), max_block_bytes, budget)
+    lease.release()  # there is more: this goes on as the head of a larger buffer, and nobody waits while holding
+    return _Buffered(_Continued(filler, bytes(memory)), [await _lean_buffer(spec, budget)], spec, budget)
 
 
-async def _buffered(filler: Filler, max_block_bytes: int, budget: ByteBudget) -> Segments:
-    large, lean = max_block_bytes + FILL_BYTES, max_block_bytes + LEAN_FILL_BYTES
-    count = 0
-    while count < MAX_BUFFERS and budget.try_acquire(large, budget.for_puts):
-        count += 1
-    if count:
-        return _Buffered(filler, max_block_bytes, FILL_BYTES, count, budget)
-    await budget.acquire(lean, budget.for_puts)
-    return _Buffered(filler, max_block_bytes, LEAN_FILL_BYTES, 1, budget)
+async def _lean_buffer(spec: ChunkerSpec, budget: ByteBudget) -> _Buffer:
+    return _Buffer(await budget.lease(spec.max_bytes + LEAN_FILL_BYTES, budget.for_puts))
+
+
+def _large_buffers(most: int, spec: ChunkerSpec, budget: ByteBudget) -> list[_Buffer]:
+    """As many as there is memory for, none if there is too little."""
+    buffers: list[_Buffer] = []
+    while len(buffers) < most and (lease := budget.try_lease(spec.max_bytes + FILL_BYTES, budget.for_puts)):
+        buffers.append(_Buffer(lease))
+    return buffers
 
 
 class _Continued:
@@ -126,12 +137,10 @@ class _Continued:
 class _InPlace:
     """Slices of one stretch of memory, and what has to be given back after it."""
 
-    def __init__(
-        self, view: memoryview, filler: Filler | None = None, budget: ByteBudget | None = None, reserved: int = 0
-    ) -> None:
+    def __init__(self, view: memoryview, filler: Filler | None = None, lease: Lease | None = None) -> None:
         self._view = view
         self._end = 0
-        self._filler, self._budget, self._reserved = filler, budget, reserved
+        self._filler, self._lease = filler, lease
 
     async def next(self, tail_bytes: int) -> Segment:
         start = self._end - tail_bytes
@@ -140,44 +149,66 @@ class _InPlace:
 
     async def aclose(self) -> None:
         filler, self._filler = self._filler, None
-        if filler is not None and self._budget is not None:
-            self._budget.release(self._reserved)
+        if self._lease is not None:
+            self._lease.release()
+        if filler is not None:
             await filler.aclose()
 
 
 class _Buffer:
     """Anonymous memory with room for a tail in front."""
 
-    def __init__(self, size: int) -> None:
-        self.memory = mmap.mmap(-1, size)
+    def __init__(self, lease: Lease) -> None:
+        memory = mmap.mmap(-1, lease.size)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             try:
-                self.memory.madvise(mmap.MADV_HUGEPAGE)  # 2 MiB pages: 512 times fewer faults
+                memory.madvise(mmap.MADV_HUGEPAGE)  # 2 MiB pages: 512 times fewer faults
             except OSError:
                 pass  # a kernel without huge pages: only slower
-        self.view = memoryview(self.memory)
+        self.view = memoryview(memory)
         self.free = asyncio.Event()
         self.free.set()
         self.end = 0
+        self._lease = lease
+        self._retired = False
+
+    def released(self) -> None:
+        """Nobody needs the segment in it any more."""
+        self.free.set()
+        if self._retired:
+            self.drop()
+
+    def retire(self) -> None:
+        """It is not filled again: its memory goes back as soon as nobody needs it."""
+        self._retired = True
+        if self.free.is_set():
+            self.drop()
+
+    def drop(self) -> None:
+        """Its memory goes back now, because nothing works on it. Idempotent."""
+        self.view = memoryview(b"")
+        self._lease.release()
 
 
 class _Buffered:
-    """Segments in rotating buffers, one of which is being filled ahead where there is more than one."""
+    """Segments in rotating buffers, one of which is being filled ahead where there is more than one.
 
-    def __init__(self, filler: Filler, room: int, fill_bytes: int, count: int, budget: ByteBudget) -> None:
-        self._filler, self._room, self._budget = filler, room, budget
-        self._buffers = [_Buffer(room + fill_bytes) for _ in range(count)]
-        self._reserved = count * (room + fill_bytes)
+    With a single lean buffer it asks for large ones as soon as that was filled to its end.
+    """
+
+    def __init__(self, filler: Filler, buffers: list[_Buffer], spec: ChunkerSpec, budget: ByteBudget) -> None:
+        self._filler, self._budget, self._spec = filler, budget, spec
+        self._room = spec.max_bytes
+        self._buffers = buffers
+        self._held = [*buffers]
+        """Those, and the one they took the place of."""
         self._turn = 0
         self._last: _Buffer | None = None
         self._ahead: asyncio.Task[_Buffer] | None = None
 
     async def next(self, tail_bytes: int) -> Segment:
         if len(self._buffers) == 1:
-            buffer = self._buffers[0]
-            await buffer.free.wait()
-            self._move_tail(buffer, tail_bytes)
-            await self._fill(buffer)
+            buffer = await self._next_of_one(tail_bytes)
         else:
             self._ahead = self._ahead or asyncio.ensure_future(self._fill_next())
             buffer = await self._ahead
@@ -187,6 +218,26 @@ class _Buffered:
         final = buffer.end < len(buffer.view)
         self._ahead = None if final or len(self._buffers) == 1 else asyncio.ensure_future(self._fill_next())
         return Segment(buffer.view[self._room - tail_bytes : buffer.end], final, buffer)
+
+    async def _next_of_one(self, tail_bytes: int) -> _Buffer:
+        last = self._last
+        larger = _large_buffers(MAX_BUFFERS, self._spec, self._budget) if last is not None and self._is_lean else []
+        if last is not None and larger:
+            self._buffers = larger
+            self._held += larger
+            self._move_tail(larger[0], tail_bytes)
+            last.retire()
+        buffer = self._buffers[0]
+        await buffer.free.wait()
+        if not larger:
+            self._move_tail(buffer, tail_bytes)
+        self._turn = 1
+        await self._fill(buffer)
+        return buffer
+
+    @property
+    def _is_lean(self) -> bool:
+        return len(self._buffers[0].view) < self._room + FILL_BYTES
 
     async def _fill_next(self) -> _Buffer:
         buffer = self._buffers[self._turn % len(self._buffers)]
@@ -212,8 +263,9 @@ class _Buffered:
             await asyncio.wait([ahead])
             if not ahead.cancelled():
                 ahead.exception()
-        reserved, self._reserved = self._reserved, 0
+        held, self._held = self._held, []
         self._buffers, self._last = [], None
-        if reserved:
-            self._budget.release(reserved)
+        if held:
+            for buffer in held:
+                buffer.drop()
             await self._filler.aclose()

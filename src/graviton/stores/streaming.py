@@ -7,12 +7,12 @@ import fcntl
 import os
 import stat
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
-from graviton.constraints.budget import ByteBudget
+from graviton.constraints.budget import ByteBudget, Lease
 from graviton.core.manifests import ManifestEntry, ManifestPage
 from graviton.core.ranges import Span
 from graviton.errors import IntegrityError, NotFound, Unavailable
@@ -30,8 +30,6 @@ WINDOW_BLOCKS = 8
 WINDOW_BYTES = 32 * 1024 * 1024
 """Bytes one reader prefetches at most, so that four readers share the default budget."""
 
-_T = TypeVar("_T")
-
 
 class ReadParts(NamedTuple):
     """What a reader works with."""
@@ -43,25 +41,65 @@ class ReadParts(NamedTuple):
     domain: str
 
 
+class _Source(NamedTuple):
+    """What fetches a reader's blocks. It knows no reader, so that one that was left is garbage at once."""
+
+    access: BlockAccess
+    manifests: BlobManifestRepo
+    domain: str
+    record: BlobRecord
+
+    async def fetch(self, entry: ManifestEntry, lease: Lease) -> bytes:
+        """The verified bytes of a block. `lease` is held until nothing works on the block any more."""
+        key = self.record.key
+        try:
+            return await self.access.read(entry.key, self.domain)
+        except IntegrityError as error:
+            await self._raise_if_gone()
+            raise IntegrityError(
+                f"blob {key}: {error.message} (bytes {entry.offset}-{entry.end - 1} of the blob)",
+                operation="get",
+                subject=key.text,
+                hint="Put the same file again: that repairs the blob.",
+            ) from error
+
+    async def _raise_if_gone(self) -> None:
+        """A blob that was deleted meanwhile may lose its blocks; that is not damage."""
+        key = self.record.key
+        record = await self.manifests.get(key, self.domain)
+        if record.owner != self.record.owner:
+            raise NotFound(f"blob {key} was deleted and stored again while it was read", subject=key.text)
+
+
 class _Fetch(NamedTuple):
     """A block on its way."""
 
     entry: ManifestEntry
+    lease: Lease
     task: asyncio.Task[bytes | int]
 
 
+_Job: TypeAlias = Callable[[ManifestEntry, Lease], Coroutine[Any, Any, bytes | int]]
+
+
 class CasBlobReader(BlobReader):
-    """See `BlobReader`. Draws the size of every block in flight from the budget."""
+    """See `BlobReader`. Draws the size of every block in flight from the budget.
+
+    A reader that was left without `aclose` and is garbage ends its fetches too: each gives back its part of the budget
+    when nothing works on its block any more.
+    """
 
     def __init__(self, parts: ReadParts, record: BlobRecord, span: Span, whole: bool) -> None:
+        self._window: deque[_Fetch] = deque()
+        self._loop = asyncio.get_running_loop()
         self.key = record.key
         self.span = span
         self.attributes = record.attributes
-        self._parts, self._record = parts, record
+        self._parts = parts
+        self._source = _Source(parts.access, parts.manifests, parts.domain, record)
         self._entries = _overlapping(parts.manifests.pages(record, None if whole else span, parts.domain), span)
-        self._window: deque[_Fetch] = deque()
         self._in_flight = 0
-        self._handed_out = 0
+        self._handed_out: Lease | None = None
         self._next: ManifestEntry | None = None
         self._exhausted = span.start == span.end
         self._closed = False
@@ -73,11 +111,9 @@ class CasBlobReader(BlobReader):
 
     async def __anext__(self) -> memoryview:
         self._give_back(self._handed_out)
-        self._handed_out = 0
         with self._failing_for_good():
-            fetch = await self._take(self._fetch)
+            fetch = await self._take(self._source.fetch)
             if fetch is not None:
-                self._handed_out = fetch.entry.key.size
                 data = await fetch.task
                 assert isinstance(data, bytes)
                 piece = self._cropped(fetch.entry, data)
@@ -100,7 +136,6 @@ class CasBlobReader(BlobReader):
 
     async def _place_all(self, fd: int) -> int:
         self._give_back(self._handed_out)
-        self._handed_out = 0
         already = self._yielded
         begin = os.lseek(fd, 0, os.SEEK_CUR)
         file = PlacedFile(fd, self.size - already)
@@ -111,14 +146,14 @@ class CasBlobReader(BlobReader):
             await in_thread(self._parts.pool, file.write, piece, at)
             return len(piece)
 
-        async def place(entry: ManifestEntry) -> int:
-            return await write(entry, await self._fetch(entry))
+        async def place(entry: ManifestEntry, lease: Lease) -> int:
+            return await write(entry, await self._source.fetch(entry, lease))
 
         while (fetch := await self._take(place)) is not None:
             done = await fetch.task
             # What was asked for before, by iterating, comes as bytes.
             self._yielded += done if isinstance(done, int) else await write(fetch.entry, done)
-            self._give_back(fetch.entry.key.size)
+            self._give_back(fetch.lease)
         os.lseek(fd, begin + self._yielded - already, os.SEEK_SET)
         return self._yielded - already
 
@@ -131,7 +166,7 @@ class CasBlobReader(BlobReader):
             self._failed = True
             raise
 
-    async def _take(self, job: Callable[[ManifestEntry], Awaitable[bytes | int]]) -> _Fetch | None:
+    async def _take(self, job: _Job) -> _Fetch | None:
         """The oldest fetch in the window, after the window was filled; None at the end."""
         if self._closed:
             raise Unavailable("this reader is closed", operation="get", subject=self.key.text)
@@ -146,14 +181,20 @@ class CasBlobReader(BlobReader):
                     break
             size = self._next.key.size
             if not self._window:
-                await budget.acquire(size)
-            elif self._in_flight + size > WINDOW_BYTES or not budget.try_acquire(size, budget.for_prefetch):
+                lease = await budget.lease(size)
+            elif self._in_flight + size > WINDOW_BYTES or not (ahead := budget.try_lease(size, budget.for_prefetch)):
                 break
+            else:
+                lease = ahead
             self._in_flight += size
             entry, self._next = self._next, None
-            self._window.append(_Fetch(entry, asyncio.ensure_future(job(entry))))
+            task = asyncio.ensure_future(job(entry, lease))
+            task.add_done_callback(_retrieve)
+            self._window.append(_Fetch(entry, lease, task))
         if self._window:
-            return self._window.popleft()
+            fetch = self._window.popleft()
+            self._handed_out = fetch.lease
+            return fetch
         if self._yielded != self.size:
             raise IntegrityError(
                 f"blob {self.key}: the manifest gave {self._yielded} of {self.size} bytes",
@@ -162,49 +203,49 @@ class CasBlobReader(BlobReader):
             )
         return None
 
-    async def _fetch(self, entry: ManifestEntry) -> bytes:
-        try:
-            return await self._parts.access.read(entry.key, self._parts.domain)
-        except IntegrityError as error:
-            await self._raise_if_gone()
-            raise IntegrityError(
-                f"blob {self.key}: {error.message} (bytes {entry.offset}-{entry.end - 1} of the blob)",
-                operation="get",
-                subject=self.key.text,
-                hint="Put the same file again: that repairs the blob.",
-            ) from error
-
-    async def _raise_if_gone(self) -> None:
-        """A blob that was deleted meanwhile may lose its blocks; that is not damage."""
-        record = await self._parts.manifests.get(self.key, self._parts.domain)
-        if record.owner != self._record.owner:
-            raise NotFound(f"blob {self.key} was deleted and stored again while it was read", subject=self.key.text)
-
     def _cropped(self, entry: ManifestEntry, data: bytes) -> memoryview:
         start = max(0, self.span.start - entry.offset)
         return memoryview(data)[start : max(start, min(len(data), self.span.end - entry.offset))]
 
-    def _give_back(self, size: int) -> None:
-        if size:
-            self._in_flight -= size
-            self._parts.budget.release(size)
+    def _give_back(self, lease: Lease | None) -> None:
+        if lease is not None:
+            self._in_flight -= lease.size
+            lease.release()
 
     async def aclose(self) -> None:
         if self._closed:
             return
         self._closed = True
-        tasks = [fetch.task for fetch in self._window]
+        left = list(self._window)
         self._window.clear()
-        for task in tasks:
-            task.cancel()
+        tasks = [fetch.task for fetch in left]
+        _cancel(tasks)
         try:
             if tasks:
                 await finish_anyway(asyncio.wait(tasks))
         finally:  # also if leaving is cancelled itself
-            for task in tasks:
-                if not task.cancelled():
-                    task.exception()
-            self._give_back(self._in_flight)
+            for fetch in left:
+                self._give_back(fetch.lease)
+            self._give_back(self._handed_out)
+
+    def __del__(self) -> None:
+        running = [fetch.task for fetch in self._window if not fetch.task.done()]
+        if running and not self._loop.is_closed():
+            try:
+                self._loop.call_soon_threadsafe(_cancel, running)
+            except RuntimeError:
+                pass  # closed in this very moment, and its tasks with it
+
+
+def _cancel(tasks: Sequence[asyncio.Task[bytes | int]]) -> None:
+    for task in tasks:
+        task.cancel()
+
+
+def _retrieve(task: asyncio.Task[bytes | int]) -> None:
+    """What a fetch raised is told to who takes it; nobody takes the fetches of a reader that was left."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _overlapping(pages: AsyncIterator[ManifestPage], span: Span) -> AsyncIterator[ManifestEntry]:

@@ -1,29 +1,48 @@
-"""Running blocking code beside the event loop, without ever leaving it behind."""
+"""Running blocking code beside the event loop, without ever leaving it behind.
+
+Work that ends by itself (hashing, disks) shares the few threads of a pool. What may wait for somebody else (a pipe, a
+file object, an iterator) gets a thread of its own, or four silent sources would stop everything.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
-from typing import TypeVar, TypeVarTuple
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
 from graviton.concurrency.blocking import may_block
+from graviton.errors import Retry, Unavailable
 
-__all__ = ["finish_anyway", "in_thread"]
+__all__ = ["OwnThread", "end_pool", "finish_anyway", "in_thread"]
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 _Ts = TypeVarTuple("_Ts")
 
 
 async def in_thread(pool: Executor, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-    """The result of `call(*args)` on a thread of `pool`.
+    """The result of `call(*args)` on a thread of `pool`. Raises Unavailable if the pool was ended.
 
-    If the task is cancelled meanwhile the call is still waited for, so that no thread uses a buffer or descriptor that
-    its owner gave back; then the cancellation goes on. A thread that may block calls at once.
+    If the task is cancelled meanwhile, a call that has not begun is taken back. One that has is still waited for, so
+    that no thread uses a buffer or descriptor that its owner gave back; then the cancellation goes on. A thread that
+    may block calls at once.
     """
     if may_block():
         return call(*args)
-    return await _whole(asyncio.get_running_loop().run_in_executor(pool, call, *args))
+    try:
+        job = pool.submit(call, *args)
+    except RuntimeError as error:
+        raise Unavailable("this store is closed", operation="store", retry=Retry.PERMANENT) from error
+    waiting = asyncio.wrap_future(job)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not job.cancel():
+            await _end(waiting)
+        raise
 
 
 async def finish_anyway(work: Awaitable[_T]) -> _T:
@@ -31,18 +50,77 @@ async def finish_anyway(work: Awaitable[_T]) -> _T:
     must not stay behind. On a thread that may block nobody cancels."""
     if may_block():
         return await work
-    return await _whole(asyncio.ensure_future(work))
-
-
-async def _whole(job: asyncio.Future[_T]) -> _T:
+    job = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
-        while not job.done():
-            try:
-                await asyncio.wait([job])
-            except asyncio.CancelledError:  # asked again: still wait, the first request is honoured below
-                continue
-        if not job.cancelled():
-            job.exception()  # retrieved, so that it is not reported as lost
+        await _end(job)
         raise
+
+
+async def _end(job: asyncio.Future[Any]) -> None:
+    """Wait until `job` is done, whatever comes of it."""
+    while not job.done():
+        try:
+            await asyncio.wait([job])
+        except asyncio.CancelledError:  # asked again: still wait, the caller honours the first request
+            continue
+    if not job.cancelled():
+        job.exception()  # retrieved, so that it is not reported as lost
+
+
+class OwnThread(Executor):
+    """One thread for one source or sink that may wait for others, begun by the first call.
+
+    A daemon, unlike those of a `ThreadPoolExecutor`: a source that never answers must not keep the process from ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """See `Executor.submit`."""
+        future: Future[_T] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - delivered to who waits
+                future.set_exception(error)
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True)
+            self._thread.start()
+        self._calls.put(call)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the thread once its calls are done: at once, where they were waited for. Idempotent."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._calls.put(None)
+            if wait:
+                thread.join()
+
+    def __del__(self) -> None:
+        self.shutdown(wait=False)
+
+
+def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call()
+        del call  # it holds what belongs to the caller
+
+
+async def end_pool(pool: Executor) -> None:
+    """Let the calls that were accepted finish and end the threads, without stopping the loop meanwhile."""
+    pool.shutdown(wait=False)
+    waiting = OwnThread("graviton-close")
+    try:
+        await in_thread(waiting, pool.shutdown)
+    finally:
+        waiting.shutdown()

@@ -131,3 +131,44 @@ def test_a_waiter_of_a_closed_loop_poisons_nobody() -> None:
     assert budget.try_acquire(10)
     left._log_destroy_pending = False  # type: ignore[attr-defined]
     left.get_coro().close()  # type: ignore[union-attr]
+
+
+async def test_a_lease_comes_back_once_and_when_it_is_forgotten() -> None:
+    budget = ByteBudget(10)
+    lease = await budget.lease(6)
+    assert budget.try_lease(5) is None
+    waiting = asyncio.create_task(budget.lease(10))
+    await _soon()
+    lease.release()
+    lease.release()
+    whole = await asyncio.wait_for(waiting, 5)
+    assert (budget.used, whole.size) == (10, 10)
+    del waiting, whole
+    await _soon()
+    assert budget.used == 0
+
+
+def test_garbage_in_the_middle_of_a_change_does_not_wait_for_itself() -> None:
+    """The collector may run wherever memory is taken, also by the thread that has the lock."""
+    budget = ByteBudget(10)
+    assert budget.try_acquire(10)
+    with budget._lock:
+        budget.release(4)
+    assert budget.try_acquire(0)
+    assert budget.used == 6
+
+
+def test_a_task_that_is_garbage_leaves_the_line() -> None:
+    budget = ByteBudget(10)
+    assert budget.try_acquire(10)
+    loop = asyncio.new_event_loop()
+    for granted in (False, True):
+        left = loop.create_task(budget.acquire(5))
+        loop.run_until_complete(asyncio.sleep(0))
+        if granted:
+            budget.release(10)
+        left._log_destroy_pending = False  # type: ignore[attr-defined]
+        left.get_coro().close()  # type: ignore[union-attr]
+        assert budget.used == (0 if granted else 10)
+    loop.close()
+    assert budget.try_acquire(10)

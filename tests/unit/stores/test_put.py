@@ -171,8 +171,9 @@ class _Changing:
 
     def read(self, size: int) -> bytes:
         piece = self.pieces.pop(0) if self.pieces else b""
-        assert piece is None or len(piece) <= size
-        return piece
+        if piece and len(piece) > size:
+            self.pieces.insert(0, piece[size:])
+        return piece and piece[:size]
 
 
 async def test_the_key_is_that_of_the_bytes_as_read(kernel: Kernel) -> None:
@@ -326,6 +327,18 @@ async def test_a_lost_reply_to_a_commit_is_resolved_by_looking(kernel: Kernel) -
     assert not again.created
 
 
+async def test_a_lost_reply_to_the_commit_of_many_is_resolved_by_looking(kernel: Kernel) -> None:
+    world = World(kernel, kv=(kv := _LostReply()))
+    sources = [b"a", b"b", b"a", some_bytes(5000)]
+    for lose in (1, 2):
+        kv.lose = lose
+        results = [result async for result in world.store.put_many(sources)]
+        assert kv.durable == lose
+        assert [result.key.size for result in results] == [1, 1, 1, 5000]
+        assert [result.created for result in results] == ([True, True, False, True] if lose == 1 else [False] * 4)
+    assert await world.open_sessions() == 0
+
+
 class _RefusedCommit(YieldingKv):
     async def transact(self, fn, durability=Durability.FULL):  # type: ignore[no-untyped-def]
         if durability is Durability.FULL:
@@ -337,7 +350,9 @@ async def test_a_commit_that_did_not_happen_is_an_error(kernel: Kernel) -> None:
     world = World(kernel, kv=_RefusedCommit())
     with pytest.raises(Unavailable):
         await world.store.put(DATA)
-    assert await world.store.stat(KEY) is None
+    with pytest.raises(Unavailable):
+        [result async for result in world.store.put_many([b"a", b"b"])]
+    assert [stat async for stat in world.store.list()] == []
     assert await world.open_sessions() == 0
 
 
@@ -501,6 +516,54 @@ async def test_leaving_put_many_early_leaves_nothing_open(kernel: Kernel, monkey
             break
     assert await world.open_sessions() == 0
     assert world.budget.used == 0
+
+
+async def test_leaving_put_many_by_break_ends_it_within_some_turns(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graviton.stores.put_many.MAX_GROUP_ITEMS", 2)
+    world = World(kernel, kv=YieldingKv())
+    before = asyncio.all_tasks()
+    async for _ in world.store.put_many(b"%d" % n for n in range(100)):
+        break
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    assert await world.open_sessions() == 0
+    assert world.budget.used == 0
+    assert (await world.store.totals()).blobs <= 4, "nothing more is begun"
+
+
+async def test_what_comes_before_a_bad_one_of_many_is_put(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graviton.stores.put_many.MAX_GROUP_ITEMS", 3)
+
+    class BrokenError(Exception):
+        pass
+
+    def breaking(good: list[bytes]) -> Iterator[bytes]:
+        yield from good
+        raise BrokenError
+
+    wrong = SmallBlob(b"x", BinaryAttributes.EMPTY.advertise({digest_name(HashAlgo.SHA256): _SHA}, at_ns=1))
+    for count in (0, 1, 3, 5, 7):
+        good = [b"%d" % n for n in range(count)]
+        for sources, error in (
+            ([*good, "text", b"after"], InvalidInput),
+            ([*good, wrong, b"after"], InvalidInput),
+            (breaking(good), BrokenError),
+        ):
+            world = World(kernel)
+            results = []
+            with pytest.raises(error):
+                async for result in world.store.put_many(sources):  # type: ignore[arg-type]
+                    results += [result.key]
+            assert results == [BlobKey(HashAlgo.BLAKE3.digest(data), len(data)) for data in good]
+            assert {stat.key async for stat in world.store.list()} == set(results)
+            assert await world.open_sessions() == 0
+            assert world.budget.used == 0
+
+
+_SHA = HashAlgo.SHA256.digest(b"x")
 
 
 async def test_each_of_many_may_have_attributes_of_its_own(kernel: Kernel) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -16,9 +18,10 @@ from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.ranges import Span
 from graviton.errors import IntegrityError, NotFound, RangeNotSatisfiable, Unavailable
 from graviton.metadata.rows import PAGES
-from graviton.ports.blobs import BlobWriteResult
+from graviton.ports.blobs import BlobReader, BlobWriteResult
 from graviton.ports.block_index import BlockState
 from graviton.stores.placed_file import PlacedFile
+from graviton.stores.threads import finish_anyway
 from tests.support import World, YieldingBlocks, some_bytes
 
 pytestmark = pytest.mark.python_kernel
@@ -336,3 +339,74 @@ async def test_a_file_gets_only_what_is_left(kernel: Kernel, tmp_path: Path) -> 
         assert await reader.write_to(fd) == 29_900 - len(head)
     os.close(fd)
     assert head + (tmp_path / "out").read_bytes() == DATA[100:30_000]
+
+
+async def test_a_reader_left_by_break_gives_its_memory_back(kernel: Kernel) -> None:
+    world, result = await _world(kernel, blocks=_SlowFirst())
+    before = asyncio.all_tasks()
+    async for piece in await world.store.get(result.key):
+        assert piece
+        break
+    gc.collect()
+    await _turns(20)
+    assert world.budget.used == 0
+    assert asyncio.all_tasks() == before
+    reader = await world.store.get(result.key)
+    await anext(reader)
+    await _turns(50)  # what it fetched ahead is there
+    assert world.budget.used > 4096
+    del reader
+    assert world.budget.used == 0
+
+
+async def test_a_fetch_on_a_thread_is_counted_until_it_ends(kernel: Kernel) -> None:
+    """Also of a reader that is garbage: the thread goes on using the memory."""
+    go_on = threading.Event()
+
+    class Blocks(YieldingBlocks):
+        async def get(self, key: BlockKey) -> bytes:
+            await finish_anyway(asyncio.to_thread(go_on.wait, 20))
+            return await super().get(key)
+
+    world, result = await _world(kernel, blocks=Blocks())
+    reader = await world.store.get(result.key)
+    task = asyncio.ensure_future(anext(reader))
+    await _turns(5)
+    used = world.budget.used
+    assert used > 0
+    task.cancel()
+    del reader, task
+    gc.collect()
+    await _turns(20)
+    assert world.budget.used == used
+    go_on.set()
+    while world.budget.used:
+        await asyncio.sleep(0.001)
+
+
+def test_a_reader_left_in_another_thread_or_after_its_loop_gives_its_memory_back(kernel: Kernel) -> None:
+    async def begin() -> tuple[World, BlobReader]:
+        world, result = await _world(kernel)
+        reader = await world.store.get(result.key)
+        await anext(reader)
+        await _turns(50)
+        return world, reader
+
+    loop = asyncio.new_event_loop()
+    for close in (False, True):
+        held = [*loop.run_until_complete(begin())]
+        world = held[0]
+        assert isinstance(world, World)
+        assert world.budget.used > 0
+        if close:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+        thread = threading.Thread(target=held.clear)
+        thread.start()
+        thread.join()
+        assert world.budget.used == 0
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -1,0 +1,91 @@
+"""What is going on in a store: counted, measured, and ended when the store is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from graviton.errors import GravitonError, Retry, Unavailable
+from graviton.ports.metrics import MetricKeys, MetricsRegistry
+
+__all__ = ["Operations"]
+
+
+class Operations:
+    """The operations of one store that are going on now."""
+
+    def __init__(self, metrics: MetricsRegistry) -> None:
+        self._metrics = metrics
+        self._running: set[_Operation] = set()
+        self._idle: asyncio.Future[None] | None = None
+
+    def running(self, name: str, *, measured: bool = True) -> _Operation:
+        """A context for one operation: it is measured under `name`, and cancelled when the store is closed meanwhile,
+        which then raises Unavailable."""
+        return _Operation(self, name, self._metrics if measured else None)
+
+    async def end(self) -> None:
+        """Cancel everything that is going on and wait until it has cleaned up."""
+        for operation in self._running:
+            operation.interrupt()
+        while self._running:
+            if self._idle is None or self._idle.done():
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)  # others may wait for it too
+
+    def add(self, operation: _Operation) -> None:
+        """Called when an operation begins."""
+        self._running.add(operation)
+
+    def remove(self, operation: _Operation) -> None:
+        """Called when it has ended, whatever came of it."""
+        self._running.discard(operation)
+        if not self._running and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+
+class _Operation:
+    """One operation in the task that entered it. Ends as `asyncio.timeout` does: a cancellation of ours becomes an
+    error, one of somebody else goes on."""
+
+    __slots__ = ("_all", "_cancelling", "_interrupted", "_metrics", "_name", "_started", "_task")
+
+    def __init__(self, all_: Operations, name: str, metrics: MetricsRegistry | None) -> None:
+        self._all, self._name, self._metrics = all_, name, metrics
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """Make it raise Unavailable as soon as it has cleaned up."""
+        if not self._interrupted:
+            self._interrupted = True
+            self._task.cancel()
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "stores are used by tasks"
+        self._task, self._cancelling = task, task.cancelling()
+        self._all.add(self)
+        self._started = time.perf_counter()
+
+    def __exit__(self, kind: object, value: BaseException | None, trace: object) -> None:
+        self._all.remove(self)
+        closed: Unavailable | None = None
+        if (
+            self._interrupted
+            and self._task.uncancel() <= self._cancelling
+            and isinstance(value, asyncio.CancelledError)
+        ):
+            closed = Unavailable("this store was closed meanwhile", operation=self._name, retry=Retry.PERMANENT)
+        if self._metrics is not None:
+            self._measure(self._metrics, closed or value)
+        if closed is not None:
+            raise closed from value
+
+    def _measure(self, metrics: MetricsRegistry, error: BaseException | None) -> None:
+        if error is None:
+            outcome = "ok"
+        else:
+            outcome = error.code if isinstance(error, GravitonError) else type(error).__name__.lower()
+        metrics.counter(MetricKeys.BLOB_OPERATIONS, operation=self._name, outcome=outcome)
+        seconds = time.perf_counter() - self._started
+        metrics.histogram(MetricKeys.BLOB_OPERATION_SECONDS, seconds, operation=self._name)
