@@ -39,7 +39,7 @@ from graviton.ports.block_index import BlockState, OwnerState
 from graviton.ports.kv import KeyValueStore, ReadTransaction, prefix_end
 from graviton.ports.manifests import BlobRecord, StoreTotals
 
-__all__ = ["Finding", "Law", "audit"]
+__all__ = ["Finding", "Law", "audit", "domains"]
 
 _T = TypeVar("_T")
 
@@ -97,15 +97,26 @@ async def audit(kv: KeyValueStore, domain: str | None = None) -> AsyncIterator[F
         yield finding
 
 
+async def _only(domain: bytes) -> AsyncIterator[bytes]:
+    yield domain
+
+
 # Totals.
 
 
 async def _audit_totals(kv: KeyValueStore, within: bytes) -> AsyncIterator[Finding]:
-    domain: bytes | None = within or await kv.read(partial(_next_domain, after=None))
-    while domain is not None:
+    async for domain in _only(within) if within else domains(kv):
         for finding in await kv.read(partial(_compare_totals, domain=domain)):
             yield finding
-        domain = None if within else await kv.read(partial(_next_domain, after=prefix_end(domain)))
+
+
+async def domains(kv: KeyValueStore, after: bytes | None = None) -> AsyncIterator[bytes]:
+    """The key prefix of every domain, beyond that of the domain `after`, that has blobs, blocks or totals, in order; of
+    a damaged key, the key itself."""
+    domain = await kv.read(partial(_next_domain, after=None if after is None else prefix_end(after)))
+    while domain is not None:
+        yield domain
+        domain = await kv.read(partial(_next_domain, after=prefix_end(domain)))
 
 
 def _next_domain(tx: ReadTransaction, after: bytes | None) -> bytes | None:

@@ -42,6 +42,8 @@ class Damage(NamedTuple):
     """The bytes of the blob that cannot be relied on."""
     is_note: bool = False
     """Worth knowing, and no visible blob is worse for it."""
+    domain: str = ""
+    """Where blob and block are; the text says so unless it is the default domain."""
 
     @property
     def text(self) -> str:
@@ -51,6 +53,8 @@ class Damage(NamedTuple):
         if self.part is Part.BLOCK_RECORD:
             what = f"the record of {what}"
         text = f"{where}{what} {self.problem}"
+        if self.domain:
+            text = f"domain {self.domain!r}: {text}"
         if self.blob is not None and self.span is not None and self.span.end > self.span.start:
             text += f" (bytes {self.span.start}-{self.span.end - 1} of the blob)"
         return text
@@ -58,6 +62,8 @@ class Damage(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """The finding as one JSON object; `range` is inclusive, as everywhere a person meets one."""
         out: dict[str, Any] = {"note" if self.is_note else "damage": self.part.value}
+        if self.domain:
+            out["domain"] = self.domain
         if self.blob is not None:
             out |= {"id": self.blob.text, "size": self.blob.size}
         if self.span is not None and self.span.end > self.span.start:

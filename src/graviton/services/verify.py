@@ -24,9 +24,10 @@ from contextlib import aclosing
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
+from graviton.core.names import decode_name
 from graviton.core.ranges import Span
-from graviton.errors import IntegrityError
-from graviton.metadata.audit import Finding, Law, audit
+from graviton.errors import IntegrityError, InvalidInput
+from graviton.metadata.audit import Finding, Law, audit, domains
 from graviton.metadata.rows import (
     BLOBS,
     BLOCKS,
@@ -67,7 +68,6 @@ class Verification:
         report: Report,
         *,
         quick: bool = False,
-        domain: str = "",
         progress: Callable[[int], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -75,8 +75,10 @@ class Verification:
         self._parts = parts
         self._report, self._progress = report, progress or _no_progress
         self._quick = quick
-        self._domain = domain
-        self._checks = BlockChecks(parts.blocks, parts.access, parts.budget, domain, parts.sizes)
+        self._domain = ""
+        self._checks = BlockChecks(parts.blocks, parts.access, parts.budget, "", parts.sizes)
+        self._blocks = self._read_bytes = 0
+        """Of domains that are done."""
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton-verify")
         self._clock = clock or SystemClock()
         self._begun = self._clock.monotonic()
@@ -85,7 +87,8 @@ class Verification:
         self._blobs = self._logical = self._damaged_blobs = self._damages = self._notes = 0
 
     async def blobs(self, keys: Iterable[BlobKey]) -> None:
-        """Verify these blobs. Raises NotFound for one that is not there, before anything is read."""
+        """Verify these blobs of the default domain. Raises NotFound for one that is not there, before anything is
+        read."""
         records = []
         for key in keys:
             try:
@@ -95,13 +98,37 @@ class Verification:
         await self._in_parallel(_each(records))
 
     async def everything(self) -> None:
-        """Verify every blob, every block that no blob made us look at, and the metadata's totals and structure."""
-        await self._in_parallel(self._visible())
-        await self._other_blocks()
+        """Verify every blob of every domain, every block that no blob made us look at, and the metadata's totals and
+        structure."""
+        await self._whole_domain()
+        async for name in self._other_domains():
+            self._enter(name)
+            await self._whole_domain()
+        self._enter("")
         await self._structure()
 
+    async def _whole_domain(self) -> None:
+        await self._in_parallel(self._visible())
+        await self._other_blocks()
+
+    async def _other_domains(self) -> AsyncIterator[str]:
+        try:
+            async for prefix in domains(self._parts.kv, domain_prefix("")):
+                yield decode_name(prefix)[0]
+        except (IntegrityError, InvalidInput) as error:
+            self.found(Damage(Part.STORE, f"does not tell which domains there are: {error}"))
+
+    def _enter(self, domain: str) -> None:
+        """Go on with another domain, of whose blocks nothing is known yet."""
+        parts, done = self._parts, self._checks
+        self._blocks += done.looked_at
+        self._read_bytes += done.read_bytes
+        self._domain = domain
+        self._checks = BlockChecks(parts.blocks, parts.access, parts.budget, domain, parts.sizes)
+
     def found(self, damage: Damage) -> None:
-        """Count and report a finding."""
+        """Count and report a finding in the domain at hand."""
+        damage = damage._replace(domain=self._domain)
         if damage.is_note:
             self._notes += 1
         else:
@@ -115,9 +142,9 @@ class Verification:
         """What was done until now."""
         return VerifySummary(
             self._blobs,
-            self._checks.looked_at,
+            self._blocks + self._checks.looked_at,
             self._logical,
-            self._checks.read_bytes,
+            self._read_bytes + self._checks.read_bytes,
             self._damaged_blobs,
             self._damages,
             self._notes,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from graviton.core.keys import BlockKey
+from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import IntegrityError, NotFound, Unavailable
 from graviton.ports.block_index import BlockState
@@ -253,3 +254,25 @@ async def test_memory_stays_within_a_window_per_stream(tmp_path: Path) -> None:
         outcome = await verified(store, parts=parts._replace(access=_Access(parts.access, look)))
         assert outcome.summary.is_clean
         assert 1 << 20 < most <= 4 * 4 << 20
+
+
+async def test_every_domain_is_verified(tmp_path: Path) -> None:
+    plans = [BlobWritePlan(domain=name) for name in ("", "a", "tenant/b")]
+    async with opened(tmp_path) as store:
+        shared = noise(3 * BLOCK_BYTES, 1)
+        for plan in plans:
+            await store.put(shared, plan)
+        only = (await store.put(noise(BLOCK_BYTES, 2), plans[2])).key
+        outcome = await verified(store)
+        assert outcome.damages == outcome.notes == []
+        assert outcome.summary.blobs == 4
+        assert outcome.summary.logical_bytes == 10 * BLOCK_BYTES
+        assert outcome.summary.read_bytes == 10 * BLOCK_BYTES
+        block_file(tmp_path, BlockKey(only.digest, only.size)).unlink()
+        for quick in (False, True):
+            [damage] = (await verified(store, quick=quick)).damages
+            assert (damage.domain, damage.blob, damage.span) == ("tenant/b", only, Span(0, BLOCK_BYTES))
+            assert damage.text.startswith("domain 'tenant/b': blob ")
+            assert damage.to_json()["domain"] == "tenant/b"
+            await store.put(noise(BLOCK_BYTES, 2), plans[2])
+            block_file(tmp_path, BlockKey(only.digest, only.size)).unlink()
