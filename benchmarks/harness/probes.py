@@ -14,10 +14,11 @@ def probe(stages: Stages) -> None:
     _probe_disk(stages)
     _probe_kernel(stages)
     _probe_metadata(stages)
-    from graviton.stores import fillers, streaming
+    from graviton.stores import fillers
+    from graviton.stores.placed_file import PlacedFile
 
     stages.patch(fillers._FdFiller, "_read", "read the source")
-    stages.patch(streaming, "_write_all", "write the output")
+    stages.patch(PlacedFile, "write", "write the output")
 
 
 def _probe_disk(stages: Stages) -> None:
@@ -27,6 +28,7 @@ def _probe_disk(stages: Stages) -> None:
         "create": "create a file",
         "write": "write a block",
         "write_back": "begin write-back",
+        "drop_cached": "drop cached pages",
         "close": "close a file",
         "rename": "rename a block",
         "open": "open a block",
