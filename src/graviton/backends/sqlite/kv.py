@@ -39,7 +39,7 @@ class SqliteKeyValueStore(KeyValueStore):
         persistent=True,
         durable=True,
         multi_process=True,
-        runs_in_place=True,
+        writes_in_place=True,
         conditional_put=True,
         max_value_bytes=MAX_VALUE_BYTES,
     )

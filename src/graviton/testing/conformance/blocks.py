@@ -12,8 +12,8 @@ from graviton.errors import GravitonError, InvalidInput, NotFound
 from graviton.ports.blocks import BlockStatus, BlockStore, BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.testing.conformance.block_values import ALWAYS, block, blocks_of, many_blocks, name_of
 from graviton.testing.conformance.blocks_trouble import BlockTroubleLaws
-from graviton.testing.conformance.checks import collect, gather, raises
-from graviton.testing.conformance.contract import Contract
+from graviton.testing.conformance.checks import collect, gather, in_place, raises
+from graviton.testing.conformance.contract import Contract, needs
 
 __all__ = ["BlockStoreContract"]
 
@@ -31,6 +31,15 @@ class _PutLaws(Contract[BlockStore]):
             assert data == b"the bytes"
             assert type(data) is bytes
             assert await store.exists(one.key) is True
+
+    @needs("writes_in_place")
+    async def test_writes_run_in_place_where_that_may_block(self) -> None:
+        store = await self.open()
+        blocks = many_blocks(5)
+        result = in_place(lambda: store.put_blocks(blocks))
+        assert [stored.status for stored in result.stored] == [FRESH] * 5
+        for one in blocks:
+            assert await store.get(one.key) == one.payload
 
     async def test_missing_block_is_not_found(self) -> None:
         store = await self.open()

@@ -9,7 +9,19 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, Generic, NamedTuple, TypeVar
 
-__all__ = ["Attempt", "Caught", "cancelled_everywhere", "collect", "gather", "no_threads_left", "pieces_of", "raises"]
+from graviton.concurrency.blocking import declare_blocking_thread
+
+__all__ = [
+    "Attempt",
+    "Caught",
+    "cancelled_everywhere",
+    "collect",
+    "gather",
+    "in_place",
+    "no_threads_left",
+    "pieces_of",
+    "raises",
+]
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=BaseException)
@@ -53,6 +65,34 @@ async def gather(*calls: Coroutine[Any, Any, _T]) -> list[_T]:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(call) for call in calls]
     return [task.result() for task in tasks]
+
+
+def in_place(make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """The result of a call made on a new thread that may block; it must not suspend once. Raises what the call does."""
+    outcome: list[_T | BaseException] = []
+
+    async def call() -> _T:
+        work = make()
+        try:
+            work.send(None)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        work.close()
+        raise AssertionError("the call gave up the event loop of a thread that may block")
+
+    def run() -> None:
+        declare_blocking_thread()
+        try:
+            outcome.append(asyncio.run(call()))
+        except BaseException as error:  # noqa: BLE001 - raised below
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
 
 
 class Attempt(NamedTuple):

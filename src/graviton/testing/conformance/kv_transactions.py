@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
 from graviton.errors import InvalidInput, LimitExceeded, Unsupported
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
-from graviton.testing.conformance.checks import collect, gather, raises
+from graviton.testing.conformance.checks import collect, gather, in_place, raises
 from graviton.testing.conformance.contract import Contract, needs
 
 __all__ = ["KeyValueTransactionLaws"]
@@ -202,6 +203,34 @@ class _AtomicLaws(Contract[KeyValueStore]):
 
 
 class _ConcurrencyLaws(Contract[KeyValueStore]):
+    @needs("writes_in_place")
+    async def test_transactions_run_in_place_where_that_may_block(self) -> None:
+        store = await self.open()
+        await store.put("a", b"count", b"\x00")
+
+        def add(tx: Transaction) -> bytes:
+            value = bytes((tx.get("a", b"count")[0] + 1,))  # type: ignore[index]
+            tx.put("a", b"count", value)
+            return value
+
+        async def beside() -> None:
+            for _ in range(40):
+                await store.transact(add, Durability.RELAXED)
+
+        adding = asyncio.ensure_future(beside())
+        for durability in (*Durability, *Durability):
+            await asyncio.to_thread(in_place, lambda durability=durability: store.transact(add, durability))
+        await adding
+        assert await store.get("a", b"count") == b"\x2c"
+
+        def fail(tx: Transaction) -> None:
+            tx.put("a", b"count", b"")
+            raise Oops
+
+        with raises(Oops):
+            in_place(lambda: store.transact(fail))
+        assert await store.get("a", b"count") == b"\x2c"
+
     async def handles(self) -> list[KeyValueStore]:
         """Two handles on the place where several processes may use it, else one twice."""
         first = await self.open()
