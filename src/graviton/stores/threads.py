@@ -19,7 +19,16 @@ async def in_thread(pool: Executor, call: Callable[[*_Ts], _T], *args: *_Ts) -> 
     If the task is cancelled meanwhile the call is still waited for, so that no thread uses a buffer or descriptor that
     its owner gave back; then the cancellation goes on.
     """
-    return await _whole(asyncio.get_running_loop().run_in_executor(pool, call, *args))
+    return await _whole(asyncio.get_running_loop().run_in_executor(pool, _called, call, *args))
+
+
+def _called(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+    """`call(*args)`. A future takes no StopIteration (of a source that is a careless iterator, say), and who waits
+    would wait for ever: it becomes the error that Python makes of it in coroutines (PEP 479)."""
+    try:
+        return call(*args)
+    except StopIteration as error:
+        raise RuntimeError("a call on a thread raised StopIteration") from error
 
 
 async def finish_anyway(work: Awaitable[_T]) -> _T:

@@ -43,14 +43,18 @@ class CancelFlag:
 class _Call(Generic[_T]):
     """One function on its way through a worker and back to its loop."""
 
-    __slots__ = ("ended", "flag", "fn", "future", "loop", "must_run", "waiter")
+    __slots__ = ("ended", "error", "flag", "fn", "future", "loop", "must_run", "result", "waiter")
 
     def __init__(self, fn: Callable[[CancelFlag], _T], loop: asyncio.AbstractEventLoop, must_run: bool) -> None:
         self.fn: Callable[[CancelFlag], _T] | None = fn
         self.must_run = must_run
         self.flag = CancelFlag()
         self.loop = loop
-        self.future: asyncio.Future[_T] = loop.create_future()
+        self.future: asyncio.Future[None] = loop.create_future()
+        """Says that the call has ended, never how: `outcome` raises the error itself, because a future takes no
+        StopIteration, and who waits would wait for ever."""
+        self.result: _T | None = None
+        self.error: BaseException | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.ended = False
 
@@ -79,19 +83,14 @@ class _Call(Generic[_T]):
         self.ended = True
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
-        if self.future.done():
-            return
-        if error is None:
-            self.future.set_result(result)
-        elif isinstance(error, Exception):
-            self.future.set_exception(error)
-        else:  # SystemExit and the like: the loop must not be torn down from another thread
-            self.future.set_exception(Unavailable(f"a worker was stopped by {type(error).__name__}"))
+        if not self.future.done():
+            self.result, self.error = result, error
+            self.future.set_result(None)
 
     async def outcome(self) -> _T:
         """On the loop: the result. If cancelled, first wait until the function has noticed and cleaned up."""
         try:
-            return await self.future
+            await self.future
         except asyncio.CancelledError:
             self.flag.is_set = True
             while not self.ended:
@@ -101,6 +100,16 @@ class _Call(Generic[_T]):
                 except asyncio.CancelledError:
                     continue  # cancelled again: cleaning up is still not optional
             raise
+        if self.error is None:
+            return self.result  # type: ignore[return-value]
+        error, self.error = self.error, None
+        try:
+            if isinstance(error, Exception):
+                raise error  # of StopIteration Python makes a RuntimeError here, as everywhere (PEP 479)
+            # SystemExit and the like: the loop must not be torn down from another thread
+            raise Unavailable(f"a worker was stopped by {type(error).__name__}") from error
+        finally:
+            del error  # its traceback holds this frame
 
 
 _Job: TypeAlias = "Callable[[], None] | _Stop | None"

@@ -30,7 +30,9 @@ class Call(Generic[_T]):
         self.fn: Callable[[Any], _T] = fn
         self.full = full
         self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[_T] = self.loop.create_future()
+        self.future: asyncio.Future[None] = self.loop.create_future()
+        """Says that the call has ended, never how: `outcome` raises the error itself, because a future takes no
+        StopIteration, and who waits would wait for ever."""
         self.cancelled = False
         self.result: _T | None = None
         self.error: BaseException | None = None
@@ -54,12 +56,22 @@ class Call(Generic[_T]):
     async def outcome(self) -> _T:
         """On the loop: the result. If cancelled, returns when the call will not begin or has ended as a whole."""
         try:
-            return await self.future
+            await self.future
         except asyncio.CancelledError:
             self.cancelled = True
             if not self._ended and not self.take():
                 await self._until_ended()
             raise
+        if self.error is None:
+            return self.result  # type: ignore[return-value]
+        error, self.error = self.error, None
+        try:
+            if isinstance(error, Exception):
+                raise error  # of StopIteration Python makes a RuntimeError here, as everywhere (PEP 479)
+            # SystemExit and the like: the loop must not be torn down from another thread
+            raise Unavailable(f"the transaction was stopped by {type(error).__name__}") from error
+        finally:
+            del error  # its traceback holds this frame
 
     async def _until_ended(self) -> None:
         while not self._ended:
@@ -70,18 +82,12 @@ class Call(Generic[_T]):
                 continue  # cancelled again: the transaction still ends first
 
     def settle(self) -> None:
-        """On the loop: hand the outcome to who waits."""
+        """On the loop: wake who waits."""
         self._ended = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)  # type: ignore[arg-type]
-        elif isinstance(self.error, Exception):
-            self.future.set_exception(self.error)
-        else:  # SystemExit and the like: the loop must not be torn down from another thread
-            self.future.set_exception(Unavailable(f"the transaction was stopped by {type(self.error).__name__}"))
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 def deliver(calls: Iterable[Call[Any]]) -> None:
