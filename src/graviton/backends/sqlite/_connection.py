@@ -21,6 +21,7 @@ from contextlib import closing
 from typing import Final, TypeAlias
 
 from graviton.backends.sqlite._create import APPLICATION_ID, FORMAT_VERSION, create_file, uri
+from graviton.backends.sqlite._forks import check_not_inherited
 from graviton.backends.sqlite.config import SqliteConfig
 from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, primary_code, translate
 from graviton.errors import ConfigError, GravitonError, NotFound, PermissionDenied, StorageFull, Unavailable
@@ -120,6 +121,7 @@ def _set_up(connection: sqlite3.Connection, cache_bytes: int) -> None:
 def _prepare(config: SqliteConfig, connect: Connect) -> str:
     """The path of a database that is there and ours."""
     path = str(config.path)
+    check_not_inherited(path)
     try:
         size = _size(path)
         if size is None:

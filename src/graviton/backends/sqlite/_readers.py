@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from graviton.backends.sqlite._calls import Call, deliver
+from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import ReadView
 from graviton.backends.sqlite.errors import translate
 
@@ -48,6 +49,10 @@ class Readers:
         return threads
 
     def _work(self) -> None:
+        with in_use(self._path):
+            self._serve()
+
+    def _serve(self) -> None:
         connection: sqlite3.Connection | None = None
         known: set[str] = set()
         try:

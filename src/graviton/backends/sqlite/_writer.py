@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from graviton.backends.sqlite._calls import Call, CallCancelled, deliver
+from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import WriteView
 from graviton.backends.sqlite.config import SqliteConfig
 from graviton.backends.sqlite.errors import FAILURES, FSYNC_FAILED, READONLY, primary_code, translate
@@ -58,12 +59,13 @@ class Writer:
         return thread
 
     def _work(self) -> None:
-        try:
-            while self._run_next():
-                pass
-        finally:
-            if self._connection is not None:
-                self._connection.close()  # the last connection of all processes moves the WAL into the file
+        with in_use(self._path):
+            try:
+                while self._run_next():
+                    pass
+            finally:
+                if self._connection is not None:
+                    self._connection.close()  # the last connection of all processes moves the WAL into the file
 
     def _run_next(self) -> bool:
         call = self._queue.get()

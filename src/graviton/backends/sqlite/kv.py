@@ -31,8 +31,8 @@ _T = TypeVar("_T")
 
 class SqliteKeyValueStore(KeyValueStore):
     """Key-value pairs in one SQLite file. Making the object touches nothing; the file is opened, and created if the
-    configuration says so, by the first call. Usable from several threads and event loops; after a fork the child opens
-    its own."""
+    configuration says so, by the first call. Usable from several threads and event loops. Not in a child made by fork,
+    and a file that was open at that moment cannot be opened there anew either: Unavailable (_forks.py)."""
 
     capabilities = Capabilities(
         persistent=True, durable=True, multi_process=True, conditional_put=True, max_value_bytes=MAX_VALUE_BYTES
@@ -89,7 +89,8 @@ class SqliteKeyValueStore(KeyValueStore):
                 "this metadata store was opened before a fork",
                 operation="kv",
                 subject=str(self.config.path),
-                hint="Open the store again in the child process: SQLite connections do not survive a fork.",
+                hint="Close the store before the fork and open it after, or start the process another way"
+                " (multiprocessing: spawn): SQLite connections do not survive a fork.",
                 retry=Retry.PERMANENT,
             )
 
