@@ -12,7 +12,6 @@ connections know of each other, reads the header for us.
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import time
@@ -20,11 +19,11 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final, TypeAlias
 
-from graviton.backends.sqlite._create import APPLICATION_ID, FORMAT_VERSION, create_file, uri
+from graviton.backends.sqlite._create import APPLICATION_ID, FORMAT_VERSION, create_file, sync_folder, uri
 from graviton.backends.sqlite._forks import check_not_inherited
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, primary_code, translate
-from graviton.errors import ConfigError, GravitonError, NotFound, PermissionDenied, StorageFull, Unavailable
+from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, primary_code, translate, translate_os
+from graviton.errors import ConfigError, NotFound, Unavailable
 
 __all__ = ["Connect", "connect", "open_reader", "open_writer"]
 
@@ -63,11 +62,15 @@ def open_writer(config: SqliteConfig, connect: Connect = connect) -> sqlite3.Con
             _set_up(connection, config.writer_cache_bytes)
             connection.execute(f"PRAGMA wal_autocheckpoint = {config.checkpoint_pages}").fetchone()
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}").fetchone()
+            # SQLite does so too at the first sync of a new WAL, and ignores an error: the WAL could lose its name.
+            sync_folder(os.path.dirname(path))
         except BaseException:
             connection.close()
             raise
     except FAILURES as error:
         raise translate(error, path, OPERATION) from error
+    except OSError as error:
+        raise translate_os(error, path, OPERATION, "sync the folder of") from error
     return connection
 
 
@@ -135,7 +138,7 @@ def _prepare(config: SqliteConfig, connect: Connect) -> str:
             create_file(path)
             size = _size(path)
     except OSError as error:
-        raise _os_error(error, path) from error
+        raise translate_os(error, path, OPERATION, "open or create") from error
     except FAILURES as error:
         raise translate(error, path, OPERATION) from error
     if not size:
@@ -200,14 +203,3 @@ def _wal_is_empty(path: str) -> bool:
         return os.stat(f"{path}-wal").st_size == 0
     except FileNotFoundError:
         return True
-
-
-def _os_error(error: OSError, path: str) -> GravitonError:
-    kind: type[GravitonError] = Unavailable
-    what, hint = "cannot open or create", "Look at the system log and the health of the disk; then try again."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        kind, what = PermissionDenied, "not allowed to open or create"
-        hint = "Check the owner and mode of the file and its folder, and whether it is mounted read-only."
-    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        kind, what, hint = StorageFull, "no room to create", "Free space (or raise the quota) there, then try again."
-    return kind(f"{what} {path}: {error.strerror or error}", operation=OPERATION, subject=path, hint=hint)
