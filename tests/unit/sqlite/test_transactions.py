@@ -181,65 +181,6 @@ async def test_swallowed_error_of_the_store_still_fails_the_transaction(tmp_path
     await store.aclose()
 
 
-async def test_failed_fsync_is_not_trusted_until_everything_was_written_again(tmp_path: Path) -> None:
-    fail = [False]
-    log: list[str] = []
-
-    def step(sql: str) -> None:
-        log.append(sql)
-        if fail[0] and sql == "COMMIT":
-            fail[0] = False
-            raise sqlite_error(1034, "SQLITE_IOERR_FSYNC")
-
-    store = SqliteKeyValueStore(SqliteConfig(tmp_path / "meta.sqlite"), connect=stepping(step))
-    await store.put("a", b"0", b"")
-    fail[0] = True
-    with pytest.raises(Unavailable):
-        await store.put("a", b"1", b"")
-    log.clear()
-    await store.put("a", b"2", b"")
-    assert log.index("PRAGMA wal_checkpoint(TRUNCATE)") < log.index("BEGIN IMMEDIATE")
-    log.clear()
-    await store.put("a", b"3", b"")
-    assert "PRAGMA wal_checkpoint(TRUNCATE)" not in log
-    assert [key async for key, _ in store.scan("a")] == [b"0", b"2", b"3"]
-    await store.aclose()
-
-
-async def test_failed_fsync_behind_a_reader_refuses_writes_until_it_ends(tmp_path: Path) -> None:
-    fail = [False]
-
-    def step(sql: str) -> None:
-        if fail[0] and sql == "COMMIT":
-            fail[0] = False
-            raise sqlite_error(1034, "SQLITE_IOERR_FSYNC")
-
-    config = SqliteConfig(tmp_path / "meta.sqlite", busy_timeout_seconds=0.05)
-    store = SqliteKeyValueStore(config, connect=stepping(step))
-    other = opened(tmp_path)
-    await store.put("a", b"0", b"")
-    gate = Gate()
-
-    def long_read(tx: ReadTransaction) -> None:
-        tx.get("a", b"0")
-        gate(tx)
-
-    reading = asyncio.ensure_future(other.read(long_read))
-    await asyncio.to_thread(gate.begun.wait, 10.0)
-    await store.put("a", b"1", b"")  # the reader's snapshot is older than this
-    fail[0] = True
-    with pytest.raises(Unavailable):
-        await store.put("a", b"2", b"")
-    with pytest.raises(Unavailable, match="fsync"):
-        await store.put("a", b"3", b"")
-    gate.go_on.set()
-    await reading
-    await store.put("a", b"4", b"")
-    assert [key async for key, _ in store.scan("a")] == [b"0", b"1", b"4"]
-    await store.aclose()
-    await other.aclose()
-
-
 async def test_busy_names_the_process_that_holds_the_lock(tmp_path: Path) -> None:
     store, impatient = opened(tmp_path), opened(tmp_path, busy_timeout_seconds=0.05)
     await impatient.put("a", b"0", b"")

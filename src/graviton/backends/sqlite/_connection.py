@@ -60,7 +60,7 @@ def open_writer(config: SqliteConfig, connect: Connect = connect) -> sqlite3.Con
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             _set_up(connection, config.writer_cache_bytes)
-            connection.execute(f"PRAGMA wal_autocheckpoint = {config.checkpoint_pages}").fetchone()
+            connection.execute("PRAGMA wal_autocheckpoint = 0").fetchone()  # it drops errors: the writer does it
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}").fetchone()
             # SQLite does so too at the first sync of a new WAL, and ignores an error: the WAL could lose its name.
             sync_folder(os.path.dirname(path))

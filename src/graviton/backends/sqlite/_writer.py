@@ -10,14 +10,24 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from graviton.backends.sqlite._calls import Call, CallCancelled, deliver
 from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import WriteView
+from graviton.backends.sqlite._wal import Wal
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.backends.sqlite.errors import FAILURES, FSYNC_FAILED, READONLY, primary_code, translate
+from graviton.backends.sqlite.errors import (
+    FAILURES,
+    FSYNC_FAILED,
+    FULL,
+    READONLY,
+    primary_code,
+    translate,
+    translate_os,
+)
 from graviton.errors import GravitonError, Unavailable
 
 __all__ = ["Writer"]
@@ -39,11 +49,12 @@ class Writer:
         self._queue: SimpleQueue[Call[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
+        self._wal = Wal(self._path, config.checkpoint_pages)
         self._known: set[str] = set()
         self._full: bool | None = None
         """Whether `synchronous` is FULL now; None: not set yet."""
         self._suspect = False
-        """An fsync of the WAL failed: what was written before may be missing there; see `_recover`."""
+        """The disk failed in a commit or a checkpoint: the WAL may have a hole; see `_mend`."""
 
     def submit(self, call: Call[Any]) -> None:
         """Queue a call. The caller makes sure that two threads do not do this at once."""
@@ -64,8 +75,7 @@ class Writer:
                 while self._run_next():
                     pass
             finally:
-                if self._connection is not None:
-                    self._connection.close()  # the last connection of all processes moves the WAL into the file
+                self._close()
 
     def _run_next(self) -> bool:
         call = self._queue.get()
@@ -84,8 +94,11 @@ class Writer:
             calls.append(more)
         begun = [call for call in calls if call.take()]  # the others were cancelled while they waited
         if begun:
+            was_suspect = self._suspect
             self._run(begun)
             deliver(begun)
+            if not (was_suspect and self._suspect):  # else mending was just tried in vain
+                self._look_after_wal()
         return going_on
 
     def _run(self, calls: list[Call[Any]]) -> None:
@@ -131,7 +144,7 @@ class Writer:
             self._full = None
         try:
             if self._suspect:
-                self._recover(self._connection)
+                self._mend(self._connection)
             if full is not self._full:
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}").fetchone()
                 self._full = full
@@ -140,9 +153,10 @@ class Writer:
             if primary_code(error) == READONLY:
                 # SQLite opens a file only for reading, and does not say so, when opening it for writing failed at that
                 # moment (no handles, a full disk): the next transaction tries again with a connection of its own.
-                self._connection.close()
-                self._connection = None
+                self._drop_connection()
             raise translate(error, self._path, OPERATION) from error
+        except OSError as error:
+            raise translate_os(error, self._path, OPERATION, "write again the -wal of") from error
         return self._connection
 
     def _run_one(self, connection: sqlite3.Connection, call: Call[Any], seen: set[str], in_group: bool) -> int:
@@ -194,24 +208,64 @@ class Writer:
         except sqlite3.Error:
             # A connection that cannot roll back is of no use: the next transaction begins with a new one, and SQLite
             # forgets what was not committed.
-            self._connection = None
-            connection.close()
+            self._suspect = True
+            self._drop_connection()
 
-    def _recover(self, connection: sqlite3.Connection) -> None:
-        """After a failed fsync of the WAL nothing may be committed on top of it: the system reports such an error once
-        and then calls the lost pages clean, so the next fsync would succeed over a WAL with a hole. A checkpoint that
-        moves everything into the file and truncates the WAL writes all of it again, from what is still in memory."""
-        connection.execute("PRAGMA synchronous = FULL").fetchone()
-        self._full = True
-        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise Unavailable(
-                f"an earlier fsync of {self._path} failed and readers keep its WAL from being written again",
-                operation=OPERATION,
-                subject=self._path,
-                hint="Look at the system log and the health of the disk; try again when long reads have ended.",
-            )
+    def _look_after_wal(self, closing: bool = False) -> None:
+        """Between transactions, when the results are on their way: keep the WAL short, and mend it if it may be broken.
+
+        Nobody waits for this, so nobody can be told of an error. None needs to: what was acknowledged is as durable as
+        it was said to be without a checkpoint, and what fails here is done again before the next transaction, which
+        fails with it if it fails again.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        if not self._suspect and (closing or self._wal.is_long()):
+            with suppress(Exception):
+                self._checkpoint(connection)
+        if self._suspect:
+            with suppress(Exception):
+                self._mend(connection)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Move what no reader holds from the WAL into the file, waiting for nobody. Raises FAILURES."""
+        pages = -1  # also if another process is at it now
+        try:
+            _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except BaseException as error:
+            # For want of room nothing is lost, it stays in the WAL. Any other error may be one of a sync.
+            if not isinstance(error, sqlite3.Error) or primary_code(error) != FULL:
+                self._suspect = True
+                raise
+        finally:
+            self._wal.back_off(pages)
+
+    def _mend(self, connection: sqlite3.Connection) -> None:
+        """After an error of the disk nothing may be committed on top of the WAL as it is: the system reports a failed
+        write-back once and then calls the lost pages clean, so the next fsync would succeed over a WAL with a hole.
+
+        All of it is written again, from what is still in memory, and only then moved into the file: with half of that
+        done and a hole in the WAL a power cut would leave a file that nothing completes. Raises FAILURES and OSError.
+        """
+        connection.execute("BEGIN IMMEDIATE")  # keeps the writers of all processes away
+        try:
+            self._wal.write_again()
+        finally:
+            self._roll_back(connection)
+        self._checkpoint(connection)
         self._suspect = False
+
+    def _close(self) -> None:
+        # Whoever closes the last connection of all moves the WAL into the file; SQLite would, too, and drop errors.
+        self._look_after_wal(closing=True)
+        self._drop_connection()
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        self._wal.close()
+        if connection is not None:
+            connection.close()
 
 
 def _copy(error: BaseException) -> BaseException:
