@@ -361,6 +361,37 @@ async def test_use_after_fork_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     await store.aclose()
 
 
+async def test_without_a_thread_calls_fail_and_later_ones_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call raised RuntimeError, every later one and aclose waited for a thread that had never begun."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store = opened(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="thread") as caught:
+                await store.put("a", b"refused", b"")
+            assert caught.value.hint
+            with pytest.raises(Unavailable, match="thread"):
+                await store.get("a", b"key")
+    await asyncio.wait_for(store.put("a", b"key", b"value"), 10.0)
+    assert await asyncio.wait_for(store.get("a", b"refused"), 10.0) is None
+    gate = Gate()
+    with monkeypatch.context() as patch:
+        reading = asyncio.ensure_future(store.read(gate))
+        await asyncio.to_thread(gate.begun.wait, 10.0)
+        patch.setattr(threading.Thread, "start", refuse)
+        waiting = asyncio.ensure_future(store.get("a", b"key"))  # no second reader to be had: it waits for the first
+        await asyncio.sleep(0.01)
+        gate.go_on.set()
+        assert await asyncio.wait_for(waiting, 10.0) == b"value"
+        await reading
+        await store.aclose()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("graviton-sqlite")]
+
+
 async def test_closing_waits_for_what_was_accepted(tmp_path: Path) -> None:
     store = opened(tmp_path)
     puts = [asyncio.ensure_future(store.put("a", b"%d" % n, b"")) for n in range(20)]

@@ -163,17 +163,29 @@ class WorkerPool:
     def _post(self, job: Callable[[], None]) -> None:
         with self._lock:
             self.check_usable()
+            if self._pending[0] >= len(self._threads) < self._size:
+                self._begin_thread()
             self._pending[0] += 1
-            if self._pending[0] > len(self._threads) < self._size:
-                thread = threading.Thread(
-                    target=_work,
-                    args=(self._queue, self._lock, self._pending),
-                    name=f"{self._name}-{len(self._threads)}",
-                    daemon=True,  # a forgotten aclose must not hang the interpreter's exit
-                )
-                self._threads.append(thread)
-                thread.start()
             self._queue.put(job)
+
+    def _begin_thread(self) -> None:
+        thread = threading.Thread(
+            target=_work,
+            args=(self._queue, self._lock, self._pending),
+            name=f"{self._name}-{len(self._threads)}",
+            daemon=True,  # a forgotten aclose must not hang the interpreter's exit
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if self._threads:
+                return  # those that there are do it
+            raise Unavailable(
+                f"no thread for the store: {error}",
+                operation=self._name,
+                hint="The limit of threads or memory is reached (ulimit -u, pids.max): end something, then try again.",
+            ) from error
+        self._threads.append(thread)
 
     def check_usable(self) -> None:
         """Raise Unavailable after `close`, and in a child made by fork, which has none of the threads."""

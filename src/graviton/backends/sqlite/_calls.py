@@ -7,12 +7,13 @@ commit go back to a loop in one wake-up, and a cancelled call is taken back if n
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from graviton.errors import Unavailable
 
-__all__ = ["Call", "CallCancelled", "deliver"]
+__all__ = ["Call", "CallCancelled", "deliver", "started"]
 
 _T = TypeVar("_T")
 
@@ -88,6 +89,20 @@ class Call(Generic[_T]):
             self._waiter.set_result(None)
         if not self.future.done():
             self.future.set_result(None)
+
+
+def started(work: Callable[[], None], name: str) -> threading.Thread:
+    """A thread that runs `work`. Raises Unavailable if the system gives none."""
+    thread = threading.Thread(target=work, name=name, daemon=True)  # a forgotten aclose must not hang the exit
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise Unavailable(
+            f"no thread for the metadata store: {error}",
+            operation="kv",
+            hint="The limit of threads or memory is reached (ulimit -u, pids.max): end something, then try again.",
+        ) from error
+    return thread
 
 
 def deliver(calls: Iterable[Call[Any]]) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from graviton.backends.sqlite._calls import Call, deliver
+from graviton.backends.sqlite._calls import Call, deliver, started
 from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import ReadView
 from graviton.backends.sqlite.errors import translate
+from graviton.errors import Unavailable
 
 __all__ = ["Readers"]
 
@@ -31,14 +32,15 @@ class Readers:
         self._pending = 0
 
     def submit(self, call: Call[Any]) -> None:
-        """Queue a call."""
+        """Queue a call. Raises Unavailable if there is no thread and none to be had."""
         with self._lock:
+            if self._pending >= len(self._threads) < self._limit:
+                try:
+                    self._threads.append(started(self._work, f"graviton-sqlite-reader-{len(self._threads)}"))
+                except Unavailable:
+                    if not self._threads:
+                        raise
             self._pending += 1
-            if self._pending > len(self._threads) < self._limit:
-                name = f"graviton-sqlite-reader-{len(self._threads)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
         self._queue.put(call)
 
     def stop(self) -> list[threading.Thread]:

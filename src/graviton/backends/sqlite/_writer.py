@@ -14,7 +14,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from graviton.backends.sqlite._calls import Call, CallCancelled, deliver
+from graviton.backends.sqlite._calls import Call, CallCancelled, deliver, started
 from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import WriteView
 from graviton.backends.sqlite._wal import Wal
@@ -57,11 +57,10 @@ class Writer:
         """The disk failed in a commit or a checkpoint: the WAL may have a hole; see `_mend`."""
 
     def submit(self, call: Call[Any]) -> None:
-        """Queue a call. The caller makes sure that two threads do not do this at once."""
-        self._queue.put(call)
+        """Queue a call. The caller makes sure that two threads do not do this at once. Raises Unavailable."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="graviton-sqlite-writer", daemon=True)
-            self._thread.start()
+            self._thread = started(self._work, "graviton-sqlite-writer")
+        self._queue.put(call)
 
     def stop(self) -> threading.Thread | None:
         """Let the calls that were accepted finish, then close the connection; the thread to wait for, if any."""

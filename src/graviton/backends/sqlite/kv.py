@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from graviton.backends.sqlite._calls import Call
+from graviton.backends.sqlite._calls import Call, started
 from graviton.backends.sqlite._connection import Connect, connect, open_reader, open_writer
 from graviton.backends.sqlite._readers import Readers
 from graviton.backends.sqlite._transaction import MAX_VALUE_BYTES, ReadView
@@ -112,8 +112,12 @@ async def _joined(threads: Sequence[threading.Thread]) -> None:
             thread.join()
         loop.call_soon_threadsafe(ended.set_result, None)
 
-    waiting = threading.Thread(target=wait, name="graviton-sqlite-close", daemon=True)
-    waiting.start()
+    try:
+        waiting = started(wait, "graviton-sqlite-close")
+    except Unavailable:
+        for thread in threads:
+            thread.join()  # better the loop stands still than nothing is closed
+        return
     cancelled = False
     while not ended.done():
         try:
