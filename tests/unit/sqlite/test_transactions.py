@@ -361,6 +361,19 @@ async def test_use_after_fork_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     await store.aclose()
 
 
+async def test_sqlite_error_of_the_function_itself_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """It came back as a failure of the store, or as its damage."""
+    store = opened(tmp_path)
+    own = sqlite3.DatabaseError("of another database")
+
+    def fn(tx: ReadTransaction) -> None:
+        raise own
+
+    outcome = await behind_a_gate(store, store.transact(fn), store.put("a", b"key", b""), store.read(fn))
+    assert outcome == [own, None, own]
+    await store.aclose()
+
+
 async def test_without_a_thread_calls_fail_and_later_ones_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first call raised RuntimeError, every later one and aclose waited for a thread that had never begun."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from graviton.backends.sqlite._calls import Call, deliver, started
 from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import ReadView
-from graviton.backends.sqlite.errors import translate
+from graviton.backends.sqlite.errors import FAILURES, translate
 from graviton.errors import Unavailable
 
 __all__ = ["Readers"]
@@ -78,12 +78,15 @@ class Readers:
 
     def _run(self, connection: sqlite3.Connection, known: set[str], call: Call[Any]) -> Any:
         view = ReadView(connection, known, self._path, call.check)
+        self._execute(connection, "BEGIN")
         try:
-            connection.execute("BEGIN")
-            try:
-                return call.fn(view)
-            finally:
-                view.finish()
-                connection.execute("COMMIT")
-        except sqlite3.Error as error:
+            return call.fn(view)
+        finally:
+            view.finish()
+            self._execute(connection, "COMMIT")
+
+    def _execute(self, connection: sqlite3.Connection, sql: str) -> None:
+        try:
+            connection.execute(sql)
+        except FAILURES as error:
             raise translate(error, self._path, OPERATION) from error

@@ -164,13 +164,13 @@ class Writer:
         view.seen |= seen
         try:
             if in_group:
-                connection.execute("SAVEPOINT one")
+                self._execute(connection, "SAVEPOINT one")
             result = call.fn(view)
             if view.failure is not None:  # the function swallowed an error of the store
                 raise view.failure
             view.finish()
             if in_group:
-                connection.execute("RELEASE one")
+                self._execute(connection, "RELEASE one")
         except BaseException as error:  # noqa: BLE001 - it is the caller's
             view.finish()
             return self._undo_one(connection, call, error, in_group)
@@ -179,8 +179,6 @@ class Writer:
         return 1
 
     def _undo_one(self, connection: sqlite3.Connection, call: Call[Any], error: BaseException, in_group: bool) -> int:
-        if isinstance(error, sqlite3.Error):
-            error = translate(error, self._path, OPERATION)
         if in_group and not connection.in_transaction:
             raise _GroupUndoneError from error
         call.error = Unavailable("cancelled") if isinstance(error, CallCancelled) else error
@@ -191,6 +189,12 @@ class Writer:
             except sqlite3.Error as problem:
                 raise _GroupUndoneError from problem
         return 0
+
+    def _execute(self, connection: sqlite3.Connection, sql: str) -> None:
+        try:
+            connection.execute(sql)
+        except FAILURES as error:
+            raise translate(error, self._path, OPERATION) from error
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         try:
