@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final, TypeAlias
 
-from graviton.backends.sqlite._create import APPLICATION_ID, FORMAT_VERSION, create_file, sync_folder, uri
+from graviton.backends.sqlite._create import APPLICATION_ID, FORMAT_VERSION, beside, create_file, sync_folder, uri
 from graviton.backends.sqlite._forks import check_not_inherited
 from graviton.backends.sqlite.config import SqliteConfig
 from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, primary_code, translate, translate_os
@@ -63,7 +63,7 @@ def open_writer(config: SqliteConfig, connect: Connect = connect) -> sqlite3.Con
             connection.execute("PRAGMA wal_autocheckpoint = 0").fetchone()  # it drops errors: the writer does it
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}").fetchone()
             # SQLite does so too at the first sync of a new WAL, and ignores an error: the WAL could lose its name.
-            sync_folder(os.path.dirname(path))
+            sync_folder(os.path.dirname(os.path.realpath(path)))
         except BaseException:
             connection.close()
             raise
@@ -200,6 +200,6 @@ def _is_read_only_mount(path: str) -> bool:
 
 def _wal_is_empty(path: str) -> bool:
     try:
-        return os.stat(f"{path}-wal").st_size == 0
+        return os.stat(beside(path, "-wal")).st_size == 0
     except FileNotFoundError:
         return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from graviton.backends.sqlite._create import PAGE_BYTES
+from graviton.backends.sqlite._create import PAGE_BYTES, beside
 
 __all__ = ["Wal"]
 
@@ -27,7 +27,7 @@ class Wal:
 
     def __init__(self, path: str, checkpoint_pages: int) -> None:
         """`path` is that of the database."""
-        self._path = f"{path}-wal"
+        self._database = path
         self._step = checkpoint_pages
         self._limit = checkpoint_pages
         self._fd: int | None = None
@@ -41,7 +41,7 @@ class Wal:
         """
         try:
             if self._fd is None:
-                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                self._fd = os.open(beside(self._database, "-wal"), os.O_RDONLY | os.O_CLOEXEC)
             salt = os.pread(self._fd, _SALT_BYTES, _SALT_IN_HEADER)
             if salt != self._salt:
                 self._salt, self._limit = salt, self._step
@@ -58,7 +58,8 @@ class Wal:
     def write_again(self) -> None:
         """Write and sync all of it, in place, as it is in memory. Nobody else may write to it meanwhile: the caller
         holds the write lock. Readers see no change. Raises OSError."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)  # a new one: the error was reported to others
+        # A new handle: the error was reported to others.
+        fd = os.open(beside(self._database, "-wal"), os.O_RDWR | os.O_CLOEXEC)
         try:
             at = 0
             while piece := os.pread(fd, _PIECE_BYTES, at):

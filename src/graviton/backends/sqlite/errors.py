@@ -108,9 +108,9 @@ def damaged(path: str, operation: str, what: str) -> IntegrityError:
         operation=operation,
         subject=path,
         # SQLite reports a disk that cannot be read as a damaged file (vdbe.c, SQLITE_IOERR_CORRUPTFS).
-        hint="Look at the system log for errors of the disk first. Then move the file and its -wal and -shm away and"
-        " restore it with `graviton meta restore` from the last `graviton meta backup`; `graviton verify --all` then"
-        " shows what is missing.",
+        hint="Look at the system log for errors of the disk first. Then, while no process uses the store, move the file"
+        " and its -wal and -shm away and restore it with `graviton meta restore` from the last `graviton meta backup`;"
+        " `graviton verify --all` then shows what is missing.",
     )
 
 
