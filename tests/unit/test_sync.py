@@ -84,18 +84,29 @@ def test_many_threads_share_a_store(store: graviton.sync.Store) -> None:
     assert store.totals().blobs == 60
 
 
-def test_a_child_made_by_fork_opens_its_own(tmp_path: Path) -> None:
+def test_a_child_made_by_fork_has_a_loop_of_its_own(tmp_path: Path) -> None:
+    """Also for what the parent closed before; a store that was open during the fork is refused."""
     code = """
-import os, sys, graviton.sync
-with graviton.sync.open(sys.argv[1]) as store:
+import os, sys, graviton, graviton.sync
+with graviton.sync.open(sys.argv[1] + "-closed") as store:
     key = store.put(b"from the parent").key
+with graviton.sync.open(sys.argv[1]) as store:
+    store.put(b"from the parent")
     child = os.fork()
     if child == 0:
-        with graviton.sync.open(sys.argv[1]) as mine:
+        with graviton.sync.open(sys.argv[1] + "-closed") as mine:
             ok = mine.get(key).read() == b"from the parent" and mine.put(b"from the child").created
+        try:
+            with graviton.sync.open(sys.argv[1]) as mine:
+                mine.put(b"from the child")
+            ok = False
+        except graviton.Unavailable:
+            pass
         os._exit(0 if ok else 1)
     _, status = os.waitpid(child, 0)
     assert status == 0, status
+    assert store.put(b"after the fork").created
+with graviton.sync.open(sys.argv[1] + "-closed") as store:
     assert store.totals().blobs == 2
 """
     done = subprocess.run(

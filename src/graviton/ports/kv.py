@@ -9,9 +9,10 @@ Laws:
   (a whole key, or None for the beginning), in key order, at most `limit` of them; `after` need not exist nor begin with
   `prefix`. Between the pages of a store's `scan` other writers may be seen.
 - `transact(fn)` runs `fn(tx)` in one serialisable transaction: it reads its own writes, and takes effect as a whole
-  when `fn` returns or not at all when it raises; the exception comes back to the caller. `fn` runs on the backend's
-  own thread, must not block on anything else or keep `tx`, and may be run again after a conflict, so it has no other
-  effects. Its result is the result of the run that took effect.
+  when `fn` returns or not at all when it raises; the exception comes back to the caller (StopIteration as Python's
+  RuntimeError for it, what is no Exception perhaps as Unavailable). `fn` runs on the backend's own thread, must not
+  block on anything else or keep `tx`, and may be run again after a conflict, so it has no other effects. Its result
+  is the result of the run that took effect.
 - `read(fn)` runs `fn(tx)` against one snapshot; writes through `tx` raise Unsupported.
 - When `transact(durability=FULL)`, `put`, `delete` or `batch` returns, the change is as durable as `capabilities`
   says. After RELAXED it is visible to everybody at once and survives the end of the process, but may be lost with

@@ -13,12 +13,13 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from queue import Empty, SimpleQueue
 
 from graviton.concurrency.blocking import declare_blocking_thread
 from graviton.concurrency.calls import Call, deliver
-from graviton.concurrency.joining import joined
+from graviton.concurrency.threads import joined, started
 from graviton.errors import Retry, Unavailable
 from graviton.ports.blobs import BlobWriteResult
 from graviton.stores.put import Parts
@@ -59,11 +60,7 @@ class SmallPuts:
         with self._lock:
             self._check_usable()
             if self._thread is None:
-                work = threading.Thread(
-                    target=_work, args=(self._queue, self._parts), name="graviton-small-puts", daemon=True
-                )
-                work.start()
-                self._thread = work
+                self._thread = started(partial(_work, self._queue, self._parts), "graviton-small-puts")
             self._queue.put(put)
         return await put.outcome()
 

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
@@ -33,7 +34,7 @@ async def in_thread(pool: Executor, call: Callable[[*_Ts], _T], *args: *_Ts) -> 
     if may_block():
         return call(*args)
     try:
-        job = pool.submit(call, *args)
+        job = pool.submit(partial(_called, call, *args))
     except RuntimeError as error:
         raise Unavailable("this store is closed", operation="store", retry=Retry.PERMANENT) from error
     waiting = asyncio.wrap_future(job)
@@ -43,6 +44,15 @@ async def in_thread(pool: Executor, call: Callable[[*_Ts], _T], *args: *_Ts) -> 
         if not job.cancel():
             await _end(waiting)
         raise
+
+
+def _called(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+    """`call(*args)`. A future takes no StopIteration (of a source that is a careless iterator, say), and who waits
+    would wait for ever: it becomes the error that Python makes of it in coroutines (PEP 479)."""
+    try:
+        return call(*args)
+    except StopIteration as error:
+        raise RuntimeError("a call on a thread raised StopIteration") from error
 
 
 async def finish_anyway(work: Awaitable[_T]) -> _T:

@@ -6,6 +6,8 @@ but in order (a journal). Three images are made of each point:
   `least`   only what was asked for: file bytes and folder names of the last fsyncs;
   `names`   all names and sizes, but only synced bytes, zeros elsewhere: a journal that is ahead of the data;
   `mixed`   a random one in between, by a seed.
+A sync that fails makes nothing durable, and what it was about never becomes durable by a later one: the system calls
+those pages clean although the disk has not got them. Reads still see them, until they are written again.
 Stricter than ext4 or xfs in one way (they often make more durable than was asked for), and blind in others: no torn
 sectors within one write, no disks that lie about a flush, and mapped memory is not seen (the -shm file, which SQLite
 rebuilds).
@@ -64,7 +66,14 @@ class _File:
         _apply(self.now, size)
 
     def sync(self) -> None:
-        self.synced, self.since = bytes(self.now), []
+        durable = bytearray(self.synced)  # not `now`: some of that may be lost
+        for step in self.since:
+            _apply(durable, step)
+        self.synced, self.since = bytes(durable), []
+
+    def lose(self) -> None:
+        """A sync failed: bytes written since the last one never get to the disk; sizes are a matter of the journal."""
+        self.since = [step for step in self.since if isinstance(step, int)]
 
     def image(self, loss: Loss, chance: random.Random) -> bytes:
         if loss is Loss.LEAST:
@@ -141,6 +150,10 @@ class Disk:
                 self._files[call.one].write(int(call.two.split()[0]), call.data)
             case "size":
                 self._files[call.one].resize(int(call.two))
+            case "lost" if call.one == "folder":
+                pass  # its names wait for the next sync
+            case "lost":
+                self._files[call.one].lose()
             case "sync" if call.one == "folder":
                 self._folder(call.two).sync()
             case "sync":

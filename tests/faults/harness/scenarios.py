@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 import graviton
 from graviton.assembly.store import Store
 from graviton.metadata.backup import backup_metadata
+from graviton.ports.kv import Transaction
 
 SMALL_BLOCKS = "w16-v1:256:1024:4096"
 """Many blocks from few bytes; they are made durable by one syncfs."""
@@ -135,6 +136,14 @@ SCENARIOS: dict[str, Work] = {
 
 SMALL_WORKS = frozenset({"put_small", "remove", "remove_and_put", "back_up"})
 """So few calls that the short form too tries each of them."""
+
+
+def put_pair(tx: Transaction, number: int) -> None:
+    """The transaction `number` of `key_values`: the same key in two namespaces, all over both trees, so that half of it
+    would be seen, and pages of many transactions in one."""
+    key = b"%03d" % (number * 7 % 100)
+    tx.put("left", key, b"%d" % number * 300)
+    tx.put("right", key, b"%d" % number * 300)
 
 
 def begins_empty(scenario: str) -> bool:

@@ -19,11 +19,13 @@ import graviton
 from graviton.assembly import wiring
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
+from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
+from graviton.ports.kv import Durability
 from tests.faults.harness.busy import be_busy
 from tests.faults.harness.damage import use_damaged
 from tests.faults.harness.laws import bad_backup, broken_laws, temporary_files
 from tests.faults.harness.processes import decode_arm, fork_case
-from tests.faults.harness.scenarios import OLD, SCENARIOS, SMALL_BLOCKS, make_template
+from tests.faults.harness.scenarios import OLD, SCENARIOS, SMALL_BLOCKS, make_template, put_pair
 from tests.faults.harness.shim import Arm, Shim
 
 _shim = Shim()
@@ -134,6 +136,29 @@ def busy(pipe: int, arm: Arm, root: str, seed: int, steps: int) -> None:
     asyncio.run(be_busy(Path(root), seed, steps, _speaker(pipe)))
 
 
+def key_values(pipe: int, arm: Arm, root: str, watch: str) -> None:
+    """Transactions on a bare key-value store with the shim armed: some wait for the disk, some do not, and the log is
+    moved into the file again and again; then another process's turn, as it were, on what the first one left."""
+    asyncio.run(_key_values(_speaker(pipe), arm, Path(root), watch))
+
+
+async def _key_values(say: Callable[[str, str], None], arm: Arm, root: Path, watch: str) -> None:
+    log_fd = os.open(arm.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    _shim.arm(watch, arm, log_fd)
+    for numbers in (range(33), range(33, 40)):
+        kv = SqliteKeyValueStore(SqliteConfig(root / "kv.sqlite", checkpoint_pages=12))
+        for number in numbers:
+            level = Durability.FULL if number % 5 == 4 else Durability.RELAXED
+            try:
+                await kv.transact(partial(put_pair, number=number), level)
+                say(level.value, str(number))
+            except graviton.GravitonError as error:
+                say("failed", error.code)
+        await kv.aclose()
+    _, hits = _shim.disarm()
+    say("hits", str(hits))
+
+
 def as_nobody(pipe: int, arm: Arm, root: str, user: int) -> None:
     """Read and put as a user to whom the store does not belong."""
     say = _speaker(pipe)
@@ -177,6 +202,7 @@ _JOBS: dict[str, Callable[..., None]] = {
     "damaged_metadata": damaged_metadata,
     "busy": busy,
     "as_nobody": as_nobody,
+    "key_values": key_values,
     "command": command,
 }
 

@@ -228,7 +228,14 @@ ssize_t pread64(int fd, void *data, size_t size, off64_t at) { READER(pread64, f
     char path[4096]; \
     REAL(name); \
     if (!fd_is_ours(fd, path)) return real(fd); \
-    if (decide(SYNC)) return -1; \
+    if (decide(SYNC)) { \
+        int failed = errno; \
+        LOCK; \
+        log_inode("lost", fd, path); \
+        UNLOCK; \
+        errno = failed; \
+        return -1; \
+    } \
     LOCK; \
     int done = log_fd >= 0 ? 0 : real(fd); /* the model decides what was durable; waiting for the disk adds nothing */ \
     log_inode(what, fd, path); \

@@ -199,6 +199,50 @@ async def test_read_only_mount_with_a_wal_is_read_with_it_or_refused(tmp_path: P
         make_writable(copy.parent)
 
 
+@needs_mount
+async def test_wal_of_a_store_behind_a_link_is_not_ignored_on_a_read_only_mount(tmp_path: Path) -> None:
+    """SQLite follows the link before it names the WAL; looked for beside the link there is none, and `immutable` was
+    used: what lay in the WAL was acknowledged, and was not there."""
+    origin = tmp_path / "origin/meta.sqlite"
+    store = SqliteKeyValueStore(SqliteConfig(origin))
+    await store.put("a", b"key", b"in the wal only")
+    copy = tmp_path / "copy/meta.sqlite"
+    copy.parent.mkdir()
+    for suffix in ("", "-wal"):
+        Path(f"{copy}{suffix}").write_bytes(Path(f"{origin}{suffix}").read_bytes())
+    await store.aclose()
+    (copy.parent / "links").mkdir()
+    link = copy.parent / "links/other-name.sqlite"
+    link.symlink_to(copy)
+    make_read_only(copy.parent)
+    try:
+        reader = SqliteKeyValueStore(SqliteConfig(link))
+        with pytest.raises(Unavailable, match="-wal"):
+            await reader.get("a", b"key")
+        await reader.aclose()
+    finally:
+        make_writable(copy.parent)
+
+
+async def test_store_behind_a_link_and_with_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """Through the whole life: made, written until the WAL is moved, found again."""
+    path = tmp_path / os.fsdecode(b"odd \xff?%41#.sqlite")
+    link = tmp_path / "links" / "link.sqlite"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    await made(path)
+    assert [found.name for found in tmp_path.glob("*.sqlite*")] == [path.name]
+    log: list[str] = []
+    for name in (path, link):
+        store = SqliteKeyValueStore(SqliteConfig(name, checkpoint_pages=20), connect=stepping(log.append))
+        for n in range(60):
+            await store.put("a", b"%d" % n, b"x" * 2000)
+        assert await store.get("a", b"key") == b"value"
+        await store.aclose()
+    assert 4 < log.count("PRAGMA wal_checkpoint(PASSIVE)") < 40
+    assert [found.name for found in link.parent.iterdir()] == ["link.sqlite"]
+
+
 async def test_immutable_is_never_used_where_somebody_can_write(tmp_path: Path) -> None:
     path = tmp_path / "meta.sqlite"
     await made(path)

@@ -181,65 +181,6 @@ async def test_swallowed_error_of_the_store_still_fails_the_transaction(tmp_path
     await store.aclose()
 
 
-async def test_failed_fsync_is_not_trusted_until_everything_was_written_again(tmp_path: Path) -> None:
-    fail = [False]
-    log: list[str] = []
-
-    def step(sql: str) -> None:
-        log.append(sql)
-        if fail[0] and sql == "COMMIT":
-            fail[0] = False
-            raise sqlite_error(1034, "SQLITE_IOERR_FSYNC")
-
-    store = SqliteKeyValueStore(SqliteConfig(tmp_path / "meta.sqlite"), connect=stepping(step))
-    await store.put("a", b"0", b"")
-    fail[0] = True
-    with pytest.raises(Unavailable):
-        await store.put("a", b"1", b"")
-    log.clear()
-    await store.put("a", b"2", b"")
-    assert log.index("PRAGMA wal_checkpoint(TRUNCATE)") < log.index("BEGIN IMMEDIATE")
-    log.clear()
-    await store.put("a", b"3", b"")
-    assert "PRAGMA wal_checkpoint(TRUNCATE)" not in log
-    assert [key async for key, _ in store.scan("a")] == [b"0", b"2", b"3"]
-    await store.aclose()
-
-
-async def test_failed_fsync_behind_a_reader_refuses_writes_until_it_ends(tmp_path: Path) -> None:
-    fail = [False]
-
-    def step(sql: str) -> None:
-        if fail[0] and sql == "COMMIT":
-            fail[0] = False
-            raise sqlite_error(1034, "SQLITE_IOERR_FSYNC")
-
-    config = SqliteConfig(tmp_path / "meta.sqlite", busy_timeout_seconds=0.05)
-    store = SqliteKeyValueStore(config, connect=stepping(step))
-    other = opened(tmp_path)
-    await store.put("a", b"0", b"")
-    gate = Gate()
-
-    def long_read(tx: ReadTransaction) -> None:
-        tx.get("a", b"0")
-        gate(tx)
-
-    reading = asyncio.ensure_future(other.read(long_read))
-    await asyncio.to_thread(gate.begun.wait, 10.0)
-    await store.put("a", b"1", b"")  # the reader's snapshot is older than this
-    fail[0] = True
-    with pytest.raises(Unavailable):
-        await store.put("a", b"2", b"")
-    with pytest.raises(Unavailable, match="fsync"):
-        await store.put("a", b"3", b"")
-    gate.go_on.set()
-    await reading
-    await store.put("a", b"4", b"")
-    assert [key async for key, _ in store.scan("a")] == [b"0", b"1", b"4"]
-    await store.aclose()
-    await other.aclose()
-
-
 async def test_busy_names_the_process_that_holds_the_lock(tmp_path: Path) -> None:
     store, impatient = opened(tmp_path), opened(tmp_path, busy_timeout_seconds=0.05)
     await impatient.put("a", b"0", b"")
@@ -418,6 +359,50 @@ async def test_use_after_fork_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         await store.put("a", b"key", b"value")
     monkeypatch.undo()
     await store.aclose()
+
+
+async def test_sqlite_error_of_the_function_itself_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """It came back as a failure of the store, or as its damage."""
+    store = opened(tmp_path)
+    own = sqlite3.DatabaseError("of another database")
+
+    def fn(tx: ReadTransaction) -> None:
+        raise own
+
+    outcome = await behind_a_gate(store, store.transact(fn), store.put("a", b"key", b""), store.read(fn))
+    assert outcome == [own, None, own]
+    await store.aclose()
+
+
+async def test_without_a_thread_calls_fail_and_later_ones_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call raised RuntimeError, every later one and aclose waited for a thread that had never begun."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store = opened(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="thread") as caught:
+                await store.put("a", b"refused", b"")
+            assert caught.value.hint
+            with pytest.raises(Unavailable, match="thread"):
+                await store.get("a", b"key")
+    await asyncio.wait_for(store.put("a", b"key", b"value"), 10.0)
+    assert await asyncio.wait_for(store.get("a", b"refused"), 10.0) is None
+    gate = Gate()
+    with monkeypatch.context() as patch:
+        reading = asyncio.ensure_future(store.read(gate))
+        await asyncio.to_thread(gate.begun.wait, 10.0)
+        patch.setattr(threading.Thread, "start", refuse)
+        waiting = asyncio.ensure_future(store.get("a", b"key"))  # no second reader to be had: it waits for the first
+        await asyncio.sleep(0.01)
+        gate.go_on.set()
+        assert await asyncio.wait_for(waiting, 10.0) == b"value"
+        await reading
+        await store.aclose()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("graviton-sqlite")]
 
 
 async def test_closing_waits_for_what_was_accepted(tmp_path: Path) -> None:

@@ -44,14 +44,18 @@ class CancelFlag:
 class _Call(Generic[_T]):
     """One function on its way through a worker and back to its loop."""
 
-    __slots__ = ("ended", "flag", "fn", "future", "loop", "must_run", "waiter")
+    __slots__ = ("ended", "error", "flag", "fn", "future", "loop", "must_run", "result", "waiter")
 
     def __init__(self, fn: Callable[[CancelFlag], _T], loop: asyncio.AbstractEventLoop, must_run: bool) -> None:
         self.fn: Callable[[CancelFlag], _T] | None = fn
         self.must_run = must_run
         self.flag = CancelFlag()
         self.loop = loop
-        self.future: asyncio.Future[_T] = loop.create_future()
+        self.future: asyncio.Future[None] = loop.create_future()
+        """Says that the call has ended, never how: `outcome` raises the error itself, because a future takes no
+        StopIteration, and who waits would wait for ever."""
+        self.result: _T | None = None
+        self.error: BaseException | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.ended = False
 
@@ -80,19 +84,14 @@ class _Call(Generic[_T]):
         self.ended = True
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
-        if self.future.done():
-            return
-        if error is None:
-            self.future.set_result(result)
-        elif isinstance(error, Exception):
-            self.future.set_exception(error)
-        else:  # SystemExit and the like: the loop must not be torn down from another thread
-            self.future.set_exception(Unavailable(f"a worker was stopped by {type(error).__name__}"))
+        if not self.future.done():
+            self.result, self.error = result, error
+            self.future.set_result(None)
 
     async def outcome(self) -> _T:
         """On the loop: the result. If cancelled, first wait until the function has noticed and cleaned up."""
         try:
-            return await self.future
+            await self.future
         except asyncio.CancelledError:
             self.flag.is_set = True
             while not self.ended:
@@ -102,6 +101,16 @@ class _Call(Generic[_T]):
                 except asyncio.CancelledError:
                     continue  # cancelled again: cleaning up is still not optional
             raise
+        if self.error is None:
+            return self.result  # type: ignore[return-value]
+        error, self.error = self.error, None
+        try:
+            if isinstance(error, Exception):
+                raise error  # of StopIteration Python makes a RuntimeError here, as everywhere (PEP 479)
+            # SystemExit and the like: the loop must not be torn down from another thread
+            raise Unavailable(f"a worker was stopped by {type(error).__name__}") from error
+        finally:
+            del error  # its traceback holds this frame
 
 
 _Job: TypeAlias = "Callable[[], None] | _Stop | None"
@@ -158,17 +167,29 @@ class WorkerPool:
     def _post(self, job: Callable[[], None]) -> None:
         with self._lock:
             self.check_usable()
+            if self._pending[0] >= len(self._threads) < self._size:
+                self._begin_thread()
             self._pending[0] += 1
-            if self._pending[0] > len(self._threads) < self._size:
-                thread = threading.Thread(
-                    target=_work,
-                    args=(self._queue, self._lock, self._pending),
-                    name=f"{self._name}-{len(self._threads)}",
-                    daemon=True,  # a forgotten aclose must not hang the interpreter's exit
-                )
-                self._threads.append(thread)
-                thread.start()
             self._queue.put(job)
+
+    def _begin_thread(self) -> None:
+        thread = threading.Thread(
+            target=_work,
+            args=(self._queue, self._lock, self._pending),
+            name=f"{self._name}-{len(self._threads)}",
+            daemon=True,  # a forgotten aclose must not hang the interpreter's exit
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if self._threads:
+                return  # those that there are do it
+            raise Unavailable(
+                f"no thread for the store: {error}",
+                operation=self._name,
+                hint="The limit of threads or memory is reached (ulimit -u, pids.max): end something, then try again.",
+            ) from error
+        self._threads.append(thread)
 
     def check_usable(self) -> None:
         """Raise Unavailable after `close`, and in a child made by fork, which has none of the threads."""

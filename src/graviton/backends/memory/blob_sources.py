@@ -54,6 +54,8 @@ def _read_file(file: BinaryIO) -> bytes:
         return _as_bytes(file.read())
     except OSError as error:
         raise Unavailable(f"the file cannot be read: {error}", operation="put") from error
+    except StopIteration as error:  # no future takes one: the caller would wait for ever
+        raise RuntimeError("the file's read() raised StopIteration") from error
 
 
 def _as_bytes(piece: object) -> bytes:

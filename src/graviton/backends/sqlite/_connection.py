@@ -12,7 +12,6 @@ connections know of each other, reads the header for us.
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import time
@@ -20,10 +19,11 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final, TypeAlias
 
-from graviton.backends.sqlite._create import APPLICATION_ID, FORMAT_VERSION, create_file, uri
+from graviton.backends.sqlite._create import APPLICATION_ID, FORMAT_VERSION, beside, create_file, sync_folder, uri
+from graviton.backends.sqlite._forks import check_not_inherited
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, primary_code, translate
-from graviton.errors import ConfigError, GravitonError, NotFound, PermissionDenied, StorageFull, Unavailable
+from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, primary_code, translate, translate_os
+from graviton.errors import ConfigError, NotFound, Unavailable
 
 __all__ = ["Connect", "connect", "open_reader", "open_writer"]
 
@@ -62,13 +62,17 @@ def open_writer(config: SqliteConfig, connect: Connect = connect) -> sqlite3.Con
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             _set_up(connection, config.writer_cache_bytes)
-            connection.execute(f"PRAGMA wal_autocheckpoint = {config.checkpoint_pages}").fetchone()
+            connection.execute("PRAGMA wal_autocheckpoint = 0").fetchone()  # it drops errors: the writer does it
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}").fetchone()
+            # SQLite does so too at the first sync of a new WAL, and ignores an error: the WAL could lose its name.
+            sync_folder(os.path.dirname(os.path.realpath(path)))
         except BaseException:
             connection.close()
             raise
     except FAILURES as error:
         raise translate(error, path, OPERATION) from error
+    except OSError as error:
+        raise translate_os(error, path, OPERATION, "sync the folder of") from error
     return connection
 
 
@@ -122,6 +126,7 @@ def _set_up(connection: sqlite3.Connection, cache_bytes: int) -> None:
 def _prepare(config: SqliteConfig, connect: Connect) -> str:
     """The path of a database that is there and ours."""
     path = str(config.path)
+    check_not_inherited(path)
     try:
         size = _size(path)
         if size is None:
@@ -135,7 +140,7 @@ def _prepare(config: SqliteConfig, connect: Connect) -> str:
             create_file(path)
             size = _size(path)
     except OSError as error:
-        raise _os_error(error, path) from error
+        raise translate_os(error, path, OPERATION, "open or create") from error
     except FAILURES as error:
         raise translate(error, path, OPERATION) from error
     if not size:
@@ -197,17 +202,6 @@ def _is_read_only_mount(path: str) -> bool:
 
 def _wal_is_empty(path: str) -> bool:
     try:
-        return os.stat(f"{path}-wal").st_size == 0
+        return os.stat(beside(path, "-wal")).st_size == 0
     except FileNotFoundError:
         return True
-
-
-def _os_error(error: OSError, path: str) -> GravitonError:
-    kind: type[GravitonError] = Unavailable
-    what, hint = "cannot open or create", "Look at the system log and the health of the disk; then try again."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        kind, what = PermissionDenied, "not allowed to open or create"
-        hint = "Check the owner and mode of the file and its folder, and whether it is mounted read-only."
-    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        kind, what, hint = StorageFull, "no room to create", "Free space (or raise the quota) there, then try again."
-    return kind(f"{what} {path}: {error.strerror or error}", operation=OPERATION, subject=path, hint=hint)

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["APPLICATION_ID", "FORMAT_VERSION", "PAGE_BYTES", "create_file", "uri"]
+__all__ = ["APPLICATION_ID", "FORMAT_VERSION", "PAGE_BYTES", "beside", "create_file", "sync_folder", "uri"]
 
 APPLICATION_ID: Final = 0x47726176
 """`Grav` in ASCII, at offset 68 of the file: `file` and SQLite's tools show it; what lacks it is not ours."""
@@ -24,8 +24,13 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errn
 
 
 def uri(path: str, parameters: str) -> str:
-    """SQLite's name for the file at `path`."""
-    return f"file:{quote(path)}?{parameters}"
+    """SQLite's name for the file at `path`, whose bytes need not be text."""
+    return f"file:{quote(os.fsencode(path))}?{parameters}"
+
+
+def beside(path: str, suffix: str) -> str:
+    """What belongs to the database at `path`: `-wal` or `-shm`. SQLite follows symbolic links before it names them."""
+    return os.path.realpath(path) + suffix
 
 
 def create_file(path: str) -> None:
@@ -52,7 +57,7 @@ def create_file(path: str) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temp)
-    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+    sync_folder(folder)
 
 
 def _claim_and_rename(temp: str, path: str) -> None:
@@ -83,7 +88,12 @@ def _make_folder(folder: str) -> None:
         _make_folder(parent)
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
-    _sync(parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_folder(parent)
+
+
+def sync_folder(folder: str) -> None:
+    """Make the names in `folder` durable."""
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _sync(path: str, flags: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from graviton.backends.sqlite._create import beside
+
 __all__ = ["lock_holders"]
 
 _LOCKS: Final = "/proc/locks"
@@ -15,7 +17,7 @@ _WAL_WRITE_LOCK: Final = 120
 def lock_holders(path: str) -> list[int]:
     """Process ids that hold the write lock of the database at `path`; empty where that cannot be found out."""
     try:
-        found = os.stat(f"{path}-shm")
+        found = os.stat(beside(path, "-shm"))
         place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
         with open(_LOCKS, encoding="ascii", errors="replace") as lines:
             return sorted({pid for line in lines if (pid := _writer(line.split(), place)) > 0})

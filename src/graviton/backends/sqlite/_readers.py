@@ -9,9 +9,12 @@ from queue import SimpleQueue
 from typing import Any
 
 from graviton.backends.sqlite._calls import ViewCall
+from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import ReadView
-from graviton.backends.sqlite.errors import translate
+from graviton.backends.sqlite.errors import FAILURES, translate
 from graviton.concurrency.calls import deliver
+from graviton.concurrency.threads import started
+from graviton.errors import Unavailable
 
 __all__ = ["Readers"]
 
@@ -31,14 +34,15 @@ class Readers:
         self._pending = 0
 
     def submit(self, call: ViewCall[Any]) -> None:
-        """Queue a call."""
+        """Queue a call. Raises Unavailable if there is no thread and none to be had."""
         with self._lock:
+            if self._pending >= len(self._threads) < self._limit:
+                try:
+                    self._threads.append(started(self._work, f"graviton-sqlite-reader-{len(self._threads)}"))
+                except Unavailable:
+                    if not self._threads:
+                        raise
             self._pending += 1
-            if self._pending > len(self._threads) < self._limit:
-                name = f"graviton-sqlite-reader-{len(self._threads)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
         self._queue.put(call)
 
     def stop(self) -> list[threading.Thread]:
@@ -49,6 +53,10 @@ class Readers:
         return threads
 
     def _work(self) -> None:
+        with in_use(self._path):
+            self._serve()
+
+    def _serve(self) -> None:
         connection: sqlite3.Connection | None = None
         known: set[str] = set()
         try:
@@ -72,12 +80,15 @@ class Readers:
 
     def _run(self, connection: sqlite3.Connection, known: set[str], call: ViewCall[Any]) -> Any:
         view = ReadView(connection, known, self._path, call.check)
+        self._execute(connection, "BEGIN")
         try:
-            connection.execute("BEGIN")
-            try:
-                return call.fn(view)
-            finally:
-                view.finish()
-                connection.execute("COMMIT")
-        except sqlite3.Error as error:
+            return call.fn(view)
+        finally:
+            view.finish()
+            self._execute(connection, "COMMIT")
+
+    def _execute(self, connection: sqlite3.Connection, sql: str) -> None:
+        try:
+            connection.execute(sql)
+        except FAILURES as error:
             raise translate(error, self._path, OPERATION) from error

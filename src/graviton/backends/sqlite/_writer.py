@@ -1,8 +1,10 @@
-"""The one writing thread of a store: its connection, and group commit.
+"""The one writing connection of a store, its thread, and group commit.
 
 Calls that wait at the same moment share one transaction and one commit, each inside a savepoint of its own, so that
 the failure of one undoes only that one. A single call, the usual case, has no savepoint. If SQLite gives up the whole
 transaction (no room, I/O error), each call of the group is run again by itself; the port allows running it again.
+
+A thread that may block (concurrency/blocking.py) uses the connection where it is, in its turn.
 """
 
 from __future__ import annotations
@@ -10,19 +12,40 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from graviton.backends.sqlite._calls import CallCancelled, ViewCall
+from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import WriteView
+from graviton.backends.sqlite._wal import Wal
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.backends.sqlite.errors import FAILURES, FSYNC_FAILED, READONLY, primary_code, translate
+from graviton.backends.sqlite.errors import (
+    FAILURES,
+    FSYNC_FAILED,
+    FULL,
+    READONLY,
+    primary_code,
+    translate,
+    translate_os,
+)
 from graviton.concurrency.calls import deliver
+from graviton.concurrency.threads import started
 from graviton.errors import GravitonError, Retry, Unavailable
 
 __all__ = ["Writer"]
 
 OPERATION = "kv.transact"
+
+
+class _Look:
+    """Asks the thread to look after the WAL."""
+
+
+_LOOK: Final = _Look()
+_Job: TypeAlias = ViewCall[Any] | _Look | None
+"""None ends the thread."""
 
 
 class _GroupUndoneError(Exception):
@@ -36,75 +59,77 @@ class Writer:
         self._config = config
         self._path = str(config.path)
         self._open = open_connection
-        self._queue: SimpleQueue[ViewCall[Any] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Job] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._begun = threading.Event()
         self._turn = threading.Lock()
         """Held by the thread that uses the connection."""
-        self._stopped = False
+        self._is_closed = False
+        self._is_asked_to_look = False
         self._connection: sqlite3.Connection | None = None
+        self._wal = Wal(self._path, config.checkpoint_pages)
         self._known: set[str] = set()
         self._full: bool | None = None
         """Whether `synchronous` is FULL now; None: not set yet."""
         self._suspect = False
-        """An fsync of the WAL failed: what was written before may be missing there; see `_recover`."""
+        """The disk failed in a commit or a checkpoint: the WAL may have a hole; see `_mend`."""
 
     def submit(self, call: ViewCall[Any]) -> None:
-        """Queue a call. The caller makes sure that two threads do not do this at once."""
+        """Queue a call. The caller makes sure that two threads do not do this at once. Raises Unavailable."""
+        self.start()
         self._queue.put(call)
-        if self._thread is None:
-            self._start()
 
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._work, name="graviton-sqlite-writer", daemon=True)
-        self._thread.start()
+    def start(self) -> None:
+        """Begin the thread, which has the connection in its care. As `submit`."""
+        if self._thread is None:
+            self._thread = started(self._work, "graviton-sqlite-writer")
 
     def run(self, call: ViewCall[Any]) -> None:
-        """Run a call on this thread, which may block, and give it its outcome."""
+        """Run a call on this thread, which may block, and give it its outcome. After `start`."""
+        self._begun.wait()
         with self._turn:
-            if self._stopped:
+            if self._is_closed:
                 raise Unavailable("this metadata store is closed", operation=OPERATION, retry=Retry.PERMANENT)
             self._run([call])
+            if not self._is_asked_to_look and (self._suspect or self._wal.is_long()):
+                self._is_asked_to_look = True
+                self._queue.put(_LOOK)
 
     def stop(self) -> threading.Thread | None:
         """Let the calls that were accepted finish, then close the connection; the thread to wait for, if any."""
-        if self._thread is None and self._connection is not None:  # opened by a thread that may block
-            self._start()
         self._queue.put(None)
         thread, self._thread = self._thread, None
         return thread
 
     def _work(self) -> None:
-        try:
-            while self._run_next():
-                pass
-        finally:
-            with self._turn:
-                self._stopped = True
-                connection, self._connection = self._connection, None
-                if connection is not None:
-                    connection.close()  # the last connection of all processes moves the WAL into the file
+        with in_use(self._path):
+            self._begun.set()
+            try:
+                while self._run_next():
+                    pass
+            finally:
+                with self._turn:
+                    self._is_closed = True
+                    self._close()
 
     def _run_next(self) -> bool:
-        call = self._queue.get()
-        if call is None:
-            return False
-        calls = [call]
-        going_on = True
-        while len(calls) < self._config.group_limit:
+        jobs = [self._queue.get()]
+        while jobs[-1] is not None and len(jobs) < self._config.group_limit:
             try:
-                more = self._queue.get_nowait()
+                jobs.append(self._queue.get_nowait())
             except Empty:
                 break
-            if more is None:
-                going_on = False
-                break
-            calls.append(more)
+        calls = [job for job in jobs if isinstance(job, ViewCall)]
         begun = [call for call in calls if call.take()]  # the others were cancelled while they waited
-        if begun:
-            with self._turn:
+        with self._turn:
+            was_suspect = self._suspect
+            if begun:
                 self._run(begun)
-            deliver(begun)
-        return going_on
+                deliver(begun)
+            if not (begun and was_suspect and self._suspect):  # else mending was just tried in vain
+                self._look_after_wal()
+            self._is_asked_to_look = False
+        return jobs[-1] is not None
 
     def _run(self, calls: list[ViewCall[Any]]) -> None:
         try:
@@ -149,7 +174,7 @@ class Writer:
             self._full = None
         try:
             if self._suspect:
-                self._recover(self._connection)
+                self._mend(self._connection)
             if full is not self._full:
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}").fetchone()
                 self._full = full
@@ -158,9 +183,10 @@ class Writer:
             if primary_code(error) == READONLY:
                 # SQLite opens a file only for reading, and does not say so, when opening it for writing failed at that
                 # moment (no handles, a full disk): the next transaction tries again with a connection of its own.
-                self._connection.close()
-                self._connection = None
+                self._drop_connection()
             raise translate(error, self._path, OPERATION) from error
+        except OSError as error:
+            raise translate_os(error, self._path, OPERATION, "write again the -wal of") from error
         return self._connection
 
     def _run_one(self, connection: sqlite3.Connection, call: ViewCall[Any], seen: set[str], in_group: bool) -> int:
@@ -169,13 +195,13 @@ class Writer:
         view.seen |= seen
         try:
             if in_group:
-                connection.execute("SAVEPOINT one")
+                self._execute(connection, "SAVEPOINT one")
             result = call.fn(view)
             if view.failure is not None:  # the function swallowed an error of the store
                 raise view.failure
             view.finish()
             if in_group:
-                connection.execute("RELEASE one")
+                self._execute(connection, "RELEASE one")
         except BaseException as error:  # noqa: BLE001 - it is the caller's
             view.finish()
             return self._undo_one(connection, call, error, in_group)
@@ -186,8 +212,6 @@ class Writer:
     def _undo_one(
         self, connection: sqlite3.Connection, call: ViewCall[Any], error: BaseException, in_group: bool
     ) -> int:
-        if isinstance(error, sqlite3.Error):
-            error = translate(error, self._path, OPERATION)
         if in_group and not connection.in_transaction:
             raise _GroupUndoneError from error
         call.error = Unavailable("cancelled") if isinstance(error, CallCancelled) else error
@@ -198,6 +222,12 @@ class Writer:
             except sqlite3.Error as problem:
                 raise _GroupUndoneError from problem
         return 0
+
+    def _execute(self, connection: sqlite3.Connection, sql: str) -> None:
+        try:
+            connection.execute(sql)
+        except FAILURES as error:
+            raise translate(error, self._path, OPERATION) from error
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         try:
@@ -214,24 +244,64 @@ class Writer:
         except sqlite3.Error:
             # A connection that cannot roll back is of no use: the next transaction begins with a new one, and SQLite
             # forgets what was not committed.
-            self._connection = None
-            connection.close()
+            self._suspect = True
+            self._drop_connection()
 
-    def _recover(self, connection: sqlite3.Connection) -> None:
-        """After a failed fsync of the WAL nothing may be committed on top of it: the system reports such an error once
-        and then calls the lost pages clean, so the next fsync would succeed over a WAL with a hole. A checkpoint that
-        moves everything into the file and truncates the WAL writes all of it again, from what is still in memory."""
-        connection.execute("PRAGMA synchronous = FULL").fetchone()
-        self._full = True
-        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise Unavailable(
-                f"an earlier fsync of {self._path} failed and readers keep its WAL from being written again",
-                operation=OPERATION,
-                subject=self._path,
-                hint="Look at the system log and the health of the disk; try again when long reads have ended.",
-            )
+    def _look_after_wal(self, closing: bool = False) -> None:
+        """Between transactions, when the results are on their way: keep the WAL short, and mend it if it may be broken.
+
+        Nobody waits for this, so nobody can be told of an error. None needs to: what was acknowledged is as durable as
+        it was said to be without a checkpoint, and what fails here is done again before the next transaction, which
+        fails with it if it fails again.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        if not self._suspect and (closing or self._wal.is_long()):
+            with suppress(Exception):
+                self._checkpoint(connection)
+        if self._suspect:
+            with suppress(Exception):
+                self._mend(connection)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Move what no reader holds from the WAL into the file, waiting for nobody. Raises FAILURES."""
+        pages = -1  # also if another process is at it now
+        try:
+            _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except BaseException as error:
+            # For want of room nothing is lost, it stays in the WAL. Any other error may be one of a sync.
+            if not isinstance(error, sqlite3.Error) or primary_code(error) != FULL:
+                self._suspect = True
+                raise
+        finally:
+            self._wal.back_off(pages)
+
+    def _mend(self, connection: sqlite3.Connection) -> None:
+        """After an error of the disk nothing may be committed on top of the WAL as it is: the system reports a failed
+        write-back once and then calls the lost pages clean, so the next fsync would succeed over a WAL with a hole.
+
+        All of it is written again, from what is still in memory, and only then moved into the file: with half of that
+        done and a hole in the WAL a power cut would leave a file that nothing completes. Raises FAILURES and OSError.
+        """
+        connection.execute("BEGIN IMMEDIATE")  # keeps the writers of all processes away
+        try:
+            self._wal.write_again()
+        finally:
+            self._roll_back(connection)
+        self._checkpoint(connection)
         self._suspect = False
+
+    def _close(self) -> None:
+        # Whoever closes the last connection of all moves the WAL into the file; SQLite would, too, and drop errors.
+        self._look_after_wal(closing=True)
+        self._drop_connection()
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        self._wal.close()
+        if connection is not None:
+            connection.close()
 
 
 def _copy(error: BaseException) -> BaseException:

@@ -31,8 +31,8 @@ class SqliteConfig:
     reader_cache_bytes: int = 1024 * 1024
     """Page cache of each reading connection; the operating system caches the rest."""
     checkpoint_pages: int = 1000
-    """Pages (4 KiB) in the WAL after which a commit moves them to the file: about one commit in 250 takes a few
-    milliseconds longer then. SQLite's default; larger ones make that rarer and longer and reads slower."""
+    """Pages (4 KiB) in the WAL after which they are moved to the file, after a commit: about one in 250, and the next
+    one waits a few milliseconds for it. SQLite's default; larger ones make that rarer and longer and reads slower."""
     group_limit: int = 64
     """Concurrent transactions of this process that share one commit, at most."""
 

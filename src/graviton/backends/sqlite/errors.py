@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from typing import Final, TypeAlias
@@ -16,7 +17,17 @@ from graviton.errors import (
     Unavailable,
 )
 
-__all__ = ["FAILURES", "FSYNC_FAILED", "READONLY", "Failure", "damaged", "primary_code", "translate"]
+__all__ = [
+    "FAILURES",
+    "FSYNC_FAILED",
+    "FULL",
+    "READONLY",
+    "Failure",
+    "damaged",
+    "primary_code",
+    "translate",
+    "translate_os",
+]
 
 _BUSY: Final = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED: https://sqlite.org/rescode.html
 Failure: TypeAlias = sqlite3.Error | UnicodeDecodeError
@@ -29,7 +40,8 @@ _IOERR: Final = 10
 _DAMAGED: Final = frozenset({1, 11, 19, 20, 24, 26})
 """SQLITE_CORRUPT and NOTADB; ERROR, CONSTRAINT, MISMATCH and FORMAT, because our statements never change and are right
 for the tables we made: where one of them does not fit, the schema or the header is not what we wrote."""
-_FULL: Final = 13
+FULL: Final = 13
+"""SQLITE_FULL: a write, not a sync, found no room."""
 _CANTOPEN: Final = 14  # also any error of open() itself
 _TOOBIG: Final = 18
 FSYNC_FAILED: Final = frozenset({1034, 1290})
@@ -53,7 +65,7 @@ def translate(error: Failure, path: str, operation: str) -> GravitonError:
         return _busy(path, operation)
     if code in _DAMAGED or isinstance(error, UnicodeDecodeError):
         return damaged(path, operation, reason)
-    if code == _FULL or (code == _IOERR and _no_room(path)):
+    if code == FULL or (code == _IOERR and _no_room(path)):
         return StorageFull(
             f"no room in {path}: {reason}",
             operation=operation,
@@ -77,6 +89,18 @@ def translate(error: Failure, path: str, operation: str) -> GravitonError:
     )
 
 
+def translate_os(error: OSError, path: str, operation: str, verb: str) -> GravitonError:
+    """The error of ours for a call of the system's that was to `verb` the store at `path` or what lies beside it."""
+    kind: type[GravitonError] = Unavailable
+    what, hint = f"cannot {verb}", "Look at the system log and the health of the disk; then try again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        kind, what = PermissionDenied, f"not allowed to {verb}"
+        hint = "Check the owner and mode of the file and its folder, and whether it is mounted read-only."
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        kind, what, hint = StorageFull, f"no room to {verb}", "Free space (or raise the quota) there, then try again."
+    return kind(f"{what} {path}: {error.strerror or error}", operation=operation, subject=path, hint=hint)
+
+
 def damaged(path: str, operation: str, what: str) -> IntegrityError:
     """The metadata file is not what we wrote."""
     return IntegrityError(
@@ -84,9 +108,9 @@ def damaged(path: str, operation: str, what: str) -> IntegrityError:
         operation=operation,
         subject=path,
         # SQLite reports a disk that cannot be read as a damaged file (vdbe.c, SQLITE_IOERR_CORRUPTFS).
-        hint="Look at the system log for errors of the disk first. Then move the file and its -wal and -shm away and"
-        " restore it with `graviton meta restore` from the last `graviton meta backup`; `graviton verify --all` then"
-        " shows what is missing.",
+        hint="Look at the system log for errors of the disk first. Then, while no process uses the store, move the file"
+        " and its -wal and -shm away and restore it with `graviton meta restore` from the last `graviton meta backup`;"
+        " `graviton verify --all` then shows what is missing.",
     )
 
 

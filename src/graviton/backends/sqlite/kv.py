@@ -20,7 +20,7 @@ from graviton.backends.sqlite._transaction import MAX_VALUE_BYTES, ReadView
 from graviton.backends.sqlite._writer import Writer
 from graviton.backends.sqlite.config import SqliteConfig
 from graviton.concurrency.blocking import may_block
-from graviton.concurrency.joining import joined
+from graviton.concurrency.threads import joined
 from graviton.errors import Retry, Unavailable
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
@@ -32,8 +32,8 @@ _T = TypeVar("_T")
 
 class SqliteKeyValueStore(KeyValueStore):
     """Key-value pairs in one SQLite file. Making the object touches nothing; the file is opened, and created if the
-    configuration says so, by the first call. Usable from several threads and event loops; after a fork the child opens
-    its own."""
+    configuration says so, by the first call. Usable from several threads and event loops. Not in a child made by fork,
+    and a file that was open at that moment cannot be opened there anew either: Unavailable (_forks.py)."""
 
     capabilities = Capabilities(
         persistent=True,
@@ -56,7 +56,9 @@ class SqliteKeyValueStore(KeyValueStore):
     async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
         call: ViewCall[_T] = ViewCall(fn, durability is Durability.FULL)
         if may_block():
-            self._check_usable()
+            with self._lock:
+                self._check_usable()
+                self._writer.start()
             self._writer.run(call)
             return call.ended()
         with self._lock:
@@ -99,7 +101,8 @@ class SqliteKeyValueStore(KeyValueStore):
                 "this metadata store was opened before a fork",
                 operation="kv",
                 subject=str(self.config.path),
-                hint="Open the store again in the child process: SQLite connections do not survive a fork.",
+                hint="Close the store before the fork and open it after, or start the process another way"
+                " (multiprocessing: spawn): SQLite connections do not survive a fork.",
                 retry=Retry.PERMANENT,
             )
 

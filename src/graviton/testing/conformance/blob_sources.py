@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,9 @@ __all__ = ["BlobSourceLaws"]
 
 SHA256 = BlobWritePlan(hash=HashAlgo.SHA256)
 BLAKE3 = BlobWritePlan(hash=HashAlgo.BLAKE3)
+
+HANG_SECONDS = 20.0
+"""A put of nothing that has not ended after this long never will."""
 
 
 class BlobSourceLaws(BlobStoreHooks):
@@ -86,6 +90,22 @@ class BlobSourceLaws(BlobStoreHooks):
         for source in wrong:
             with raises(InvalidInput):
                 await store.put(source)  # type: ignore[arg-type]
+        assert await collect(store.list()) == []
+
+    async def test_file_object_whose_read_stops_like_an_iterator_ends_the_put(self) -> None:
+        """StopIteration fits into no future and out of no coroutine: the put must fail with Python's RuntimeError for
+        it, not wait for ever."""
+        store = await self.open()
+
+        class Careless(io.RawIOBase):
+            def read(self, size: int = -1) -> bytes:
+                raise StopIteration
+
+            readinto = readall = read  # type: ignore[assignment]
+
+        with raises(RuntimeError) as caught:
+            await asyncio.wait_for(store.put(Careless()), HANG_SECONDS)
+        assert isinstance(caught.error.__cause__, StopIteration)
         assert await collect(store.list()) == []
 
     async def test_path_that_is_no_regular_file_is_refused(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
-from graviton.errors import InvalidInput, LimitExceeded, Unsupported
+from graviton.errors import GravitonError, InvalidInput, LimitExceeded, Unsupported
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.testing.conformance.checks import collect, gather, in_place, raises
 from graviton.testing.conformance.contract import Contract, needs
@@ -21,6 +21,14 @@ LARGEST_AFFORDABLE_TRANSACTION = 64 * 1024 * 1024
 
 class Oops(Exception):  # noqa: N818 - no error of ours, on purpose
     """What a law's own function raises."""
+
+
+class Stop(BaseException):
+    """What no `except Exception` sees."""
+
+
+HANG_SECONDS = 20.0
+"""A call that has not ended after this long never will."""
 
 
 def _bounded(contract: type[Contract[KeyValueStore]]) -> str | None:
@@ -137,6 +145,46 @@ class _AtomicLaws(Contract[KeyValueStore]):
         with raises(Oops) as caught:
             await store.read(fn)
         assert caught.error is error
+
+    async def test_every_kind_of_exception_ends_the_call(self) -> None:
+        """It comes back, or an error of ours in the place of one that is no Exception; of StopIteration, which cannot
+        leave a coroutine, a RuntimeError with it as the cause, as everywhere in Python. Never a hang."""
+        store = await self.open()
+        for planned in (
+            StopIteration(3),
+            StopAsyncIteration(),
+            TimeoutError(),
+            ExceptionGroup("two", [Oops()]),
+            Stop(),
+        ):
+            await self._every_call_ends(store, planned)
+        await store.put("a", b"after", b"1")
+        assert await collect(store.scan("a")) == [(b"after", b"1")]
+
+    async def _every_call_ends(self, store: KeyValueStore, planned: BaseException) -> None:
+        def write(tx: Transaction) -> None:
+            tx.put("a", b"never", b"")
+            raise planned
+
+        def read(tx: ReadTransaction) -> None:
+            raise planned
+
+        async def outcome(call: Awaitable[object]) -> object:
+            try:
+                return await asyncio.wait_for(call, HANG_SECONDS)
+            except BaseException as error:  # noqa: BLE001 - judged below
+                return error
+
+        # Alone, several at once (a backend may do them together), and as a read.
+        calls: list[Coroutine[object, object, object]] = [store.transact(write) for _ in range(3)]
+        for caught in [await outcome(store.transact(write)), *await gather(*map(outcome, [*calls, store.read(read)]))]:
+            if isinstance(planned, StopIteration):
+                assert isinstance(caught, RuntimeError), repr(caught)
+                assert caught.__cause__ is planned
+            elif not isinstance(planned, Exception):
+                assert caught is planned or isinstance(caught, GravitonError), repr(caught)
+            else:
+                assert caught is planned, repr(caught)
 
     async def test_writes_in_a_read_are_unsupported(self) -> None:
         store = await self.open()
