@@ -7,6 +7,7 @@ behind the `BlobStore` port and decides nothing else.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,7 @@ class CasBlobStore(BlobStore):
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton")
         self._operations = Operations(self._metrics)
         self._closed = False
+        self._pid = os.getpid()
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
 
@@ -196,6 +198,9 @@ class CasBlobStore(BlobStore):
         iterator or file object only when its own code returns. Cancelling this ends the wait for it.
         """
         self._closed = True
+        if self._pid != os.getpid():  # the threads and what is going on are the parent's
+            await self.blocks.aclose()
+            return
         try:
             await self._operations.end()
         finally:
@@ -219,8 +224,16 @@ class CasBlobStore(BlobStore):
                 self._events.emit(Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), result.id, facts))
 
     def _check_open(self) -> None:
+        """Raises Unavailable after `aclose`, and in a child made by fork, which has none of the threads."""
         if self._closed:
             raise Unavailable("this store is closed", operation="store", retry=Retry.PERMANENT)
+        if self._pid != os.getpid():
+            raise Unavailable(
+                "this store was opened before a fork",
+                operation="store",
+                hint="Open the store again in the child process.",
+                retry=Retry.PERMANENT,
+            )
 
     def _counted(self, operation: str) -> AbstractContextManager[None]:
         self._check_open()

@@ -48,7 +48,7 @@ async def open_filler(source: BlobSource, pool: Executor) -> Filler:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _MemoryFiller(_as_bytes(source), pool)
     if isinstance(source, os.PathLike):
-        return await in_thread(pool, _open_path, Path(source), pool)
+        return await _open_path(Path(source), pool)
     if isinstance(source, AsyncIterable):
         return _AsyncPieceFiller(aiter(source))
     if hasattr(source, "read"):
@@ -62,17 +62,14 @@ async def open_filler(source: BlobSource, pool: Executor) -> Filler:
     )
 
 
-def _open_path(path: Path, pool: Executor) -> Filler:
+async def _open_path(path: Path, pool: Executor) -> Filler:
+    filler = _FdFiller(pool, str(path), owned=True)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO without a writer must not hang here
-    except OSError as error:
-        raise _read_error(error, str(path)) from error
-    info = os.fstat(fd)
-    if not stat.S_ISREG(info.st_mode):
-        os.close(fd)
-        kind = "a directory" if stat.S_ISDIR(info.st_mode) else "not a regular file"
-        raise InvalidInput(f"{path} is {kind}", operation="put", subject=str(path))
-    return _FdFiller(fd, pool, str(path), info.st_size, owned=True)
+        await in_thread(pool, filler.open, path)
+    except BaseException:  # cancelled, it may be open
+        await filler.aclose()
+        raise
+    return filler
 
 
 def _open_file(file: BinaryIO, pool: Executor) -> Filler:
@@ -80,8 +77,9 @@ def _open_file(file: BinaryIO, pool: Executor) -> Filler:
     if isinstance(file, io.FileIO):
         info = os.fstat(file.fileno())
         regular = stat.S_ISREG(info.st_mode)
-        threads, known = (pool, info.st_size) if regular else (_own_thread(), None)
-        return _FdFiller(file.fileno(), threads, str(getattr(file, "name", "")), known, owned=False)
+        filler = _FdFiller(pool if regular else _own_thread(), str(getattr(file, "name", "")), owned=False)
+        filler.use(file.fileno(), info.st_size if regular else None)
+        return filler
     return _FileFiller(file, _own_thread())
 
 
@@ -92,11 +90,29 @@ def _own_thread() -> Executor:
 class _FdFiller:
     """A file descriptor, read on a thread; a pipe or terminal in slices, so that cancelling ends the wait."""
 
-    def __init__(self, fd: int, pool: Executor, name: str, size_hint: int | None, owned: bool) -> None:
-        self.size_hint = size_hint
-        self._fd, self._pool, self._name, self._owned = fd, pool, name, owned
-        self._regular = size_hint is not None
+    def __init__(self, pool: Executor, name: str, owned: bool) -> None:
+        self.size_hint: int | None = None
+        self._fd = -1
+        self._pool, self._name, self._owned = pool, name, owned
+        self._regular = True
         self._cancelled = False
+
+    def use(self, fd: int, size: int | None) -> None:
+        """Read from `fd`; `size` is None where it is no regular file."""
+        self._fd, self.size_hint, self._regular = fd, size, size is not None
+
+    def open(self, path: Path) -> None:
+        """On a thread: open a regular file, which `aclose` closes again."""
+        try:
+            # Without blocking: a FIFO without a writer must not hang here.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            info = os.fstat(self._fd)
+        except OSError as error:
+            raise _read_error(error, self._name) from error
+        if not stat.S_ISREG(info.st_mode):
+            kind = "a directory" if stat.S_ISDIR(info.st_mode) else "not a regular file"
+            raise InvalidInput(f"{path} is {kind}", operation="put", subject=self._name)
+        self.size_hint = info.st_size
 
     async def fill(self, memory: memoryview) -> int:
         job = asyncio.ensure_future(in_thread(self._pool, self._read, memory))

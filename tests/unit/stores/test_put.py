@@ -201,6 +201,35 @@ async def test_a_file_that_grew_after_it_was_opened_is_read_to_its_end(
     assert world.budget.used == 0
 
 
+async def test_a_put_that_is_cancelled_while_its_file_is_opened_closes_it(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").write_bytes(DATA)
+    opening, go_on = threading.Event(), threading.Event()
+    opened: list[int] = []
+    real = os.open
+
+    def slow(path: Path, flags: int) -> int:
+        opening.set()
+        go_on.wait(20)
+        opened.append(real(path, flags))
+        return opened[0]
+
+    world = World(kernel)
+    with monkeypatch.context() as patch:
+        patch.setattr("graviton.stores.fillers.os.open", slow)
+        task = asyncio.create_task(world.store.put(tmp_path / "data"))
+        while not opening.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
