@@ -14,6 +14,7 @@ import stat
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
+from pickle import PickleBuffer
 from typing import Any, BinaryIO, Protocol
 
 from graviton.core.buffers import Buffer
@@ -176,10 +177,12 @@ class _FileFiller:
                 raise Unavailable(
                     "the source would block", operation="put", hint="Open it in blocking mode, or give its pieces."
                 )
-            if not piece:
+            data = _as_bytes(piece)
+            if not data:
                 break
-            memory[filled : filled + len(piece)] = _as_bytes(piece)
-            filled += len(piece)
+            if len(data) > len(memory) - filled:
+                raise InvalidInput("the source gave more bytes than it was asked for", operation="put")
+            _, filled = _pour(data, memory, filled)
         return filled
 
     async def aclose(self) -> None:
@@ -264,9 +267,20 @@ _END: Any = object()
 
 
 def _as_bytes(piece: Buffer) -> memoryview:
+    """The bytes of `piece` in place, whatever the shape and format of a view. Raises InvalidInput."""
     if not isinstance(piece, (bytes, bytearray, memoryview)):
         raise InvalidInput(f"a source of a put gives bytes, not {type(piece).__name__}", operation="put")
-    return memoryview(piece).cast("B")
+    try:
+        view = memoryview(piece)
+    except ValueError as error:
+        raise InvalidInput("a source of a put gave a memoryview that was released", operation="put") from error
+    if not view.c_contiguous:
+        raise InvalidInput(
+            "a source of a put gave a memoryview that is not contiguous",
+            operation="put",
+            hint="Give bytes(view), which copies it.",
+        )
+    return PickleBuffer(view).raw()  # `cast` takes neither empty views of several dimensions nor all formats
 
 
 def _pour(rest: memoryview, memory: memoryview, filled: int) -> tuple[memoryview, int]:

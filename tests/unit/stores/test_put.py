@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import io
 import os
 import threading
@@ -79,6 +80,53 @@ async def test_every_kind_of_source_gives_the_key_of_its_bytes(kernel: Kernel, t
             assert not source.closed, "a file of the caller's stays open"
             source.close()
         await world.store.aclose()
+
+
+_GRID = memoryview(bytearray(range(24)))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        _GRID.cast("B", (2, 3, 4)),
+        _GRID.cast("d"),
+        _GRID.cast("?"),
+        memoryview((ctypes.c_int * 6).from_buffer(_GRID)),
+        _GRID[:0],
+        _GRID.cast("B", (4, 6))[:0],
+        _GRID.toreadonly(),
+    ],
+)
+async def test_any_contiguous_view_is_a_source(kernel: Kernel, view: memoryview) -> None:
+    data = view.tobytes()
+    for source in (view, iter([view, b"more"]), _Changing([view])):  # type: ignore[list-item]
+        result = await World(kernel).store.put(source)  # type: ignore[arg-type]
+        expected = data + b"more" if isinstance(source, Iterator) else data
+        assert result.key == BlobKey(HashAlgo.BLAKE3.digest(expected), len(expected))
+
+
+async def test_other_views_are_refused(kernel: Kernel) -> None:
+    released = memoryview(b"x")
+    released.release()
+    for view in (_GRID[::2], _GRID[::-1], _GRID.cast("B", (4, 6))[::2], released):
+        for source in (view, iter([view]), _Changing([view])):  # type: ignore[list-item]
+            world = World(kernel)
+            with pytest.raises(InvalidInput, match=r"contiguous|released"):
+                await world.store.put(source)  # type: ignore[arg-type]
+            assert world.budget.used == 0
+
+
+async def test_a_file_that_gives_more_or_else_than_asked_for_is_refused(kernel: Kernel) -> None:
+    class File:
+        def __init__(self, given: object) -> None:
+            self.given = given
+
+        def read(self, size: int) -> object:
+            return self.given
+
+    for given in (bytes(10_000_000), ""):
+        with pytest.raises(InvalidInput):
+            await World(kernel).store.put(File(given))  # type: ignore[arg-type]
 
 
 async def test_a_file_object_is_read_from_its_position(kernel: Kernel, tmp_path: Path) -> None:
@@ -171,9 +219,10 @@ class _Changing:
 
     def read(self, size: int) -> bytes:
         piece = self.pieces.pop(0) if self.pieces else b""
-        if piece and len(piece) > size:
+        if isinstance(piece, bytes) and len(piece) > size:
             self.pieces.insert(0, piece[size:])
-        return piece and piece[:size]
+            piece = piece[:size]
+        return piece
 
 
 async def test_the_key_is_that_of_the_bytes_as_read(kernel: Kernel) -> None:
