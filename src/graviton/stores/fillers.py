@@ -11,15 +11,14 @@ import io
 import os
 import select
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
-from pickle import PickleBuffer
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
-from graviton.core.buffers import Buffer
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blobs import BlobSource
+from graviton.stores.pieces import AsyncPieceFiller, MemoryFiller, PieceFiller, as_bytes, pour
 from graviton.stores.threads import OwnThread, finish_anyway, in_thread
 
 __all__ = ["Filler", "open_filler"]
@@ -47,15 +46,15 @@ async def open_filler(source: BlobSource, pool: Executor) -> Filler:
     """The filler of any source but `bytes`. Only what cannot wait for others (memory, a regular file) uses `pool`.
     Raises InvalidInput, NotFound, PermissionDenied, Unavailable."""
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _MemoryFiller(_as_bytes(source), pool)
+        return MemoryFiller(as_bytes(source), pool)
     if isinstance(source, os.PathLike):
         return await _open_path(Path(source), pool)
     if isinstance(source, AsyncIterable):
-        return _AsyncPieceFiller(aiter(source))
+        return AsyncPieceFiller(source)
     if hasattr(source, "read"):
         return _open_file(source, pool)  # type: ignore[arg-type]
     if isinstance(source, Iterable) and not isinstance(source, str):
-        return _PieceFiller(iter(source), _own_thread())
+        return PieceFiller(iter(source), _own_thread())
     raise InvalidInput(
         f"cannot put a {type(source).__name__}",
         operation="put",
@@ -177,116 +176,16 @@ class _FileFiller:
                 raise Unavailable(
                     "the source would block", operation="put", hint="Open it in blocking mode, or give its pieces."
                 )
-            data = _as_bytes(piece)
+            data = as_bytes(piece)
             if not data:
                 break
             if len(data) > len(memory) - filled:
                 raise InvalidInput("the source gave more bytes than it was asked for", operation="put")
-            _, filled = _pour(data, memory, filled)
+            _, filled = pour(data, memory, filled)
         return filled
 
     async def aclose(self) -> None:
         self._thread.shutdown()
-
-
-class _MemoryFiller:
-    """Memory of somebody else, which is copied."""
-
-    def __init__(self, data: memoryview, pool: Executor) -> None:
-        self.size_hint: int | None = len(data)
-        self._rest, self._pool = data, pool
-
-    async def fill(self, memory: memoryview) -> int:
-        self._rest, filled = await in_thread(self._pool, _pour, self._rest, memory, 0)
-        return filled
-
-    async def aclose(self) -> None:
-        pass
-
-
-class _PieceFiller:
-    """Pieces of bytes from an iterator, which runs on a thread of its own because it may wait for something."""
-
-    size_hint: int | None = None
-
-    def __init__(self, pieces: Iterator[Buffer], thread: Executor) -> None:
-        self._pieces, self._thread = pieces, thread
-        self._rest = memoryview(b"")
-
-    async def fill(self, memory: memoryview) -> int:
-        return await in_thread(self._thread, self._read, memory)
-
-    def _read(self, memory: memoryview) -> int:
-        filled = 0
-        while filled < len(memory):
-            if not self._rest:
-                piece = next(self._pieces, _END)
-                if piece is _END:
-                    break
-                self._rest = _as_bytes(piece)
-            self._rest, filled = _pour(self._rest, memory, filled)
-        return filled
-
-    async def aclose(self) -> None:
-        close = getattr(self._pieces, "close", None)
-        try:
-            if close is not None:
-                await in_thread(self._thread, close)
-        finally:
-            self._thread.shutdown()
-
-
-class _AsyncPieceFiller:
-    """Pieces of bytes from an async iterator."""
-
-    size_hint: int | None = None
-
-    def __init__(self, pieces: AsyncIterator[Buffer]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    async def fill(self, memory: memoryview) -> int:
-        filled = 0
-        while filled < len(memory):
-            if not self._rest:
-                piece = await anext(self._pieces, _END)
-                if piece is _END:
-                    break
-                self._rest = _as_bytes(piece)
-            self._rest, filled = _pour(self._rest, memory, filled)
-        return filled
-
-    async def aclose(self) -> None:
-        close = getattr(self._pieces, "aclose", None)
-        if close is not None:
-            await close()
-
-
-_END: Any = object()
-"""The end of an iterator; None is not the end but a piece that is no bytes."""
-
-
-def _as_bytes(piece: Buffer) -> memoryview:
-    """The bytes of `piece` in place, whatever the shape and format of a view. Raises InvalidInput."""
-    if not isinstance(piece, (bytes, bytearray, memoryview)):
-        raise InvalidInput(f"a source of a put gives bytes, not {type(piece).__name__}", operation="put")
-    try:
-        view = memoryview(piece)
-    except ValueError as error:
-        raise InvalidInput("a source of a put gave a memoryview that was released", operation="put") from error
-    if not view.c_contiguous:
-        raise InvalidInput(
-            "a source of a put gave a memoryview that is not contiguous",
-            operation="put",
-            hint="Give bytes(view), which copies it.",
-        )
-    return PickleBuffer(view).raw()  # `cast` takes neither empty views of several dimensions nor all formats
-
-
-def _pour(rest: memoryview, memory: memoryview, filled: int) -> tuple[memoryview, int]:
-    count = min(len(rest), len(memory) - filled)
-    memory[filled : filled + count] = rest[:count]
-    return rest[count:], filled + count
 
 
 def _read_error(error: OSError, name: str) -> Exception:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -376,6 +377,44 @@ async def test_a_failing_source_fails_the_put_with_its_own_error(kernel: Kernel)
         await world.store.put(source())
     assert await world.open_sessions() == 0
     assert world.budget.used == 0
+
+
+_VARIABLE: ContextVar[int] = ContextVar("_VARIABLE", default=-1)
+
+
+async def test_an_async_source_runs_in_one_task(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also its end, whether it comes to it or is closed: a timeout or task group around a yield needs that."""
+    monkeypatch.setattr("graviton.stores.segments.FIRST_BYTES", 1000)
+    monkeypatch.setattr("graviton.stores.segments.LEAN_FILL_BYTES", 4000)
+    monkeypatch.setattr("graviton.stores.segments.FILL_BYTES", 8000)
+    tasks: list[asyncio.Task[None] | None] = []
+    values: list[int] = []
+
+    async def source() -> AsyncIterator[bytes]:
+        tasks.append(asyncio.current_task())
+        try:
+            async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(0))
+                for number, start in enumerate(range(0, len(DATA), 3000)):
+                    _VARIABLE.set(number)
+                    yield DATA[start : start + 3000]
+                    tasks.append(asyncio.current_task())
+                    values.append(_VARIABLE.get() - number)
+        finally:
+            tasks.append(asyncio.current_task())
+
+    world = World(kernel)
+    assert (await world.store.put(source())).key == KEY
+    blocks = _FailingBlocks()
+    blocks.fails_at = 2
+    failing = World(kernel, blocks=blocks)
+    assert (len(set(tasks)), len(tasks), set(values)) == (1, 22, {0})
+    tasks.clear()
+    with pytest.raises(StorageFull):
+        await failing.store.put(source())
+    assert len(set(tasks)) == 1
+    assert failing.budget.used == 0
+    assert _VARIABLE.get() == -1
 
 
 class _LostReply(YieldingKv):
