@@ -153,7 +153,7 @@ class CasBlobStore(BlobStore):
                     operation="get",
                     subject=key.text,
                 )
-        parts = ReadParts(self.access, self.manifests, self.budget, self._pool, domain)
+        parts = ReadParts(self.access, self.manifests, self.budget, self._pool, self._operations, domain)
         return CasBlobReader(parts, record, span or Span(0, key.size), whole=span is None)
 
     async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:

@@ -5,7 +5,6 @@ A filler is the only place that knows its kind. It is used by one task at a time
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 import os
@@ -19,12 +18,9 @@ from typing import BinaryIO, Protocol
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blobs import BlobSource
 from graviton.stores.pieces import AsyncPieceFiller, MemoryFiller, PieceFiller, as_bytes, pour
-from graviton.stores.threads import OwnThread, finish_anyway, in_thread
+from graviton.stores.threads import POLL_SECONDS, OwnThread, in_thread
 
 __all__ = ["Filler", "open_filler"]
-
-_POLL_SECONDS = 0.2
-"""How long a read from a pipe or terminal may go on after the put was cancelled."""
 
 
 class Filler(Protocol):
@@ -115,14 +111,11 @@ class _FdFiller:
         self.size_hint = info.st_size
 
     async def fill(self, memory: memoryview) -> int:
-        job = asyncio.ensure_future(in_thread(self._pool, self._read, memory))
-        try:
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            self._cancelled = True  # ends the wait for a pipe that may never speak again
-            job.cancel()  # takes it back if it has not begun
-            await finish_anyway(asyncio.wait([job]))
-            raise
+        return await in_thread(self._pool, self._read, memory, interrupt=self._stop)
+
+    def _stop(self) -> None:
+        """Ends the wait for a pipe that may never speak again."""
+        self._cancelled = True
 
     def _read(self, memory: memoryview) -> int:
         filled = 0
@@ -141,7 +134,7 @@ class _FdFiller:
     def _wait(self) -> bool:
         poll = select.poll()
         poll.register(self._fd, select.POLLIN | select.POLLHUP)
-        while not poll.poll(_POLL_SECONDS * 1000):
+        while not poll.poll(POLL_SECONDS * 1000):
             if self._cancelled:
                 return False
         return True
