@@ -200,6 +200,8 @@ def _kernel() -> Any:
 async def test_a_store_that_was_open_during_a_fork_is_refused_in_the_child(tmp_path: Path) -> None:
     async with graviton.open(tmp_path / "store") as store:
         key = (await store.put(b"before the fork")).key
+        (tmp_path / "file").write_bytes(b"in a file")
+        await store.put(tmp_path / "file")  # the threads that read files have begun
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -208,7 +210,10 @@ async def test_a_store_that_was_open_during_a_fork_is_refused_in_the_child(tmp_p
         told = b"".join(iter(lambda: os.read(reading, 4096), b"")).decode()
         os.close(reading)
         assert os.waitpid(pid, 0)[1] == 0
-        assert told == "put refused, get refused, opened anew refused, another store works, closed"
+        assert told == (
+            "put refused, put of a file refused, put of pieces refused, put_many refused, get refused, stat refused,"
+            " delete refused, list refused, totals refused, opened anew refused, another store works, closed"
+        )
         async with await store.get(key) as reader:
             assert await reader.read() == b"before the fork"
         await store.put(b"after the fork")
@@ -222,11 +227,21 @@ def _in_the_child(store: Store, key: graviton.BlobKey, folder: Path, writing: in
 
     async def use() -> str:
         told = []
-        for verb, work in (("put", store.put(b"in the child")), ("get", store.get(key))):
+        for verb, work in (
+            ("put", store.put(b"in the child")),
+            ("put of a file", store.put(folder / "file")),
+            ("put of pieces", store.put(iter([b"in the child"]))),
+            ("put_many", _drain(store.put_many([b"in", b"the child"]))),
+            ("get", store.get(key)),
+            ("stat", store.stat(key)),
+            ("delete", store.delete(key)),
+            ("list", _drain(store.list())),
+            ("totals", store.totals()),
+        ):
             try:
                 await work
-            except graviton.Unavailable:
-                told.append(f"{verb} refused")
+            except graviton.Unavailable as error:
+                told.append(f"{verb} refused" if "before a fork" in error.message else repr(error))
         async with graviton.open(folder / "store") as anew:
             try:
                 await anew.put(b"in the child")  # durable only until the parent closes and deletes the WAL

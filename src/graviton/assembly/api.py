@@ -31,7 +31,8 @@ def open(
 
     Touches nothing until it is used; the first put makes the store. `policy` applies to puts whose plan has none.
     `hash` and `chunker` (a spec or preset) are for a store that is made now, or override what it was made with.
-    `memory_bytes` is the budget of the whole process. Raises InvalidInput for values that are malformed.
+    `memory_bytes` is the budget of the whole process: the first store decides. Raises InvalidInput for values that are
+    malformed, ConfigError for another budget than that of the stores before.
     """
     settings = Settings(
         fs_root=Path(root),

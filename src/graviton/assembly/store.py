@@ -43,8 +43,10 @@ class Store(BlobStore):
         metrics: MetricsRegistry | None = None,
         events: EventSink | None = None,
     ) -> None:
-        """Touches nothing yet. `policy` applies to puts whose plan has none."""
+        """Touches nothing yet. `policy` applies to puts whose plan has none. Raises ConfigError if this process has
+        stores with another memory budget already."""
         self.settings = settings
+        self._budget = wiring.process_budget(settings.memory_bytes)
         self._policy = policy
         self._metrics, self._events = metrics, events
         self._kernel = wiring.kernel_for(settings)
@@ -182,7 +184,7 @@ class Store(BlobStore):
         self._kv = kv
         marker, settings = self._marker, self.settings
         self._cas = wiring.blob_store(
-            settings, self._kernel, kv, self._side, marker, self._policy, self._metrics, self._events
+            settings, self._kernel, kv, self._side, marker, self._policy, self._budget, self._metrics, self._events
         )
         if marker is not None:
             self._warn_if_other("hash", settings.hash.value if settings.hash else None, marker.hash.value)

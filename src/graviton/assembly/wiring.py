@@ -110,6 +110,7 @@ def blob_store(
     side: BlockSide,
     marker: StoreMarker | None,
     policy: StorePolicy | None,
+    budget: ByteBudget,
     metrics: MetricsRegistry | None,
     events: EventSink | None,
 ) -> CasBlobStore:
@@ -127,7 +128,7 @@ def blob_store(
         KvBlobManifestRepo(kv),
         side.reclaimer,
         defaults=defaults,
-        budget=process_budget(settings.memory_bytes),
+        budget=budget,
         metrics=metrics,
         events=events,
     )

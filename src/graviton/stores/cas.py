@@ -7,6 +7,7 @@ behind the `BlobStore` port and decides nothing else.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,7 @@ class CasBlobStore(BlobStore):
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton")
         self._operations = Operations(self._metrics)
         self._closed = False
+        self._pid = os.getpid()
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
         in_place = blocks.capabilities.writes_in_place and manifests.capabilities.writes_in_place
         self._small_puts = SmallPuts(self._parts) if in_place else None
@@ -157,7 +159,7 @@ class CasBlobStore(BlobStore):
                     operation="get",
                     subject=key.text,
                 )
-        parts = ReadParts(self.access, self.manifests, self.budget, self._pool, domain)
+        parts = ReadParts(self.access, self.manifests, self.budget, self._pool, self._operations, domain)
         return CasBlobReader(parts, record, span or Span(0, key.size), whole=span is None)
 
     async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
@@ -202,6 +204,9 @@ class CasBlobStore(BlobStore):
         iterator or file object only when its own code returns. Cancelling this ends the wait for it.
         """
         self._closed = True
+        if self._pid != os.getpid():  # the threads and what is going on are the parent's
+            await self.blocks.aclose()
+            return
         try:
             await self._operations.end()
         finally:
@@ -227,8 +232,16 @@ class CasBlobStore(BlobStore):
                 self._events.emit(Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), result.id, facts))
 
     def _check_open(self) -> None:
+        """Raises Unavailable after `aclose`, and in a child made by fork, which has none of the threads."""
         if self._closed:
             raise Unavailable("this store is closed", operation="store", retry=Retry.PERMANENT)
+        if self._pid != os.getpid():
+            raise Unavailable(
+                "this store was opened before a fork",
+                operation="store",
+                hint="Open the store again in the child process.",
+                retry=Retry.PERMANENT,
+            )
 
     def _counted(self, operation: str) -> AbstractContextManager[None]:
         self._check_open()

@@ -5,26 +5,22 @@ A filler is the only place that knows its kind. It is used by one task at a time
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 import os
 import select
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
-from graviton.core.buffers import Buffer
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blobs import BlobSource
-from graviton.stores.threads import OwnThread, finish_anyway, in_thread
+from graviton.stores.pieces import AsyncPieceFiller, MemoryFiller, PieceFiller, as_bytes, pour
+from graviton.stores.threads import POLL_SECONDS, OwnThread, in_thread
 
 __all__ = ["Filler", "open_filler"]
-
-_POLL_SECONDS = 0.2
-"""How long a read from a pipe or terminal may go on after the put was cancelled."""
 
 
 class Filler(Protocol):
@@ -46,15 +42,15 @@ async def open_filler(source: BlobSource, pool: Executor) -> Filler:
     """The filler of any source but `bytes`. Only what cannot wait for others (memory, a regular file) uses `pool`.
     Raises InvalidInput, NotFound, PermissionDenied, Unavailable."""
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _MemoryFiller(_as_bytes(source), pool)
+        return MemoryFiller(as_bytes(source), pool)
     if isinstance(source, os.PathLike):
-        return await in_thread(pool, _open_path, Path(source), pool)
+        return await _open_path(Path(source), pool)
     if isinstance(source, AsyncIterable):
-        return _AsyncPieceFiller(aiter(source))
+        return AsyncPieceFiller(source)
     if hasattr(source, "read"):
         return _open_file(source, pool)  # type: ignore[arg-type]
     if isinstance(source, Iterable) and not isinstance(source, str):
-        return _PieceFiller(iter(source), _own_thread())
+        return PieceFiller(iter(source), _own_thread())
     raise InvalidInput(
         f"cannot put a {type(source).__name__}",
         operation="put",
@@ -62,17 +58,14 @@ async def open_filler(source: BlobSource, pool: Executor) -> Filler:
     )
 
 
-def _open_path(path: Path, pool: Executor) -> Filler:
+async def _open_path(path: Path, pool: Executor) -> Filler:
+    filler = _FdFiller(pool, str(path), owned=True)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO without a writer must not hang here
-    except OSError as error:
-        raise _read_error(error, str(path)) from error
-    info = os.fstat(fd)
-    if not stat.S_ISREG(info.st_mode):
-        os.close(fd)
-        kind = "a directory" if stat.S_ISDIR(info.st_mode) else "not a regular file"
-        raise InvalidInput(f"{path} is {kind}", operation="put", subject=str(path))
-    return _FdFiller(fd, pool, str(path), info.st_size, owned=True)
+        await in_thread(pool, filler.open, path)
+    except BaseException:  # cancelled, it may be open
+        await filler.aclose()
+        raise
+    return filler
 
 
 def _open_file(file: BinaryIO, pool: Executor) -> Filler:
@@ -80,8 +73,9 @@ def _open_file(file: BinaryIO, pool: Executor) -> Filler:
     if isinstance(file, io.FileIO):
         info = os.fstat(file.fileno())
         regular = stat.S_ISREG(info.st_mode)
-        threads, known = (pool, info.st_size) if regular else (_own_thread(), None)
-        return _FdFiller(file.fileno(), threads, str(getattr(file, "name", "")), known, owned=False)
+        filler = _FdFiller(pool if regular else _own_thread(), str(getattr(file, "name", "")), owned=False)
+        filler.use(file.fileno(), info.st_size if regular else None)
+        return filler
     return _FileFiller(file, _own_thread())
 
 
@@ -92,21 +86,36 @@ def _own_thread() -> Executor:
 class _FdFiller:
     """A file descriptor, read on a thread; a pipe or terminal in slices, so that cancelling ends the wait."""
 
-    def __init__(self, fd: int, pool: Executor, name: str, size_hint: int | None, owned: bool) -> None:
-        self.size_hint = size_hint
-        self._fd, self._pool, self._name, self._owned = fd, pool, name, owned
-        self._regular = size_hint is not None
+    def __init__(self, pool: Executor, name: str, owned: bool) -> None:
+        self.size_hint: int | None = None
+        self._fd = -1
+        self._pool, self._name, self._owned = pool, name, owned
+        self._regular = True
         self._cancelled = False
 
-    async def fill(self, memory: memoryview) -> int:
-        job = asyncio.ensure_future(in_thread(self._pool, self._read, memory))
+    def use(self, fd: int, size: int | None) -> None:
+        """Read from `fd`; `size` is None where it is no regular file."""
+        self._fd, self.size_hint, self._regular = fd, size, size is not None
+
+    def open(self, path: Path) -> None:
+        """On a thread: open a regular file, which `aclose` closes again."""
         try:
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            self._cancelled = True  # ends the wait for a pipe that may never speak again
-            job.cancel()  # takes it back if it has not begun
-            await finish_anyway(asyncio.wait([job]))
-            raise
+            # Without blocking: a FIFO without a writer must not hang here.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            info = os.fstat(self._fd)
+        except OSError as error:
+            raise _read_error(error, self._name) from error
+        if not stat.S_ISREG(info.st_mode):
+            kind = "a directory" if stat.S_ISDIR(info.st_mode) else "not a regular file"
+            raise InvalidInput(f"{path} is {kind}", operation="put", subject=self._name)
+        self.size_hint = info.st_size
+
+    async def fill(self, memory: memoryview) -> int:
+        return await in_thread(self._pool, self._read, memory, interrupt=self._stop)
+
+    def _stop(self) -> None:
+        """Ends the wait for a pipe that may never speak again."""
+        self._cancelled = True
 
     def _read(self, memory: memoryview) -> int:
         filled = 0
@@ -125,7 +134,7 @@ class _FdFiller:
     def _wait(self) -> bool:
         poll = select.poll()
         poll.register(self._fd, select.POLLIN | select.POLLHUP)
-        while not poll.poll(_POLL_SECONDS * 1000):
+        while not poll.poll(POLL_SECONDS * 1000):
             if self._cancelled:
                 return False
         return True
@@ -160,103 +169,16 @@ class _FileFiller:
                 raise Unavailable(
                     "the source would block", operation="put", hint="Open it in blocking mode, or give its pieces."
                 )
-            if not piece:
+            data = as_bytes(piece)
+            if not data:
                 break
-            memory[filled : filled + len(piece)] = _as_bytes(piece)
-            filled += len(piece)
+            if len(data) > len(memory) - filled:
+                raise InvalidInput("the source gave more bytes than it was asked for", operation="put")
+            _, filled = pour(data, memory, filled)
         return filled
 
     async def aclose(self) -> None:
         self._thread.shutdown()
-
-
-class _MemoryFiller:
-    """Memory of somebody else, which is copied."""
-
-    def __init__(self, data: memoryview, pool: Executor) -> None:
-        self.size_hint: int | None = len(data)
-        self._rest, self._pool = data, pool
-
-    async def fill(self, memory: memoryview) -> int:
-        self._rest, filled = await in_thread(self._pool, _pour, self._rest, memory, 0)
-        return filled
-
-    async def aclose(self) -> None:
-        pass
-
-
-class _PieceFiller:
-    """Pieces of bytes from an iterator, which runs on a thread of its own because it may wait for something."""
-
-    size_hint: int | None = None
-
-    def __init__(self, pieces: Iterator[Buffer], thread: Executor) -> None:
-        self._pieces, self._thread = pieces, thread
-        self._rest = memoryview(b"")
-
-    async def fill(self, memory: memoryview) -> int:
-        return await in_thread(self._thread, self._read, memory)
-
-    def _read(self, memory: memoryview) -> int:
-        filled = 0
-        while filled < len(memory):
-            if not self._rest:
-                piece = next(self._pieces, _END)
-                if piece is _END:
-                    break
-                self._rest = _as_bytes(piece)
-            self._rest, filled = _pour(self._rest, memory, filled)
-        return filled
-
-    async def aclose(self) -> None:
-        close = getattr(self._pieces, "close", None)
-        try:
-            if close is not None:
-                await in_thread(self._thread, close)
-        finally:
-            self._thread.shutdown()
-
-
-class _AsyncPieceFiller:
-    """Pieces of bytes from an async iterator."""
-
-    size_hint: int | None = None
-
-    def __init__(self, pieces: AsyncIterator[Buffer]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    async def fill(self, memory: memoryview) -> int:
-        filled = 0
-        while filled < len(memory):
-            if not self._rest:
-                piece = await anext(self._pieces, _END)
-                if piece is _END:
-                    break
-                self._rest = _as_bytes(piece)
-            self._rest, filled = _pour(self._rest, memory, filled)
-        return filled
-
-    async def aclose(self) -> None:
-        close = getattr(self._pieces, "aclose", None)
-        if close is not None:
-            await close()
-
-
-_END: Any = object()
-"""The end of an iterator; None is not the end but a piece that is no bytes."""
-
-
-def _as_bytes(piece: Buffer) -> memoryview:
-    if not isinstance(piece, (bytes, bytearray, memoryview)):
-        raise InvalidInput(f"a source of a put gives bytes, not {type(piece).__name__}", operation="put")
-    return memoryview(piece).cast("B")
-
-
-def _pour(rest: memoryview, memory: memoryview, filled: int) -> tuple[memoryview, int]:
-    count = min(len(rest), len(memory) - filled)
-    memory[filled : filled + count] = rest[:count]
-    return rest[count:], filled + count
 
 
 def _read_error(error: OSError, name: str) -> Exception:

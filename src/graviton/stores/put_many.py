@@ -23,6 +23,7 @@ from graviton.ports.manifests import BlobCommit, CommitResult
 from graviton.stores.committing import commit_all
 from graviton.stores.put import Parts, session_tag
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of, wanted
+from graviton.stores.segments import step_bytes
 from graviton.stores.threads import finish_anyway, in_thread
 
 __all__ = ["MAX_GROUP_BYTES", "MAX_GROUP_ITEMS", "MAX_SMALL_BYTES", "Item", "groups", "put_group"]
@@ -34,7 +35,7 @@ MAX_GROUP_ITEMS = 1000
 """Blobs per group: the fsyncs cost less than a tenth of the work by then."""
 
 MAX_GROUP_BYTES = 8 * 1024 * 1024
-"""Bytes per group."""
+"""Bytes per group, fewer with a chunker of very small blocks."""
 
 
 class Item(NamedTuple):
@@ -63,11 +64,12 @@ def groups(sources: Iterable[bytes | SmallBlob], asked: Wanted) -> Iterator[list
     failure: Exception | None = None
     group: list[Item] = []
     size = 0
+    most = step_bytes(asked.chunker, MAX_GROUP_BYTES)
     try:
         for source in sources:
             one = _item(source, asked)
             alone = len(one.data) > MAX_SMALL_BYTES
-            if group and (alone or len(group) >= MAX_GROUP_ITEMS or size + len(one.data) > MAX_GROUP_BYTES):
+            if group and (alone or len(group) >= MAX_GROUP_ITEMS or size + len(one.data) > most):
                 yield group
                 group, size = [], 0
             if alone:

@@ -23,7 +23,7 @@ from graviton.constraints.budget import ByteBudget, Lease
 from graviton.core.chunking import ChunkerSpec
 from graviton.stores.fillers import Filler
 
-__all__ = ["Segment", "Segments", "bytes_segments", "filled_segments"]
+__all__ = ["Segment", "Segments", "bytes_segments", "filled_segments", "step_bytes"]
 
 FILL_BYTES = 8 * 1024 * 1024
 """Bytes read at once when memory is free: some milliseconds of work, next to which a thread hop is nothing."""
@@ -33,6 +33,10 @@ LEAN_FILL_BYTES = 1024 * 1024
 
 FIRST_BYTES = 16 * 1024
 """Bytes read first from a source of unknown size. While one that has more waits for a buffer they are not counted."""
+
+MAX_STEP_BLOCKS = 8192
+"""Blocks that one step may have: as Python objects they and their claims take about 5 MB. Chunkers with a minimum below
+1 KiB get shorter segments for it."""
 
 MAX_BUFFERS = 3
 """One being filled, one being cut and hashed, one being written: more only adds memory."""
@@ -68,9 +72,14 @@ class Segments(Protocol):
         ...
 
 
+def step_bytes(spec: ChunkerSpec, at_most: int) -> int:
+    """Bytes to cut at once, so that neither they nor their blocks are too many."""
+    return min(at_most, spec.min_bytes * MAX_STEP_BLOCKS)
+
+
 def bytes_segments(data: bytes, spec: ChunkerSpec) -> Segments:
     """`data` in place."""
-    return _InPlace(memoryview(data))
+    return _InPlace(memoryview(data), spec)
 
 
 async def filled_segments(filler: Filler, spec: ChunkerSpec, budget: ByteBudget) -> Segments:
@@ -81,7 +90,7 @@ async def filled_segments(filler: Filler, spec: ChunkerSpec, budget: ByteBudget)
         expected = FIRST_BYTES - 1 if filler.size_hint is None else filler.size_hint
         if expected < LEAN_FILL_BYTES:
             return await _small(filler, expected, spec, budget)
-        buffers = _large_buffers(min(MAX_BUFFERS, expected // FILL_BYTES + 1), spec, budget)
+        buffers = _large_buffers(min(MAX_BUFFERS, expected // step_bytes(spec, FILL_BYTES) + 1), spec, budget)
         return _Buffered(filler, buffers or [await _lean_buffer(spec, budget)], spec, budget)
     except BaseException:
         await filler.aclose()
@@ -95,7 +104,7 @@ async def _small(filler: Filler, expected: int, spec: ChunkerSpec, budget: ByteB
         memory = memoryview(bytearray(expected + 1))
         count = await filler.fill(memory)
         if count <= expected:
-            return _InPlace(memory[:count], filler, lease)
+            return _InPlace(memory[:count], spec, filler, lease)
     except BaseException:
         lease.release()
         raise
@@ -104,13 +113,14 @@ async def _small(filler: Filler, expected: int, spec: ChunkerSpec, budget: ByteB
 
 
 async def _lean_buffer(spec: ChunkerSpec, budget: ByteBudget) -> _Buffer:
-    return _Buffer(await budget.lease(spec.max_bytes + LEAN_FILL_BYTES, budget.for_puts))
+    return _Buffer(await budget.lease(spec.max_bytes + step_bytes(spec, LEAN_FILL_BYTES), budget.for_puts))
 
 
 def _large_buffers(most: int, spec: ChunkerSpec, budget: ByteBudget) -> list[_Buffer]:
     """As many as there is memory for, none if there is too little."""
     buffers: list[_Buffer] = []
-    while len(buffers) < most and (lease := budget.try_lease(spec.max_bytes + FILL_BYTES, budget.for_puts)):
+    size = spec.max_bytes + step_bytes(spec, FILL_BYTES)
+    while len(buffers) < most and (lease := budget.try_lease(size, budget.for_puts)):
         buffers.append(_Buffer(lease))
     return buffers
 
@@ -137,14 +147,17 @@ class _Continued:
 class _InPlace:
     """Slices of one stretch of memory, and what has to be given back after it."""
 
-    def __init__(self, view: memoryview, filler: Filler | None = None, lease: Lease | None = None) -> None:
+    def __init__(
+        self, view: memoryview, spec: ChunkerSpec, filler: Filler | None = None, lease: Lease | None = None
+    ) -> None:
         self._view = view
+        self._step = step_bytes(spec, FILL_BYTES)
         self._end = 0
         self._filler, self._lease = filler, lease
 
     async def next(self, tail_bytes: int) -> Segment:
         start = self._end - tail_bytes
-        self._end = min(len(self._view), self._end + FILL_BYTES)
+        self._end = min(len(self._view), self._end + self._step)
         return Segment(self._view[start : self._end], self._end == len(self._view))
 
     async def aclose(self) -> None:
@@ -237,7 +250,7 @@ class _Buffered:
 
     @property
     def _is_lean(self) -> bool:
-        return len(self._buffers[0].view) < self._room + FILL_BYTES
+        return len(self._buffers[0].view) < self._room + step_bytes(self._spec, FILL_BYTES)
 
     async def _fill_next(self) -> _Buffer:
         buffer = self._buffers[self._turn % len(self._buffers)]

@@ -19,7 +19,9 @@ from graviton.errors import IntegrityError, NotFound, Unavailable
 from graviton.ports.blobs import BlobReader
 from graviton.ports.manifests import BlobManifestRepo, BlobRecord
 from graviton.stores.block_access import BlockAccess
+from graviton.stores.operations import Operations
 from graviton.stores.placed_file import PlacedFile
+from graviton.stores.sinks import Sink
 from graviton.stores.threads import finish_anyway, in_thread
 
 __all__ = ["CasBlobReader", "ReadParts"]
@@ -38,6 +40,7 @@ class ReadParts(NamedTuple):
     manifests: BlobManifestRepo
     budget: ByteBudget
     pool: Executor
+    operations: Operations
     domain: str
 
 
@@ -123,16 +126,28 @@ class CasBlobReader(BlobReader):
 
     async def write_to(self, fd: int) -> int:
         """See `BlobReader.write_to`. Into a regular file blocks are verified and written side by side, in any order;
-        if it fails, what was written so far may have holes, and the reader is closed: nothing uses `fd` any more when
-        this returns or raises, so the caller may close it."""
-        if not stat.S_ISREG(os.fstat(fd).st_mode) or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
-            return await super().write_to(fd)  # appending ignores offsets
+        if it fails, what was written so far may have holes. A pipe that nobody reads can be left by cancelling.
+
+        The reader is closed if this fails. Nothing uses `fd` any more when this returns or raises, so the caller may
+        close it."""
+        # Appending ignores offsets.
+        anywhere = stat.S_ISREG(os.fstat(fd).st_mode) and not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
         try:
-            with self._failing_for_good():
-                return await self._place_all(fd)
+            with self._parts.operations.running("write_to", measured=False), self._failing_for_good():
+                return await (self._place_all(fd) if anywhere else self._write_in_order(fd))
         except BaseException:
             await finish_anyway(self.aclose())
             raise
+
+    async def _write_in_order(self, fd: int) -> int:
+        sink = Sink(fd)
+        already = self._yielded
+        try:
+            async for piece in self:
+                await sink.write(piece)
+        finally:
+            sink.close()
+        return self._yielded - already
 
     async def _place_all(self, fd: int) -> int:
         self._give_back(self._handed_out)

@@ -17,19 +17,24 @@ from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 from graviton.concurrency.blocking import may_block
 from graviton.errors import Retry, Unavailable
 
-__all__ = ["OwnThread", "end_pool", "finish_anyway", "in_thread"]
+__all__ = ["POLL_SECONDS", "OwnThread", "end_pool", "finish_anyway", "in_thread"]
+
+POLL_SECONDS = 0.2
+"""How long a wait for a pipe or terminal may go on after nobody wants it any more."""
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _Ts = TypeVarTuple("_Ts")
 
 
-async def in_thread(pool: Executor, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+async def in_thread(
+    pool: Executor, call: Callable[[*_Ts], _T], *args: *_Ts, interrupt: Callable[[], object] | None = None
+) -> _T:
     """The result of `call(*args)` on a thread of `pool`. Raises Unavailable if the pool was ended.
 
     If the task is cancelled meanwhile, a call that has not begun is taken back. One that has is still waited for, so
-    that no thread uses a buffer or descriptor that its owner gave back; then the cancellation goes on. A thread that
-    may block calls at once.
+    that no thread uses a buffer or descriptor that its owner gave back; then the cancellation goes on. `interrupt` is
+    called first: it tells a call that may wait for long to return. A thread that may block calls at once.
     """
     if may_block():
         return call(*args)
@@ -42,6 +47,8 @@ async def in_thread(pool: Executor, call: Callable[[*_Ts], _T], *args: *_Ts) -> 
         return await asyncio.shield(waiting)
     except asyncio.CancelledError:
         if not job.cancel():
+            if interrupt is not None:
+                interrupt()
             await _end(waiting)
         raise
 

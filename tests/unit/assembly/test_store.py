@@ -10,6 +10,7 @@ import pytest
 
 import graviton
 from graviton.assembly.store import Store
+from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from graviton.core.policies import BlobLayout
 from graviton.errors import ConfigError, InvalidInput, NotFound, Unavailable, Unsupported
 from graviton.metadata.marker import MARKER_FILE
@@ -126,6 +127,19 @@ async def test_first_puts_at_once_make_one_store(tmp_path: Path) -> None:
 def test_malformed_arguments_are_refused_at_once(tmp_path: Path, arguments: dict[str, str]) -> None:
     with pytest.raises(InvalidInput):
         graviton.open(tmp_path, **arguments)  # type: ignore[arg-type]
+
+
+async def test_another_memory_budget_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    async with graviton.open(tmp_path / "first") as store:
+        await store.put(b"hello")
+
+    async def use() -> None:
+        async with graviton.open(tmp_path / "second", memory_bytes=DEFAULT_BUDGET_BYTES + 1) as store:
+            await store.put(b"hello")
+
+    with pytest.raises(ConfigError, match="memory budget"):
+        await use()
+    assert not (tmp_path / "second").exists()
 
 
 def test_the_public_names_are_all_there() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import io
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,53 @@ async def test_every_kind_of_source_gives_the_key_of_its_bytes(kernel: Kernel, t
             assert not source.closed, "a file of the caller's stays open"
             source.close()
         await world.store.aclose()
+
+
+_GRID = memoryview(bytearray(range(24)))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        _GRID.cast("B", (2, 3, 4)),
+        _GRID.cast("d"),
+        _GRID.cast("?"),
+        memoryview((ctypes.c_int * 6).from_buffer(_GRID)),
+        _GRID[:0],
+        _GRID.cast("B", (4, 6))[:0],
+        _GRID.toreadonly(),
+    ],
+)
+async def test_any_contiguous_view_is_a_source(kernel: Kernel, view: memoryview) -> None:
+    data = view.tobytes()
+    for source in (view, iter([view, b"more"]), _Changing([view])):  # type: ignore[list-item]
+        result = await World(kernel).store.put(source)  # type: ignore[arg-type]
+        expected = data + b"more" if isinstance(source, Iterator) else data
+        assert result.key == BlobKey(HashAlgo.BLAKE3.digest(expected), len(expected))
+
+
+async def test_other_views_are_refused(kernel: Kernel) -> None:
+    released = memoryview(b"x")
+    released.release()
+    for view in (_GRID[::2], _GRID[::-1], _GRID.cast("B", (4, 6))[::2], released):
+        for source in (view, iter([view]), _Changing([view])):  # type: ignore[list-item]
+            world = World(kernel)
+            with pytest.raises(InvalidInput, match=r"contiguous|released"):
+                await world.store.put(source)  # type: ignore[arg-type]
+            assert world.budget.used == 0
+
+
+async def test_a_file_that_gives_more_or_else_than_asked_for_is_refused(kernel: Kernel) -> None:
+    class File:
+        def __init__(self, given: object) -> None:
+            self.given = given
+
+        def read(self, size: int) -> object:
+            return self.given
+
+    for given in (bytes(10_000_000), ""):
+        with pytest.raises(InvalidInput):
+            await World(kernel).store.put(File(given))  # type: ignore[arg-type]
 
 
 async def test_a_file_object_is_read_from_its_position(kernel: Kernel, tmp_path: Path) -> None:
@@ -171,9 +220,10 @@ class _Changing:
 
     def read(self, size: int) -> bytes:
         piece = self.pieces.pop(0) if self.pieces else b""
-        if piece and len(piece) > size:
+        if isinstance(piece, bytes) and len(piece) > size:
             self.pieces.insert(0, piece[size:])
-        return piece and piece[:size]
+            piece = piece[:size]
+        return piece
 
 
 async def test_the_key_is_that_of_the_bytes_as_read(kernel: Kernel) -> None:
@@ -199,6 +249,35 @@ async def test_a_file_that_grew_after_it_was_opened_is_read_to_its_end(
     world = World(kernel)
     assert (await world.store.put(path)).key == KEY
     assert world.budget.used == 0
+
+
+async def test_a_put_that_is_cancelled_while_its_file_is_opened_closes_it(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").write_bytes(DATA)
+    opening, go_on = threading.Event(), threading.Event()
+    opened: list[int] = []
+    real = os.open
+
+    def slow(path: Path, flags: int) -> int:
+        opening.set()
+        go_on.wait(20)
+        opened.append(real(path, flags))
+        return opened[0]
+
+    world = World(kernel)
+    with monkeypatch.context() as patch:
+        patch.setattr("graviton.stores.fillers.os.open", slow)
+        task = asyncio.create_task(world.store.put(tmp_path / "data"))
+        while not opening.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
 @pytest.mark.parametrize(
@@ -298,6 +377,44 @@ async def test_a_failing_source_fails_the_put_with_its_own_error(kernel: Kernel)
         await world.store.put(source())
     assert await world.open_sessions() == 0
     assert world.budget.used == 0
+
+
+_VARIABLE: ContextVar[int] = ContextVar("_VARIABLE", default=-1)
+
+
+async def test_an_async_source_runs_in_one_task(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also its end, whether it comes to it or is closed: a timeout or task group around a yield needs that."""
+    monkeypatch.setattr("graviton.stores.segments.FIRST_BYTES", 1000)
+    monkeypatch.setattr("graviton.stores.segments.LEAN_FILL_BYTES", 4000)
+    monkeypatch.setattr("graviton.stores.segments.FILL_BYTES", 8000)
+    tasks: list[asyncio.Task[None] | None] = []
+    values: list[int] = []
+
+    async def source() -> AsyncIterator[bytes]:
+        tasks.append(asyncio.current_task())
+        try:
+            async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(0))
+                for number, start in enumerate(range(0, len(DATA), 3000)):
+                    _VARIABLE.set(number)
+                    yield DATA[start : start + 3000]
+                    tasks.append(asyncio.current_task())
+                    values.append(_VARIABLE.get() - number)
+        finally:
+            tasks.append(asyncio.current_task())
+
+    world = World(kernel)
+    assert (await world.store.put(source())).key == KEY
+    blocks = _FailingBlocks()
+    blocks.fails_at = 2
+    failing = World(kernel, blocks=blocks)
+    assert (len(set(tasks)), len(tasks), set(values)) == (1, 22, {0})
+    tasks.clear()
+    with pytest.raises(StorageFull):
+        await failing.store.put(source())
+    assert len(set(tasks)) == 1
+    assert failing.budget.used == 0
+    assert _VARIABLE.get() == -1
 
 
 class _LostReply(YieldingKv):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import random
@@ -262,6 +263,62 @@ async def test_a_pipe_gets_the_same_bytes_too(kernel: Kernel) -> None:
         assert await reader.write_to(write_end) == len(DATA)
     os.close(write_end)
     assert await received == DATA
+
+
+async def test_a_pipe_that_nobody_reads_can_be_left(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a kernel that cannot write to a pipe without waiting."""
+    data = some_bytes(300_000, seed=2)  # more than a pipe takes
+    for nowait in (True, False):
+        for leave in ("cancel", "close"):
+            world = World(kernel)
+            key = (await world.store.put(data)).key
+            read_end, write_end = os.pipe()
+            if not nowait:
+                monkeypatch.setattr("graviton.stores.sinks.os.pwritev", _unsupported)
+            reader = await world.store.get(key)
+            task = asyncio.create_task(reader.write_to(write_end))
+            await asyncio.sleep(0.05)
+            assert not task.done()
+            if leave == "cancel":
+                task.cancel()
+            else:
+                await asyncio.wait_for(world.store.aclose(), 5)
+            with pytest.raises(asyncio.CancelledError if leave == "cancel" else Unavailable):
+                await asyncio.wait_for(task, 5)
+            assert not [thread for thread in threading.enumerate() if thread.name == "graviton-sink"]
+            os.close(write_end)
+            with open(read_end, "rb") as file:
+                assert data.startswith(file.read())
+            assert world.budget.used == 0
+            with pytest.raises(Unavailable):
+                await anext(reader)
+    world, result = await _world(kernel)
+    read_end, write_end = os.pipe()
+    drained = asyncio.ensure_future(asyncio.to_thread(_drain, read_end))
+    async with await world.store.get(result.key) as reader:
+        assert await reader.write_to(write_end) == len(DATA)
+    os.close(write_end)
+    assert await drained == DATA
+
+
+def _unsupported(*_: object) -> int:
+    raise OSError(errno.EOPNOTSUPP, "not supported")
+
+
+def _drain(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        return file.read()
+
+
+async def test_a_pipe_whose_reader_has_gone_is_an_error(kernel: Kernel) -> None:
+    world, result = await _world(kernel)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    async with await world.store.get(result.key) as reader:
+        with pytest.raises(BrokenPipeError):
+            await reader.write_to(write_end)
+    os.close(write_end)
+    assert world.budget.used == 0
 
 
 async def test_a_file_open_for_appending_gets_its_bytes_in_order(kernel: Kernel, tmp_path: Path) -> None:
