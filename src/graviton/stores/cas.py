@@ -140,7 +140,12 @@ class CasBlobStore(BlobStore):
                 await asyncio.shield(before)
             return [await self.put(group[0].data, group[0].asked.plan)]
         with self._counted("put_many"):
-            results = await put_group(self._parts, group, before)
+            # Read ahead for the caller; what is put one by one is his own memory, and in use already.
+            lease = await self.budget.lease(sum(len(item.data) for item in group), self.budget.for_puts)
+            try:
+                results = await put_group(self._parts, group, before)
+            finally:
+                lease.release()
         self._report(results)
         return results
 

@@ -99,8 +99,6 @@ async def put_group(
 ) -> list[BlobWriteResult]:
     """Put all of `group`, items of one kind, or nothing; results in order. Commits only after `before` succeeded."""
     started = time.perf_counter()
-    reserved = sum(len(one.data) for one in group)
-    await parts.budget.acquire(reserved, parts.budget.for_puts)
     sessions: list[OpenedSession] = []
     try:
         cuts = await in_thread(parts.pool, _cut_all, parts, group)
@@ -117,8 +115,6 @@ async def put_group(
     except BaseException:
         await finish_anyway(_end_all(parts, sessions))
         raise
-    finally:
-        parts.budget.release(reserved)
 
 
 async def _open(parts: Parts, cuts: Sequence[_Cut], sessions: list[OpenedSession]) -> None:

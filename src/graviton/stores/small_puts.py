@@ -24,6 +24,7 @@ from graviton.errors import Retry, Unavailable
 from graviton.ports.blobs import BlobWriteResult
 from graviton.stores.put import Parts
 from graviton.stores.put_many import MAX_GROUP_BYTES, MAX_GROUP_ITEMS, Item, put_group
+from graviton.stores.segments import step_bytes
 
 __all__ = ["SmallPuts"]
 
@@ -117,8 +118,17 @@ def _gathered(queue: _Queue) -> list[_Put | None]:
 
 def _compatible(puts: Sequence[_Put]) -> Iterator[list[_Put]]:
     """Neighbours that can be one group."""
-    for _, some in groupby(puts, key=lambda put: put.item.kind):
-        yield list(some)
+    for (_, _, chunker), some in groupby(puts, key=lambda put: put.item.kind):
+        most = step_bytes(chunker, MAX_GROUP_BYTES)
+        group: list[_Put] = []
+        size = 0
+        for put in some:
+            if group and size + len(put.item.data) > most:
+                yield group
+                group, size = [], 0
+            group.append(put)
+            size += len(put.item.data)
+        yield group
 
 
 async def _store(parts: Parts, puts: Sequence[_Put]) -> None:

@@ -114,6 +114,24 @@ async def test_different_kinds_are_different_groups(tmp_path: Path, monkeypatch:
         assert len([stat async for stat in store.list(domain="d")]) == 1
 
 
+async def test_many_small_blocks_are_several_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = graviton.BlobWritePlan(chunker=graviton.ChunkerSpec.parse("fixed-v1:64"))
+    async with graviton.open(tmp_path) as store:
+        gate = await _Gate.before(store, monkeypatch)
+        puts = [store.put(some_bytes(200_000, number), plan) for number in range(5)]
+        assert all(isinstance(one, graviton.BlobWriteResult) for one in await gate.all_at_once(*puts))
+        assert gate.groups == [1, 2, 2], "a step has at most 8,192 blocks"
+
+
+async def test_small_puts_wait_for_no_memory(tmp_path: Path) -> None:
+    async with graviton.open(tmp_path) as store:
+        await store.put(b"the store is there")
+        budget = (await store.required()).budget
+        lease = await budget.lease(budget.total)
+        await asyncio.wait_for(store.put(b"their bytes are there already"), 10)
+        lease.release()
+
+
 async def test_equal_blobs_in_one_group_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with graviton.open(tmp_path) as store:
         gate = await _Gate.before(store, monkeypatch)
