@@ -28,7 +28,6 @@ def _probe_disk(stages: Stages) -> None:
         "create": "create a file",
         "write": "write a block",
         "write_back": "begin write-back",
-        "drop_cached": "drop cached pages",
         "close": "close a file",
         "rename": "rename a block",
         "open": "open a block",

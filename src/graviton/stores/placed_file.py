@@ -8,7 +8,7 @@ import sys
 
 __all__ = ["UNCACHED_BYTES", "PlacedFile"]
 
-UNCACHED_BYTES = 64 * 1024 * 1024
+UNCACHED_BYTES = 256 * 1024 * 1024
 """Outputs of at least so many bytes are not kept in the page cache (docs/decisions/0012-page-cache.md). Smaller ones
 are: whoever gets a small file mostly opens it next, and its pages cost nobody else theirs."""
 

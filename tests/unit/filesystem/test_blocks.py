@@ -86,19 +86,6 @@ async def test_small_batch_is_one_syncfs_between_writes_and_renames(tmp_path: Pa
     assert max(_order(disk, "rename")[:100]) < max(_order(disk, "fsync", "sha256"))
 
 
-async def test_only_large_blocks_leave_the_page_cache_and_only_when_durable(tmp_path: Path) -> None:
-    disk = RecordingDisk()
-    store = FsBlockStore(FsConfig(tmp_path / "store", keep_cached_bytes=1000), disk=disk)
-    large, small = block(b"l" * 1001), block(b"s" * 1000)
-    await store.put_blocks([large, small])
-    await store.aclose()
-    synced = {args[0]: i for i, (call, args) in enumerate(disk.calls) if call == "fsync"}
-    [(at, path)] = [(i, args[0]) for i, (call, args) in enumerate(disk.calls) if call == "drop_cached"]
-    [created] = [args[0] for call, args in disk.calls if call == "rename" and large.key.digest.hex in str(args[1])]
-    assert path.endswith(f"/{created}")
-    assert synced[path] < at
-
-
 async def test_syncfs_is_not_trusted_on_unknown_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graviton.backends.filesystem._mounts.file_system_type", lambda device: "fuse.sshfs")
     disk, called = RecordingDisk(), []

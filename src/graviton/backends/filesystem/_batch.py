@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 from graviton.backends.filesystem._disk import FILE_MODE, Disk
@@ -135,9 +134,6 @@ class BatchWriter(NamedTuple):
         flag.check()
         with mapped(OPERATION, file.block.key):
             self.disk.fsync(file.fd)
-            if file.block.key.size > self.config.keep_cached_bytes:
-                with suppress(OSError):  # a hint, and the block is durable
-                    self.disk.drop_cached(file.fd)
             self._close(file)
 
     def _close(self, file: _File) -> None:

@@ -69,10 +69,6 @@ class Disk:
         """
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def drop_cached(self, fd: int) -> None:
-        """Let the kernel forget the pages of a file that are on disk: the next read comes from there. A hint."""
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-
     def fsync(self, fd: int) -> None:
         """Make a file or folder durable."""
         os.fsync(fd)

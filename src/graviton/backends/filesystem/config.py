@@ -40,9 +40,6 @@ class FsConfig:
     syncfs_max_mean_bytes: int = 32 * 1024
     """What is small: the mean size of the files of a batch, in bytes, up to which syncfs is used. From 64 KiB on
     the data outweighs the flushes, and neither way wins always (benchmarks/filesystem/README.md)."""
-    keep_cached_bytes: int = 64 * 1024
-    """Blocks larger than this leave the page cache as soon as they are durable: what was just put is rarely read at
-    once, and pages given up are pages the next block can use (docs/decisions/0012-page-cache.md)."""
     blocks_path: Path = field(init=False)
     """`root/prefix`; absolute, so that a later chdir changes nothing."""
     trash_path: Path = field(init=False)
@@ -65,7 +62,6 @@ class FsConfig:
         _bounded("fsync_workers", self.fsync_workers, 1, MAX_WORKERS)
         _bounded("syncfs_min_files", self.syncfs_min_files, 2, 1 << 30)
         _bounded("syncfs_max_mean_bytes", self.syncfs_max_mean_bytes, 0, 1 << 30)
-        _bounded("keep_cached_bytes", self.keep_cached_bytes, 0, 1 << 30)
         root = Path(self.root).absolute()
         object.__setattr__(self, "root", root)
         object.__setattr__(self, "blocks_path", root / self.prefix)
