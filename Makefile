@@ -35,6 +35,6 @@ clean:  ## remove everything that was made here
 	find src tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 .PHONY: campaign
-campaign:  ## the fault tests in their long form, about an hour; figures in benchmarks/campaigns
+campaign:  ## the fault tests in their long form, about 20 minutes; figures in benchmarks/campaigns
 	@scripts/setup base dev
 	@scripts/in-venv scripts/campaigns/faults

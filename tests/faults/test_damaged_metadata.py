@@ -12,7 +12,7 @@ from tests.faults.harness.bench import Bench
 from tests.faults.harness.shim import Act, Arm
 
 _POSITIONS = 2_000
-"""At random; in an empty store's file of some 100 KiB that is about one byte in fifty."""
+"""At random, of a file of 52 KiB."""
 
 _HEADER_BYTES = 100
 """SQLite's header, and more than that of its WAL: every byte of it, besides."""

@@ -71,6 +71,7 @@ def _claim_and_rename(temp: str, path: str) -> None:
 def _initialise(temp: str) -> None:
     with closing(sqlite3.connect(uri(temp, "mode=rw"), uri=True, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA journal_mode = MEMORY")  # no file beside it; what has no name yet needs no rollback
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
