@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,14 +20,17 @@ from graviton.errors import StorageFull, Unavailable
 from graviton.ports.kv import Durability, ReadTransaction
 from tests.unit.sqlite.connections import sqlite_error, stepping
 
+BEGIN = "BEGIN IMMEDIATE"
 CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+MOVED = [BEGIN, CHECKPOINT, "ROLLBACK"]
+MENDED = [BEGIN, "write again", "ROLLBACK", *MOVED]
 LIMIT = 20
 """Pages after which these stores move the log."""
 FSYNC, WRITE, FULL = (1034, "SQLITE_IOERR_FSYNC"), (778, "SQLITE_IOERR_WRITE"), (13, "SQLITE_FULL")
 
 
 class Disk:
-    """Fails the next statements of a kind, and keeps what was done."""
+    """Fails the next statements of a kind, and keeps what was done: transactions, checkpoints, writing again."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.log: list[str] = []
@@ -42,7 +47,8 @@ class Disk:
         monkeypatch.setattr(Wal, "write_again", write)
 
     def step(self, sql: str) -> None:
-        self.log.append(sql)
+        if sql in (BEGIN, "COMMIT", "ROLLBACK", CHECKPOINT):
+            self.log.append(sql)
         if sql in self.failing:
             raise sqlite_error(*self.failing.pop(sql))
 
@@ -116,6 +122,26 @@ async def test_results_do_not_wait_for_the_checkpoint(tmp_path: Path, disk: Disk
     await store.aclose()
 
 
+async def test_no_other_process_writes_during_a_checkpoint(tmp_path: Path, disk: Disk) -> None:
+    """SQLite before 3.51.3 tears the file if somebody begins the log anew just then."""
+    told: list[str] = []
+
+    def step(sql: str) -> None:
+        if sql == CHECKPOINT:
+            with closing(sqlite3.connect(tmp_path / "meta.sqlite", timeout=0, isolation_level=None)) as other:
+                try:
+                    other.execute(BEGIN)
+                    told.append("may write")
+                except sqlite3.OperationalError as error:
+                    told.append(str(error))
+
+    store = SqliteKeyValueStore(SqliteConfig(tmp_path / "meta.sqlite", checkpoint_pages=LIMIT), connect=stepping(step))
+    await fill(store, 60)
+    await store.aclose()
+    assert len(told) > 3
+    assert set(told) == {"database is locked"}
+
+
 async def test_log_that_a_reader_keeps_long_is_not_tried_at_every_commit(tmp_path: Path, disk: Disk) -> None:
     store = opened(tmp_path, disk)
     await fill(store)
@@ -151,7 +177,7 @@ async def test_after_a_failed_sync_at_commit_the_log_is_written_again_at_once(tm
         await store.put("a", b"failed", b"")
     await store.put("a", b"next", b"")
     after = disk.log[disk.log.index("COMMIT") + 1 :]
-    assert after[:5] == ["ROLLBACK", "BEGIN IMMEDIATE", "write again", "ROLLBACK", CHECKPOINT]
+    assert after[:7] == ["ROLLBACK", *MENDED]
     assert after.count("write again") == 1
     assert await keys(store) == [b"0", b"next"]
     await store.aclose()
@@ -167,7 +193,7 @@ async def test_failed_checkpoint_is_mended_and_nobody_notices(
     await settled(store)
     assert disk.failing == {}
     failed = disk.log.index(CHECKPOINT)
-    assert disk.log[failed + 1 : failed + 5] == ["BEGIN IMMEDIATE", "write again", "ROLLBACK", CHECKPOINT]
+    assert disk.log[failed + 1 : failed + 8] == ["ROLLBACK", *MENDED]
     assert disk.log.count("write again") == 1
     assert len(await keys(store)) == 100
     await store.aclose()
@@ -240,5 +266,5 @@ async def test_failed_checkpoint_at_close_is_mended_too(tmp_path: Path, disk: Di
     disk.log.clear()
     disk.failing = {CHECKPOINT: FSYNC}
     await store.aclose()
-    assert disk.log == [CHECKPOINT, "BEGIN IMMEDIATE", "write again", "ROLLBACK", CHECKPOINT]
+    assert disk.log == [*MOVED, *MENDED]
     assert [path.name for path in tmp_path.iterdir()] == ["meta.sqlite"]

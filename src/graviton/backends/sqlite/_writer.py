@@ -67,6 +67,8 @@ class Writer:
         self._is_closed = False
         self._is_asked_to_look = False
         self._connection: sqlite3.Connection | None = None
+        self._checkpointer: sqlite3.Connection | None = None
+        """A second one, which moves pages while the first keeps writers away; see `_checkpoint`."""
         self._wal = Wal(self._path, config.checkpoint_pages)
         self._known: set[str] = set()
         self._full: bool | None = None
@@ -265,17 +267,35 @@ class Writer:
                 self._mend(connection)
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
-        """Move what no reader holds from the WAL into the file, waiting for nobody. Raises FAILURES."""
+        """Move what no reader holds from the WAL into the file, waiting for no reader. Raises FAILURES and what opening
+        a connection raises.
+
+        Under the write lock, which needs two connections: SQLite before 3.51.3 may count pages as moved that are not
+        if somebody begins the WAL anew during a checkpoint (the WAL-reset bug, https://sqlite.org/wal.html).
+        """
         pages = -1  # also if another process is at it now
         try:
-            _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except BaseException as error:
-            # For want of room nothing is lost, it stays in the WAL. Any other error may be one of a sync.
-            if not isinstance(error, sqlite3.Error) or primary_code(error) != FULL:
-                self._suspect = True
-                raise
+            if self._checkpointer is None:
+                self._checkpointer = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                pages = self._move_pages(self._checkpointer)
+            finally:
+                self._roll_back(connection)
         finally:
             self._wal.back_off(pages)
+
+    def _move_pages(self, checkpointer: sqlite3.Connection) -> int:
+        """Pages in the WAL; -1 if that is not known."""
+        try:
+            _, pages, _ = checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except BaseException as error:
+            # For want of room nothing is lost, it stays in the WAL. Any other error may be one of a sync.
+            if isinstance(error, sqlite3.Error) and primary_code(error) == FULL:
+                return -1
+            self._suspect = True
+            raise
+        return int(pages)
 
     def _mend(self, connection: sqlite3.Connection) -> None:
         """After an error of the disk nothing may be committed on top of the WAL as it is: the system reports a failed
@@ -298,10 +318,12 @@ class Writer:
         self._drop_connection()
 
     def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
+        connections = self._checkpointer, self._connection
+        self._checkpointer = self._connection = None
         self._wal.close()
-        if connection is not None:
-            connection.close()
+        for connection in connections:
+            if connection is not None:
+                connection.close()
 
 
 def _copy(error: BaseException) -> BaseException:
