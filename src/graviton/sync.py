@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from graviton.assembly import api
 from graviton.assembly.store import Store as AsyncStore
+from graviton.concurrency.threads import started
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
@@ -48,8 +49,12 @@ class _Loop:
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """The result of `work`, run on the loop. An interrupt (or whatever else a signal handler raises here) cancels
         it, waits for its end, and is raised. Raises Unsupported on the loop's own thread, which would wait for
-        itself: a source or callback must not use the facade."""
-        loop = self._running()
+        itself: a source or callback must not use the facade; Unavailable if the system has no thread for the loop."""
+        try:
+            loop = self._running()
+        except BaseException:
+            work.close()
+            raise
         if threading.get_ident() == self._thread:
             work.close()
             raise Unsupported("a source or callback of graviton.sync must not call graviton.sync itself")
@@ -65,11 +70,13 @@ class _Loop:
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None or self._pid != os.getpid():
-                loop = self._loop = asyncio.new_event_loop()
-                self._pid = os.getpid()
-                thread = threading.Thread(target=loop.run_forever, name="graviton-loop", daemon=True)
-                thread.start()
-                self._thread = thread.ident
+                loop = asyncio.new_event_loop()
+                try:
+                    self._thread = started(loop.run_forever, "graviton-loop").ident
+                except BaseException:
+                    loop.close()
+                    raise
+                self._loop, self._pid = loop, os.getpid()
             return self._loop
 
     def _drain(self) -> None:

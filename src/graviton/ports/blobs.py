@@ -16,7 +16,7 @@ Laws:
 - What the plan advertises and what the store confirms, size and number of blocks at least, is returned by `put`,
   `stat` and the reader; putting the same bytes again merges attributes. A `locator_hint` wins over the store's own.
 - A source that is not bytes raises InvalidInput; so does a path that is no regular file. A file object is left open.
-- `list` yields stats in the order of key texts, as `BlobManifestRepo.list`.
+- `list` yields stats in the order of key texts, as `BlobManifestRepo.list`; a negative limit raises InvalidInput.
 - Memory drawn by all streams of a process stays within the byte budget.
 """
 
@@ -34,12 +34,23 @@ from graviton.core.keys import BlobKey
 from graviton.core.locators import Locator
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
+from graviton.errors import InvalidInput
 from graviton.ports.capabilities import Capabilities
 
-__all__ = ["BlobReader", "BlobSource", "BlobStat", "BlobStore", "BlobWriteResult", "IngestStats", "SmallBlob"]
+__all__ = [
+    "BlobReader",
+    "BlobSource",
+    "BlobStat",
+    "BlobStore",
+    "BlobWriteResult",
+    "IngestStats",
+    "SmallBlob",
+    "check_limit",
+]
 
 BlobSource: TypeAlias = Buffer | os.PathLike[str] | BinaryIO | Iterable[Buffer] | AsyncIterable[Buffer]
-"""Bytes, the path of a regular file, a binary file object (read from its position), or pieces of bytes."""
+"""Bytes (or any other contiguous memory), the path of a regular file, a binary file object (read from its position), or
+pieces of bytes."""
 
 
 class SmallBlob(NamedTuple):
@@ -189,3 +200,9 @@ class BlobStore(ABC):
 
     async def aclose(self) -> None:
         """Give back threads and handles. Idempotent; using the store afterwards raises Unavailable."""
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise InvalidInput for a number of blobs that cannot be; shared, so that all stores refuse the same."""
+    if limit is not None and limit < 0:
+        raise InvalidInput(f"a limit is 0 or more, not {limit}", operation="list")

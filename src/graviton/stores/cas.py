@@ -20,7 +20,15 @@ from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import NotFound, RangeNotSatisfiable, Retry, Unavailable
-from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, SmallBlob
+from graviton.ports.blobs import (
+    BlobReader,
+    BlobSource,
+    BlobStat,
+    BlobStore,
+    BlobWriteResult,
+    SmallBlob,
+    check_limit,
+)
 from graviton.ports.block_index import BlockIndex
 from graviton.ports.blocks import BlockStore
 from graviton.ports.events import Event, EventKind, EventSink, NoEvents
@@ -185,6 +193,7 @@ class CasBlobStore(BlobStore):
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
     ) -> AsyncIterator[BlobStat]:
         self._check_open()
+        check_limit(limit)
         left = limit
         while left is None or left > 0:
             count = _LIST_PAGE if left is None else min(left, _LIST_PAGE)

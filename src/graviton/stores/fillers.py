@@ -13,11 +13,12 @@ import stat
 from collections.abc import AsyncIterable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
+from graviton.core.buffers import Buffer, as_bytes, memory_of
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blobs import BlobSource
-from graviton.stores.pieces import AsyncPieceFiller, MemoryFiller, PieceFiller, as_bytes, pour
+from graviton.stores.pieces import AsyncPieceFiller, MemoryFiller, PieceFiller, pour
 from graviton.stores.threads import POLL_SECONDS, OwnThread, in_thread
 
 __all__ = ["Filler", "open_filler"]
@@ -41,8 +42,9 @@ class Filler(Protocol):
 async def open_filler(source: BlobSource, pool: Executor) -> Filler:
     """The filler of any source but `bytes`. Only what cannot wait for others (memory, a regular file) uses `pool`.
     Raises InvalidInput, NotFound, PermissionDenied, Unavailable."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return MemoryFiller(as_bytes(source), pool)
+    view = memory_of(source)
+    if view is not None:
+        return MemoryFiller(as_bytes(view), pool)
     if isinstance(source, os.PathLike):
         return await _open_path(Path(source), pool)
     if isinstance(source, AsyncIterable):
@@ -50,7 +52,7 @@ async def open_filler(source: BlobSource, pool: Executor) -> Filler:
     if hasattr(source, "read"):
         return _open_file(source, pool)  # type: ignore[arg-type]
     if isinstance(source, Iterable) and not isinstance(source, str):
-        return PieceFiller(iter(source), _own_thread())
+        return PieceFiller(iter(cast(Iterable[Buffer], source)), _own_thread())
     raise InvalidInput(
         f"cannot put a {type(source).__name__}",
         operation="put",

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from concurrent.futures import Executor
-from pickle import PickleBuffer
 from typing import Any
 
-from graviton.core.buffers import Buffer
-from graviton.errors import InvalidInput
+from graviton.core.buffers import Buffer, as_bytes
 from graviton.stores.threads import finish_anyway, in_thread
 
-__all__ = ["AsyncPieceFiller", "MemoryFiller", "PieceFiller", "as_bytes", "pour"]
+__all__ = ["AsyncPieceFiller", "MemoryFiller", "PieceFiller", "pour"]
 
 
 class MemoryFiller:
@@ -134,25 +132,6 @@ async def _close(pieces: AsyncIterator[Buffer]) -> None:
 
 _END: Any = object()
 """The end of an iterator; None is not the end but a piece that is no bytes."""
-
-
-def as_bytes(piece: Buffer) -> memoryview:
-    """The bytes of `piece` in place, whatever the shape and format of a view. Raises InvalidInput."""
-    if isinstance(piece, (bytes, bytearray)):
-        return memoryview(piece)
-    if not isinstance(piece, memoryview):
-        raise InvalidInput(f"a source of a put gives bytes, not {type(piece).__name__}", operation="put")
-    try:
-        view = memoryview(piece)
-    except ValueError as error:
-        raise InvalidInput("a source of a put gave a memoryview that was released", operation="put") from error
-    if not view.c_contiguous:
-        raise InvalidInput(
-            "a source of a put gave a memoryview that is not contiguous",
-            operation="put",
-            hint="Give bytes(view), which copies it.",
-        )
-    return PickleBuffer(view).raw()  # `cast` takes neither empty views of several dimensions nor all formats
 
 
 def pour(rest: memoryview, memory: memoryview, filled: int) -> tuple[memoryview, int]:

@@ -52,8 +52,9 @@ class Parts(NamedTuple):
 async def put_one(parts: Parts, segments: Segments, asked: Wanted) -> BlobWriteResult:
     """Put one blob, whole or not at all. Closes `segments`."""
     started = time.perf_counter()
-    put = Put(parts, asked)
+    put: Put | None = None
     try:
+        put = Put(parts, asked)
         done = await put.run(segments)
         check_claims(asked.plan.attributes, done.key)
         attributes = confirmed(asked.plan.attributes, done.key.size, done.blocks, parts.clock)
@@ -67,10 +68,11 @@ async def put_one(parts: Parts, segments: Segments, asked: Wanted) -> BlobWriteR
     return result_of(committed, asked.plan, stats)
 
 
-async def _give_up(put: Put, segments: Segments) -> None:
+async def _give_up(put: Put | None, segments: Segments) -> None:
     """Nothing stays behind: first the writers, which use the memory of the segments."""
     try:
-        await put.abort()
+        if put is not None:
+            await put.abort()
     finally:
         await segments.aclose()
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from graviton.core.buffers import Buffer, as_bytes, memory_of
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blobs import BlobSource
 
@@ -19,16 +20,17 @@ async def read_source(source: BlobSource) -> bytes:
 
     Every piece is copied when it arrives: its owner may use the buffer again for the next one.
     """
-    if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)
+    view = memory_of(source)
+    if view is not None:
+        return as_bytes(view).tobytes()
     if isinstance(source, os.PathLike):
         return await asyncio.to_thread(_read_path, Path(source))
     if isinstance(source, AsyncIterable):  # before `read`: a BlobReader has one too, a coroutine
-        return b"".join([_as_bytes(piece) async for piece in source])
+        return b"".join([as_bytes(piece).tobytes() async for piece in source])
     if hasattr(source, "read"):
         return await asyncio.to_thread(_read_file, cast(BinaryIO, source))
     if isinstance(source, Iterable) and not isinstance(source, str):
-        return b"".join([_as_bytes(piece) for piece in source])
+        return b"".join([as_bytes(piece).tobytes() for piece in cast(Iterable[Buffer], source)])
     raise InvalidInput(
         f"cannot put a {type(source).__name__}",
         operation="put",
@@ -51,14 +53,8 @@ def _read_path(path: Path) -> bytes:
 
 def _read_file(file: BinaryIO) -> bytes:
     try:
-        return _as_bytes(file.read())
+        return as_bytes(file.read()).tobytes()
     except OSError as error:
         raise Unavailable(f"the file cannot be read: {error}", operation="put") from error
     except StopIteration as error:  # no future takes one: the caller would wait for ever
         raise RuntimeError("the file's read() raised StopIteration") from error
-
-
-def _as_bytes(piece: object) -> bytes:
-    if isinstance(piece, bytes | bytearray | memoryview):
-        return bytes(piece)
-    raise InvalidInput(f"a source gives bytes, not {type(piece).__name__}", operation="put")

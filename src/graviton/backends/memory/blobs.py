@@ -25,7 +25,7 @@ from graviton.errors import (
     Unavailable,
     Unsupported,
 )
-from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, IngestStats
+from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, IngestStats, check_limit
 from graviton.ports.capabilities import Capabilities
 
 __all__ = ["InMemoryBlobStore", "StoredBlob"]
@@ -126,6 +126,7 @@ class InMemoryBlobStore(BlobStore):
     ) -> AsyncIterator[BlobStat]:
         self._check_open()
         _check_prefix(prefix)
+        check_limit(limit)
         keys = sorted(key for of, key in self.blobs if of == check_name(domain) and key.text.startswith(prefix))
         for key in [key for key in keys if after is None or after < key][:limit]:
             found = self.blobs.get((domain, key))  # may have been deleted since the list was begun

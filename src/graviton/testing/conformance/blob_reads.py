@@ -264,6 +264,8 @@ class _ListLaws(BlobStoreHooks):
                 found += page
             assert found == keys
         assert await self._keys(store, limit=0) == []
+        with raises(InvalidInput):
+            await self._keys(store, limit=-1)
         absent = key_of(b"absent")
         assert await self._keys(store, after=absent) == [key for key in keys if absent.text < key.text]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+from array import array
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -107,6 +108,23 @@ class BlobSourceLaws(BlobStoreHooks):
             await asyncio.wait_for(store.put(Careless()), HANG_SECONDS)
         assert isinstance(caught.error.__cause__, StopIteration)
         assert await collect(store.list()) == []
+
+    async def test_memory_of_any_kind_is_its_bytes(self) -> None:
+        store = await self.open()
+        numbers = array("I", range(1000))
+        views = [numbers, memoryview(numbers), memoryview(numbers).cast("B").cast("B", (50, 80)), bytearray(numbers)]
+        for source in views:
+            result = await store.put(source)  # type: ignore[arg-type]
+            async with await store.get(result.key) as reader:
+                assert await reader.read() == numbers.tobytes()
+        with raises(InvalidInput):
+            await store.put(memoryview(b"abcdef")[::2])
+        with raises(InvalidInput):
+            await store.put(iter([memoryview(b"abcdef")[::2]]))
+        released = memoryview(b"x")
+        released.release()
+        with raises(InvalidInput):
+            await store.put(released)
 
     async def test_path_that_is_no_regular_file_is_refused(self) -> None:
         store = await self.open()
