@@ -8,6 +8,7 @@ import time
 from typing import NamedTuple
 
 from graviton.assembly.store import Store
+from graviton.assembly.wiring import own_places
 from graviton.cli.errors import from_os_error
 from graviton.cli.ids import resolve
 from graviton.cli.output import Output, path_text
@@ -67,6 +68,7 @@ class Getter:
 
     def __init__(self, out: Output, store: Store, force: bool, keep_set_id: bool) -> None:
         self._out, self._store = out, store
+        self._own = own_places(store.settings)
         self._force, self._keep_set_id = force, keep_set_id
 
     async def get(self, blob_id: str, target: Target, wanted: ByteRange | None) -> int:
@@ -95,6 +97,7 @@ class Getter:
                 return await self._into_folder(reader, found, target, whole)
             if target.mode and not stat.S_ISREG(target.mode):
                 return await self._to_device(reader, target.path)
+            self._own.check_output(target.path)
             return await self._to_file(reader, os.path.realpath(target.path), target.path)  # noqa: ASYNC240
         except BrokenPipeError:
             raise
@@ -121,6 +124,7 @@ class Getter:
         """Under the name it was put with, which anybody could have chosen: nothing different is replaced."""
         assert target.path is not None
         path = os.path.join(target.path, _name_for(found))
+        self._own.check_output(path)
         if not self._force and os.path.lexists(path):  # noqa: ASYNC240 - one look
             if whole and holds_blob(path, found.key):
                 return path
@@ -154,10 +158,12 @@ class Getter:
         from graviton.services.tree_restore import TreeRestore
 
         assert target.path is not None
+        self._own.check_folder(target.path)
         folder = _folder_for_tree(target)
         started = time.perf_counter()
         cas = await self._store.required()
-        done = await TreeRestore(cas, self, force=self._force, keep_set_id=self._keep_set_id).run(key, folder)
+        restore = TreeRestore(cas, self, force=self._force, keep_set_id=self._keep_set_id, own=self._own)
+        done = await restore.run(key, folder)
         self._out.result(
             None,
             id=key.text,

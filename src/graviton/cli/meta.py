@@ -30,11 +30,13 @@ async def backup(call: Call, file: Path, force: bool) -> None:
     The file appears under its name whole and durable, or not at all. Blocks are not in it: they are plain files that
     any tool can copy, before or after.
     """
+    from graviton.assembly.wiring import own_places
     from graviton.cli.units import human_bytes
     from graviton.metadata.backup import backup_metadata
 
     async with call.store() as store:
         kv = await store.metadata()
+        own_places(store.settings).check_output(str(file))
         with bar(call.out, "backing up", None) as shown:
             result = await backup_metadata(kv, file, overwrite=force, progress=lambda records, size: shown.at(size))
     call.out.result(
@@ -60,6 +62,7 @@ async def restore(call: Call, file: Path, trust: bool) -> None:
     from graviton.metadata.restore import restore_metadata
 
     settings = call.settings()
+    wiring.own_places(settings).check_input(str(file))
     side = wiring.block_side(settings, wiring.kernel_for(settings))
     kv = wiring.open_metadata(settings, create=True)
     try:

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from graviton.assembly.settings import Settings, parse_size
+from graviton.assembly.settings import parse_size
 from graviton.assembly.store import Store
+from graviton.assembly.wiring import own_places
 from graviton.cli.call import Call
 from graviton.cli.options import parsed
 from graviton.cli.output import path_text
@@ -116,6 +117,7 @@ class Putter:
     def __init__(self, call: Call, store: Store, wishes: Wishes, recursive: bool, follow: bool) -> None:
         self._out = call.out
         self._settings = call.settings()
+        self._own = own_places(self._settings)
         self._store, self._wishes = store, wishes
         self._recursive, self._follow = recursive, follow
         self._throttle = None
@@ -152,11 +154,13 @@ class Putter:
 
     async def _put(self, path: str) -> None:
         if path == "-":
-            await self._put_file(_standard_input(), path, None)
+            file = _standard_input()
+            self._own.check_input(file.fileno())
+            await self._put_file(file, path, None)
         elif self._recursive and _is_folder(path):
             await self._put_tree(path)
         else:
-            with open_regular(path) as file:
+            with self._open(path) as file:
                 await self._put_file(file, path, _base_name(path))
 
     def _small(self, path: str) -> SmallBlob | None:
@@ -164,12 +168,17 @@ class Putter:
         Raises GravitonError."""
         if path == "-" or self._throttle is not None or (self._recursive and _is_folder(path)):
             return None
-        with open_regular(path) as file:
+        with self._open(path) as file:
             try:
                 data = read_up_to(file, SMALL_BYTES + 1)
             except OSError as error:
                 raise read_error(error, path) from error
         return SmallBlob(data, self._wishes.advertised(_base_name(path))) if len(data) <= SMALL_BYTES else None
+
+    def _open(self, path: str) -> io.FileIO:
+        """Raises GravitonError."""
+        self._own.check_input(path)
+        return open_regular(path)
 
     async def _put_pending(self) -> None:
         """Put the small files read so far, all of them or, if that fails, none."""
@@ -210,9 +219,10 @@ class Putter:
                 )
 
     async def _put_tree(self, path: str) -> None:
-        from graviton.services.tree_walk import TreeWalk, identities
+        from graviton.services.tree_walk import TreeWalk
 
-        TreeWalk(path).close()  # a folder that cannot be read must not make a store
+        # A folder that cannot be read, or is the store's own, must not make a store.
+        TreeWalk(path, excluded=self._own.excluded()).close()
         await self._store.init()
         put = TreePut(
             self._store,
@@ -224,7 +234,7 @@ class Putter:
             throttle=self._throttle,
             spool_folder=str(self._settings.fs_root),
         )
-        done = await put.run(path, identities(_own_places(self._settings)), SystemClock().now_ns())
+        done = await put.run(path, self._own.excluded(), SystemClock().now_ns())
         self._print(path, done.listing, type="listing", entries=done.entries, failed=done.failed)
         await self._check_chunker()
 
@@ -276,10 +286,3 @@ def _standard_input() -> io.FileIO:
     if stat.S_ISDIR(os.fstat(raw.fileno()).st_mode):
         raise InvalidInput("standard input is a directory", operation="put", subject="-")
     return raw
-
-
-def _own_places(settings: Settings) -> list[str]:
-    """Where the store itself lies: never read by `put -r`."""
-    metadata = str(settings.metadata_path)
-    blocks = str(settings.fs_root / settings.fs_block_prefix)
-    return [str(settings.fs_root), blocks, metadata, metadata + "-wal", metadata + "-shm"]

@@ -21,6 +21,7 @@ from graviton.core.ranges import Span
 from graviton.errors import AlreadyExists, GravitonError, InvalidInput, PermissionDenied, StorageFull, Unavailable
 from graviton.ports.blobs import BlobStore
 from graviton.services.output_files import holds_blob, write_file, write_link
+from graviton.services.own_places import OwnPlaces, belongs
 from graviton.services.safe_folders import SafeFolders
 from graviton.stores.threads import in_thread
 
@@ -77,13 +78,20 @@ class TreeRestore:
     """One tree on its way out. Use once."""
 
     def __init__(
-        self, store: BlobStore, events: RestoreEvents, *, force: bool = False, keep_set_id: bool = False
+        self,
+        store: BlobStore,
+        events: RestoreEvents,
+        *,
+        force: bool = False,
+        keep_set_id: bool = False,
+        own: OwnPlaces = OwnPlaces(),
     ) -> None:
         """`force`: files and links that are in the way are replaced (folders never). `keep_set_id`: restore setuid and
-        setgid bits too."""
+        setgid bits too. `own`: where the store itself lies, which no entry may touch."""
         self._store, self._events = store, events
         self._force = force
         self._mode_mask = 0o7777 if keep_set_id else _KEPT_MODE
+        self._own = own.names()
         self._open_folders: list[ListingEntry] = []
         self._finished: list[ListingEntry] = []
         self._blocked: list[bytes] = []
@@ -119,6 +127,9 @@ class TreeRestore:
             return
         try:
             fd, name = folders.parent(entry.path)
+            if self._own.has(name, fd):
+                self._leave_out(entry, belongs(_shown(target, entry.path), "restore"), target)
+                return
             if entry.type is EntryType.FILE:
                 await self._start_file(entry, os.dup(fd), name, pool, target)
                 return
@@ -168,8 +179,7 @@ class TreeRestore:
         except StorageFull:
             raise
         except GravitonError as error:
-            self._failed += 1
-            self._events.failed(_shown(target, entry.path), error)
+            self._leave_out(entry, error, target)
         else:
             self._files += 1
             self._bytes += entry.size or 0
@@ -245,10 +255,13 @@ class TreeRestore:
         shown = _shown(target, entry.path)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(f"no room for {shown}", operation="restore", subject=shown) from error
+        self._leave_out(entry, _restore_error(error, shown), target)
+
+    def _leave_out(self, entry: ListingEntry, error: GravitonError, target: str) -> None:
         if entry.type is EntryType.DIRECTORY:
             self._blocked.append(entry.path)
         self._failed += 1
-        self._events.failed(shown, _restore_error(error, shown))
+        self._events.failed(_shown(target, entry.path), error)
 
 
 def _shown(target: str, path: bytes) -> str:
