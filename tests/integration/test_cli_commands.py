@@ -167,6 +167,17 @@ def test_put_says_what_it_repaired(run: Cli, hello: tuple[Path, str]) -> None:
     assert run("cat", blob).out == "hello"
 
 
+def test_the_root_need_not_be_text(run: Cli, hello: tuple[Path, str], tmp_path: Path) -> None:
+    path, blob = hello
+    run.root = tmp_path / "st\udcff"
+    assert run("put", path).ids == [blob]
+    assert run("verify", "--all").code == 0
+    assert "st\\xff/graviton-store.json" in run("store", "init").out
+    roots = [check for check in run("doctor", "--json").objects if check.get("name") == "GRAVITON_FS_ROOT"]
+    assert roots[0]["value"].endswith("st\\xff")
+    assert run("meta", "backup", "b\udcff", "--json").objects[0]["file"] == "b\\xff"
+
+
 def test_odd_names_stay_one_line(run: Cli, tmp_path: Path) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/new\nline\xff")
     Path(odd).write_bytes(b"x")

@@ -9,6 +9,7 @@ import click
 from graviton.cli.bar import bar
 from graviton.cli.call import Call
 from graviton.cli.options import command, common_options
+from graviton.cli.output import path_text
 
 __all__ = ["meta"]
 
@@ -40,8 +41,8 @@ async def backup(call: Call, file: Path, force: bool) -> None:
         with bar(call.out, "backing up", None) as shown:
             result = await backup_metadata(kv, file, overwrite=force, progress=lambda records, size: shown.at(size))
     call.out.result(
-        f"{result.records:,} records of store {result.store_id} in {file} ({human_bytes(result.size)})",
-        file=str(file),
+        f"{result.records:,} records of store {result.store_id} in {path_text(file)} ({human_bytes(result.size)})",
+        file=path_text(file),
         **result._asdict(),
     )
 
@@ -77,7 +78,7 @@ async def restore(call: Call, file: Path, trust: bool) -> None:
     call.out.result(
         f"{result.records:,} records restored to {wiring.metadata_place(settings)};"
         f" {result.missing_blocks:,} blocks missing, {result.ended_sessions:,} unfinished puts ended",
-        file=str(file),
+        file=path_text(file),
         store_id=store_id,
         records=result.records,
         missing_blocks=result.missing_blocks,

@@ -42,7 +42,7 @@ class Output:
     def result(self, text: str | None, /, **values: Any) -> None:
         """Print `text` (None: nothing) or, with --json, `values` as one object."""
         if self.json:
-            self._write(json.dumps(values))
+            self._write(json.dumps(_valid(values)))
         elif text is not None:
             self._write(text)
 
@@ -69,7 +69,8 @@ class Output:
     def error(self, error: GravitonError, **values: Any) -> None:
         """Print an error; `values` are further members of its object with --json."""
         if self.json:
-            self._write(json.dumps(error.to_json() | values))
+            told = error.to_json() | {"message": _message(error), "subject": path_text(error.subject)}
+            self._write(json.dumps(_valid(told | values)))
             self.flush()
         else:
             self._complain(_sentence(error))
@@ -77,7 +78,7 @@ class Output:
     def _write(self, line: str) -> None:
         stream: TextIO | None = sys.stderr if self._results_to_stderr else sys.stdout
         if stream is not None:
-            stream.write(line + "\n")
+            stream.write(_valid_text(line) + "\n")
 
     def _complain(self, text: str) -> None:
         self.flush()  # so that a terminal shows both streams in the order of events
@@ -88,10 +89,35 @@ class Output:
 
 def _sentence(error: GravitonError) -> str:
     """What, where, and what to do next."""
-    text = error.message.rstrip(".")
-    if error.subject and error.subject not in text:
-        text += f" ({error.subject})"
+    text = _message(error).rstrip(".")
+    subject = path_text(error.subject)
+    if subject and subject not in text:
+        text += f" ({subject})"
     return f"{text}. {error.hint}" if error.hint else text
+
+
+def _message(error: GravitonError) -> str:
+    """The message, with the path that it names as any path is shown."""
+    shown = path_text(error.subject)
+    return error.message if shown == error.subject else error.message.replace(error.subject, shown)
+
+
+def _valid(value: Any) -> Any:
+    """`value` with every text in it such that it can be encoded: JSON with half a surrogate pair is no JSON."""
+    if isinstance(value, str):
+        return _valid_text(value)
+    if isinstance(value, dict):
+        return {name: _valid(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid(inner) for inner in value]
+    return value
+
+
+def _valid_text(text: str) -> str:
+    """Bytes of a file name that are not UTF-8 as `\\xff`."""
+    if text.isascii() or text.isprintable():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def one_line(text: str) -> str:
@@ -108,9 +134,10 @@ def _visible(char: str) -> str:
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    """A path for printing. Bytes that are not UTF-8 and control characters are escaped as in a listing."""
+    """A path for printing, exactly as a listing has it: bytes that are not UTF-8, control characters and backslashes
+    are escaped, so that every path has its own text."""
     text = os.fspath(path)
-    if text.isprintable():
+    if text.isprintable() and "\\" not in text:
         return text
     from graviton.core.listing_text import escape
 
