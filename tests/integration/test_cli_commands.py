@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -89,6 +90,41 @@ def test_put_goes_on_after_a_failure(run: Cli, hello: tuple[Path, str], tmp_path
     assert objects[0]["error"] == "not_found"
     assert objects[0]["subject"] == objects[0]["path"] == "missing"
     assert objects[1]["id"] == blob
+
+
+def test_one_file_that_may_not_be_read_stops_no_other(
+    run: Cli, hello: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, blob = hello
+    (tmp_path / "secret").write_bytes(b"x")
+    real = os.open
+
+    def open_as_nobody(name: str, *args: object, **options: object) -> int:
+        if os.fspath(name) == "secret":
+            raise PermissionError(errno.EACCES, "")
+        return real(name, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "access", lambda name, *_: os.fspath(name) != "secret")
+    monkeypatch.setattr(os, "open", open_as_nobody)
+    done = run("put", "secret", path, "--json")
+    assert done.code == 1
+    error, result = done.objects
+    assert (error["error"], error["subject"]) == ("permission_denied", "secret")
+    assert error["hint"]
+    assert result["id"] == blob
+    for args in (["get", blob, "-o", "secret"], ["meta", "backup", "secret"], ["--root", "secret", "ls"]):
+        assert run(*args).code != 2
+    assert (tmp_path / "secret").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize(
+    "args", [["get", "0" * 8, "-o", ""], ["--root", "", "ls"], ["put", ""], ["meta", "backup", ""]]
+)
+def test_an_empty_path_is_wrong_usage(run: Cli, hello: tuple[Path, str], args: list[str]) -> None:
+    run("put", hello[0])
+    done = run(*args)
+    assert (done.code, done.out) == (2, "")
+    assert "a path is not empty" in done.err
 
 
 def test_an_unreadable_path_makes_no_store(run: Cli) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from graviton.cli.bar import bar
 from graviton.cli.call import Call
-from graviton.cli.options import command, common_options
+from graviton.cli.options import PathText, command, common_options
 from graviton.cli.output import path_text
 
 __all__ = ["meta"]
-
-_FILE = click.Path(path_type=Path)
 
 
 @click.group()
@@ -23,9 +19,9 @@ def meta() -> None:
 
 
 @command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=PathText())
 @click.option("--force", is_flag=True, help="Replace FILE if it is there already.")
-async def backup(call: Call, file: Path, force: bool) -> None:
+async def backup(call: Call, file: str, force: bool) -> None:
     """Write all metadata to one portable file, while the store is in use.
 
     The file appears under its name whole and durable, or not at all. Blocks are not in it: they are plain files that
@@ -37,7 +33,7 @@ async def backup(call: Call, file: Path, force: bool) -> None:
 
     async with call.store() as store:
         kv = await store.metadata()
-        own_places(store.settings).check_output(str(file))
+        own_places(store.settings).check_output(file)
         with bar(call.out, "backing up", None) as shown:
             result = await backup_metadata(kv, file, overwrite=force, progress=lambda records, size: shown.at(size))
     call.out.result(
@@ -48,11 +44,11 @@ async def backup(call: Call, file: Path, force: bool) -> None:
 
 
 @command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=PathText())
 @click.option(
     "--trust", is_flag=True, help="Do not look whether every block is there; only if nothing was removed since."
 )
-async def restore(call: Call, file: Path, trust: bool) -> None:
+async def restore(call: Call, file: str, trust: bool) -> None:
     """Load a backup into a metadata store that is empty.
 
     The whole file is checked first; a damaged one changes nothing. Then every block is looked for, and those that are
@@ -63,7 +59,7 @@ async def restore(call: Call, file: Path, trust: bool) -> None:
     from graviton.metadata.restore import restore_metadata
 
     settings = call.settings()
-    wiring.own_places(settings).check_input(str(file))
+    wiring.own_places(settings).check_input(file)
     side = wiring.block_side(settings, wiring.kernel_for(settings))
     kv = wiring.open_metadata(settings, create=True)
     try:

@@ -14,9 +14,23 @@ from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
 from graviton.errors import InvalidInput
 
-__all__ = ["command", "common_options", "offer_ids", "parsed"]
+__all__ = ["PathText", "command", "common_options", "offer_ids", "parsed"]
 
 _T = TypeVar("_T")
+
+
+class PathText(click.Path):
+    """A path as it is given. Nobody looks at it yet: by default click refuses the whole command, as wrong usage, for
+    one file that may not be read."""
+
+    def __init__(self) -> None:
+        super().__init__(readable=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuses what can be no path at all."""
+        if value == "":
+            self.fail("a path is not empty", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -54,7 +68,7 @@ def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value:
             call = context.ensure_object(Call)
-            setattr(call if name in ("root", "debug") else call.out, name, value)
+            setattr(call if name in ("root", "debug") else call.out, name, Path(value) if name == "root" else value)
 
     return keep
 
@@ -62,7 +76,7 @@ def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 _COMMON = (
     click.option(
         "--root",
-        type=click.Path(path_type=Path),
+        type=PathText(),
         metavar="DIR",
         expose_value=False,
         callback=_set("root"),

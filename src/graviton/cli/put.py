@@ -8,13 +8,13 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
-from graviton.cli.options import command
+from graviton.cli.options import PathText, command
 
 __all__ = ["put"]
 
 
 @command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH... | -", type=click.Path())
+@click.argument("paths", nargs=-1, required=True, metavar="PATH... | -", type=PathText())
 @click.option("-r", "--recursive", is_flag=True, help="Store folders: every file, and a listing of them.")
 @click.option("--follow", is_flag=True, help="With -r, store what links lead to, not the links.")
 @click.option("--chunker", metavar="SPEC|PRESET", help="How to cut: balanced, speed, dedup, small, or a spec.")

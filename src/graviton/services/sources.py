@@ -76,7 +76,8 @@ def read_error(error: OSError, name: str) -> GravitonError:
         return NotFound(f"{name} does not exist", operation="put", subject=name, hint="Check the path.")
     reason = f"cannot read {name}: {os.strerror(error.errno or 0)}"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return PermissionDenied(reason, operation="put", subject=name)
+        hint = "Check the owner and mode of the file and of the folders above it."
+        return PermissionDenied(reason, operation="put", subject=name, hint=hint)
     if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR):
         return InvalidInput(reason, operation="put", subject=name)
     return Unavailable(reason, operation="put", subject=name)
