@@ -330,6 +330,25 @@ def test_damage_leaves_no_file_and_no_wrong_byte(run: Cli, tmp_path: Path) -> No
     assert run("get", blob, "--range", f"0-{MIB - 1}", "-o", "out").code == 0
 
 
+def test_a_refused_listing_leaves_no_folder(run: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bad").write_bytes(b"no listing\n")
+    [blob] = run("put", "bad", "--mime", "application/vnd.graviton.listing").ids
+    done = run("get", blob, "-o", "a/b/c")
+    assert done.code == 1
+    assert "this is not a listing" in done.err
+    assert "graviton cat" in done.err, "what to do next"
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_tree_that_is_the_store_itself_makes_no_store(run: Cli) -> None:
+    run.root.mkdir()
+    (run.root / "file").write_bytes(b"x")
+    done = run("put", "-r", run.root)
+    assert done.code == 1
+    assert "belongs to the store itself" in done.err
+    assert os.listdir(run.root) == ["file"]
+
+
 def test_get_where_nothing_can_be_written(run: Cli, hello: tuple[Path, str], tmp_path: Path) -> None:
     path, blob = hello
     run("put", path)

@@ -159,7 +159,7 @@ class Getter:
 
         assert target.path is not None
         self._own.check_folder(target.path)
-        folder = _folder_for_tree(target)
+        folder = _folder_for_tree(target.path, target.mode)
         started = time.perf_counter()
         cas = await self._store.required()
         restore = TreeRestore(cas, self, force=self._force, keep_set_id=self._keep_set_id, own=self._own)
@@ -189,21 +189,15 @@ class Getter:
         self._out.error(error, path=path_text(path))
 
 
-def _folder_for_tree(target: Target) -> str:
-    """The folder to restore into, made if there is nothing yet. Raises GravitonError."""
-    path = target.path
-    assert path is not None
-    if target.mode and not stat.S_ISDIR(target.mode):
+def _folder_for_tree(path: str, mode: int) -> str:
+    """The folder to restore into, which need not be there. Raises InvalidInput."""
+    if mode and not stat.S_ISDIR(mode):
         raise InvalidInput(
             f"{path_text(path)} is not a folder, and this id is a listing",
             operation="get",
             subject=path_text(path),
             hint="Name a folder to restore the tree, or see the listing with `graviton cat`.",
         )
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise from_os_error(error, path_text(path), "cannot make the folder") from error
     return path
 
 

@@ -99,13 +99,15 @@ class TreeRestore:
         self._entries = self._files = self._bytes = self._failed = 0
 
     async def run(self, key: BlobKey, target: str) -> RestoreResult:
-        """Restore the listing `key` into the folder `target`, which exists.
+        """Restore the listing `key` into the folder `target`, made if it is not there.
 
         What cannot be restored is reported, and the rest goes on. Raises InvalidInput for a malformed listing, before
-        anything is touched; NotFound, IntegrityError for the listing itself; StorageFull.
+        anything is touched; NotFound, IntegrityError for the listing itself; StorageFull; and what keeps `target` from
+        being made.
         """
         async for _ in read_listing(self._store, key):
             pass
+        _make_target(target)
         with SafeFolders(target) as folders, ThreadPoolExecutor(1, "graviton-restore") as pool:
             try:
                 async with aclosing(read_listing(self._store, key)) as entries:
@@ -253,15 +255,23 @@ class TreeRestore:
 
     def _fail(self, entry: ListingEntry, error: OSError, target: str) -> None:
         shown = _shown(target, entry.path)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"no room for {shown}", operation="restore", subject=shown) from error
-        self._leave_out(entry, _restore_error(error, shown), target)
+        told = _restore_error(error, shown)
+        if isinstance(told, StorageFull):
+            raise told from error
+        self._leave_out(entry, told, target)
 
     def _leave_out(self, entry: ListingEntry, error: GravitonError, target: str) -> None:
         if entry.type is EntryType.DIRECTORY:
             self._blocked.append(entry.path)
         self._failed += 1
         self._events.failed(_shown(target, entry.path), error)
+
+
+def _make_target(target: str) -> None:
+    try:
+        os.makedirs(target, exist_ok=True)
+    except OSError as error:
+        raise _restore_error(error, target) from error
 
 
 def _shown(target: str, path: bytes) -> str:
@@ -281,12 +291,17 @@ def _restore_error(error: OSError, shown: str) -> GravitonError:
             subject=shown,
             hint="Restore into an empty folder, or replace files with --force.",
         )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "Make room there and restore again: what is there already and right is kept."
+        return StorageFull(f"no room for {shown}", operation="restore", subject=shown, hint=hint)
     reason = f"cannot restore {shown}: {os.strerror(error.errno or 0)}"
+    kind: type[GravitonError] = Unavailable
+    hint = "Look at the system log and the health of the disk; then try again."
     if error.errno in (errno.ENOTDIR, errno.ELOOP):
         reason = f"cannot restore {shown}: something on the way to it is not a folder"
-        return AlreadyExists(reason, operation="restore", subject=shown)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return PermissionDenied(reason, operation="restore", subject=shown)
-    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
-        return InvalidInput(reason, operation="restore", subject=shown)
-    return Unavailable(reason, operation="restore", subject=shown)
+        kind, hint = AlreadyExists, "Restore into an empty folder."
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        kind, hint = PermissionDenied, "Check the owner and mode of the folder, or restore into another."
+    elif error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+        kind, hint = InvalidInput, "That file system cannot have such a name: restore to another."
+    return kind(reason, operation="restore", subject=shown, hint=hint)
