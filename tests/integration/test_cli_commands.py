@@ -574,12 +574,52 @@ def test_ids_and_names_complete(run: Cli, hello: tuple[Path, str]) -> None:
     assert complete([], "sta") == ["stat", "stats"]
     assert complete(["get"], "--ran") == ["--range"]
     digest = blob.split(":")[1]
-    for command in ("get", "cat", "stat", "rm"):
+    for command in ("get", "cat", "stat", "rm", "verify"):
         assert complete([*root, command], digest[:1]) == [digest]
         assert complete([command, *root], digest[:5]) == [digest]
     assert complete([*root, "stat"], "blake3:") == [blob]
     assert complete(["stat", "--root", "/no/such/store"], "a") == []
     assert complete([*root, "stat"], "zz") == []
+    assert complete([*root, "stat"], "blak") == [blob]
+    assert complete(["put", "--chunker"], "s") == ["speed", "small"]
+    assert complete(["chunk", "--chunker"], "d") == ["dedup"]
+    assert complete(["store", "init", "--hash"], "") == ["blake3", "sha256"]
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "offered"),
+    [
+        (["stat", "blake3", ":", "{digits}"], 4, ["{rest}"]),
+        (["stat", "blake3", ":"], 3, ["{rest}"]),
+        (["cat", "blake3", ":", "{digits}", "blake3", ":", "{digits}"], 7, ["{rest}"]),
+        (["stat", "blake3:{digits}"], 2, ["blake3:{rest}"]),
+        (["stat", "{digits}"], 2, ["{digest}"]),
+        (["stat", "blake3", ":", "{digits}", ""], 5, None),
+        (["stat"], 2, ["{digest}"]),
+        (["put", "--chunker", "=", "sp"], 4, ["speed"]),
+        (["put", "--hash", "="], 3, ["blake3", "sha256"]),
+    ],
+)
+def test_bash_splits_words_at_colons_and_ids_complete(
+    run: Cli,
+    hello: tuple[Path, str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    at: int,
+    offered: list[str] | None,
+) -> None:
+    path, blob = hello
+    run("put", path)
+    digest = blob.split(":")[1]
+    values = {"digits": digest[:3], "digest": digest, "rest": blob.partition(":")[2]}
+    monkeypatch.setenv("GRAVITON_FS_ROOT", str(run.root))
+    monkeypatch.setenv("_GRAVITON_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "\n".join(["graviton", *words]).format(**values))
+    monkeypatch.setenv("COMP_CWORD", str(at))
+    done = run()
+    assert done.code == 0
+    if offered is not None:
+        assert done.out.splitlines() == [f"plain,{text.format(**values)}" for text in offered]
 
 
 def test_many_small_files_are_put_together_in_their_order(run: Cli, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import from_os_error
-from graviton.cli.options import command, parsed
+from graviton.cli.options import command, offer_chunkers, parsed
 
 if TYPE_CHECKING:
     from graviton.cli.output import Output
@@ -28,7 +28,13 @@ _BAR_CHARS = 40
 
 @command()
 @click.argument("file", metavar="FILE|-")
-@click.option("--chunker", "spec_text", metavar="SPEC|PRESET", help="How to cut; default as for a new store.")
+@click.option(
+    "--chunker",
+    "spec_text",
+    metavar="SPEC|PRESET",
+    shell_complete=offer_chunkers,
+    help="How to cut; default as for a new store.",
+)
 def chunk(call: Call, file: str, spec_text: str | None) -> None:
     """Show where a file would be cut, and how large the pieces are.
 

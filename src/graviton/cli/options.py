@@ -14,7 +14,7 @@ from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
 from graviton.errors import InvalidInput
 
-__all__ = ["PathText", "command", "common_options", "offer_ids", "parsed"]
+__all__ = ["PathText", "command", "common_options", "offer_chunkers", "offer_hashes", "offer_ids", "parsed"]
 
 _T = TypeVar("_T")
 
@@ -124,6 +124,20 @@ def offer_ids(context: click.Context, parameter: click.Parameter, incomplete: st
     from graviton.cli.complete_ids import complete_ids
 
     return list(complete_ids(context, parameter, incomplete))
+
+
+def offer_chunkers(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """`shell_complete` of --chunker: the presets. Of specs there are too many."""
+    from graviton.core.chunking.spec import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def offer_hashes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """`shell_complete` of --hash."""
+    from graviton.core.hashing import HashAlgo
+
+    return [algo.value for algo in HashAlgo if algo.value.startswith(incomplete)]
 
 
 def parsed(name: str, parse: Callable[[str], _T], text: str) -> _T:
