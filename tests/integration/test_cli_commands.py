@@ -148,6 +148,7 @@ def test_put_without_the_name(run: Cli, hello: tuple[Path, str]) -> None:
     assert run("stat", blob, "--json").objects[0]["name"] is None
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
 def test_put_cuts_and_hashes_as_asked(run: Cli, tmp_path: Path) -> None:
     (tmp_path / "zeros").write_bytes(bytes(10_000))
     run("put", "zeros")
@@ -155,13 +156,34 @@ def test_put_cuts_and_hashes_as_asked(run: Cli, tmp_path: Path) -> None:
     [result] = done.objects
     assert result["id"].startswith("sha256:")
     assert (result["blocks"], result["fresh_blocks"], result["chunker"]) == (10, 1, "fixed-v1:1000")
-    assert "shares no blocks" in done.err
+    assert done.err.count("shares no blocks") == 2, "the chunker and the hash, once each"
+
+
+def test_the_put_that_makes_the_store_makes_it_as_asked(run: Cli, tmp_path: Path) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(10_000))
+    done = run("put", "zeros", "--chunker", "fixed:1000B", "--hash", "sha256")
+    assert (done.code, done.err) == (0, "")
+    [marker] = run("store", "init", "--json").objects
+    assert (marker["created"], marker["hash"], marker["chunker"]) == (False, "sha256", "fixed-v1:1000")
+    again = run("put", "zeros", "--json")
+    [result] = again.objects
+    assert (result["id"], result["fresh_blocks"], again.err) == (done.ids[0], 0, "")
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_store_that_is_made_by_hand_is_made_as_asked(run: Cli) -> None:
+    made = run("store", "init", "--chunker", "small", "--hash", "sha256", "--json").objects[0]
+    assert (made["created"], made["hash"], made["chunker"]) == (True, "sha256", "w16-v1:16384:65536:262144")
+    other = run("store", "init", "--hash", "blake3")
+    assert (other.code, "there is a store" in other.out) == (0, True)
+    assert "was made with hash sha256" in other.err
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
         ("--chunker", "bogus"),
+        ("--chunker", ""),
         ("--chunker", "w16:1:2:3"),
         ("--hash", "md5"),
         ("--mime", "nothing"),
@@ -178,6 +200,7 @@ def test_a_malformed_option_is_wrong_usage_and_named(run: Cli, option: str, valu
     assert done.out == ""
     assert option in done.err
     assert len(done.err.splitlines()) == 1
+    assert option != "--chunker" or run("chunk", "x", option, value).err == done.err.replace(" put", " chunk")
     [error] = run("put", "x", option, value, "--json").objects
     assert error["error"] == "invalid_input"
     assert not run.root.exists()

@@ -45,7 +45,8 @@ def chunk(call: Call, file: str, spec_text: str | None) -> None:
     from graviton.services.cutting import CutSurvey, cuts_of
 
     settings = call.settings()
-    spec = parsed("--chunker", ChunkerSpec.parse, spec_text) if spec_text else settings.chunker or DEFAULT_SPEC
+    wanted = None if spec_text is None else parsed("--chunker", ChunkerSpec.parse, spec_text)
+    spec = wanted or settings.chunker or DEFAULT_SPEC
     survey = CutSurvey(spec)
     limit = _SHOWN_ON_TERMINAL if sys.stdout is not None and sys.stdout.isatty() and not call.out.json else None
     with closing(_pieces(file)) as pieces:

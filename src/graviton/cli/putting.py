@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from graviton.assembly.settings import parse_size
+from graviton.assembly.settings import Settings, parse_size
 from graviton.assembly.store import Store
 from graviton.assembly.wiring import own_places
 from graviton.cli.call import Call
@@ -63,7 +63,11 @@ class Wishes(NamedTuple):
 
     def plan(self, name: str | None) -> BlobWritePlan:
         """The plan for a file called `name`, a base name; None for what has none."""
-        return BlobWritePlan(self.advertised(name), chunker=self.chunker, hash=self.hash)
+        return BlobWritePlan(self.advertised(name))
+
+    def applied(self, settings: Settings) -> Settings:
+        """The settings with the chunker and hash that were asked for."""
+        return settings._replace(chunker=self.chunker or settings.chunker, hash=self.hash or settings.hash)
 
     def advertised(self, name: str | None) -> BinaryAttributes:
         """The attributes for a file called `name`."""
@@ -121,7 +125,6 @@ class Putter:
         self._store, self._wishes = store, wishes
         self._recursive, self._follow = recursive, follow
         self._throttle = None
-        self._checked_chunker = False
         self._pending: list[tuple[str, SmallBlob]] = []
         self._pending_bytes = 0
         self._all_done = True
@@ -188,7 +191,6 @@ class Putter:
             if pending:
                 async for result in self._store.put_many([small for _, small in pending], self._wishes.plan(None)):
                     self.stored(next(paths), result)
-                await self._check_chunker()
         except ConfigError:
             raise
         except GravitonError as error:
@@ -200,23 +202,6 @@ class Putter:
         async with watch_position(self._out, file, path):
             result = await self._store.put(source, self._wishes.plan(name))
         self.stored(path, result)
-        await self._check_chunker()
-
-    async def _check_chunker(self) -> None:
-        """A chunker or hash that is not the store's shares no blocks with what is there; say so once."""
-        if self._checked_chunker:
-            return
-        self._checked_chunker = True
-        marker = await self._store.marker()
-        for what, asked, made_with in (
-            ("chunker", self._wishes.chunker and self._wishes.chunker.text, marker and marker.chunker),
-            ("hash", self._wishes.hash and self._wishes.hash.value, marker and marker.hash.value),
-        ):
-            if asked and made_with and asked != made_with:
-                self._out.warn(
-                    f"this store was made with {what} {made_with}; what is put with {asked} shares no blocks with the"
-                    " rest"
-                )
 
     async def _put_tree(self, path: str) -> None:
         from graviton.services.tree_walk import TreeWalk
@@ -236,7 +221,6 @@ class Putter:
         )
         done = await put.run(path, self._own.excluded(), SystemClock().now_ns())
         self._print(path, done.listing, type="listing", entries=done.entries, failed=done.failed)
-        await self._check_chunker()
 
     def stored(self, path: str, result: BlobWriteResult) -> None:
         """See `TreeEvents`."""
