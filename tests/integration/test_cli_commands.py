@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import stat
@@ -210,6 +211,32 @@ def test_follow_goes_with_recursive(run: Cli) -> None:
     assert run("put", "--follow", "x").code == 2
 
 
+@pytest.mark.parametrize("size", [5, 2 * MIB])
+def test_a_file_that_changes_while_it_is_read_is_told(
+    run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    import graviton.cli.putting as putting
+
+    def open_and_let_somebody_write(path: str) -> io.FileIO:
+        file = open_regular(path)
+        monkeypatch.setattr(os, "fstat", fstat_then_write)
+        return file
+
+    def fstat_then_write(fd: int) -> os.stat_result:
+        monkeypatch.setattr(os, "fstat", fstat)
+        info = fstat(fd)
+        with open("log", "ab") as log:
+            log.write(b"more")
+        return info
+
+    open_regular, fstat = putting.open_regular, os.fstat
+    monkeypatch.setattr(putting, "open_regular", open_and_let_somebody_write)
+    (tmp_path / "log").write_bytes(bytes(size))
+    done = run("put", "log")
+    assert done.code == 0
+    assert done.err == "graviton: warning: log changed while it was read; it is stored as it was read\n"
+
+
 def test_a_limited_put_stores_the_same(run: Cli, hello: tuple[Path, str]) -> None:
     path, blob = hello
     assert run("put", path, "--limit-rate", "10MB").ids == [blob]
@@ -258,9 +285,7 @@ def test_get_to_a_file(run: Cli, hello: tuple[Path, str], tmp_path: Path) -> Non
     done = run("get", blob, "-o", old)
     assert done == (0, "", "")
     assert old.read_bytes() == b"hello"
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE(old.stat().st_mode) == 0o666 & ~umask
+    assert stat.S_IMODE(old.stat().st_mode) == 0o777, "as `>` would leave it"
     assert run("get", blob, "-o", old, "--json").objects[0].items() >= {"id": blob, "size": 5, "path": str(old)}.items()
     assert sorted(os.listdir(tmp_path)) == ["hello.txt", "out", "store"]
 
@@ -300,6 +325,29 @@ def test_get_through_a_link_replaces_what_it_leads_to(run: Cli, hello: tuple[Pat
     assert run("get", blob, "-o", "link").code == 0
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+def test_a_file_that_is_replaced_keeps_its_mode(run: Cli, hello: tuple[Path, str], tmp_path: Path, mode: int) -> None:
+    path, blob = hello
+    run("put", path)
+    for target, args in (("real", []), ("link", []), (".", ["--force"])):
+        name = "hello.txt" if target == "." else "real"
+        (tmp_path / name).write_bytes(b"old")
+        (tmp_path / name).chmod(mode)
+        if target == "link":
+            (tmp_path / "link").symlink_to("real")
+        assert run("get", blob, "-o", target, *args).code == 0
+        assert (tmp_path / name).read_bytes() == b"hello"
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
+    assert run("get", blob, "-o", "new").code == 0
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    found = os.umask(0)
+    os.umask(found)
+    return found
 
 
 def test_a_device_is_written_to_and_not_replaced(run: Cli, hello: tuple[Path, str], tmp_path: Path) -> None:

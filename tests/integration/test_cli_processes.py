@@ -99,6 +99,25 @@ def test_closed_standard_input_is_an_error(root: Path) -> None:
     assert not root.exists()
 
 
+@pytest.mark.parametrize("args", ["put FILE", "put FILE --json", "ls", "ls --json", "stat ID", "cat ID", "get ID"])
+def test_closed_standard_output_is_an_error_in_one_line(tmp_path: Path, root: Path, args: str) -> None:
+    (tmp_path / "file").write_bytes(b"hello")
+    (tmp_path / "new").write_bytes(b"new")
+    blob = ended(start(root, "put", tmp_path / "file"))[1].split()[0]
+    script = f"exec {sys.executable} -m graviton.cli.main {args} >&-".replace("ID", blob)
+    done = subprocess.run(
+        ["sh", "-c", script.replace("FILE", str(tmp_path / "new"))],
+        env=children_env() | {"GRAVITON_FS_ROOT": str(root)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.decode().splitlines()
+    assert "standard output is closed" in line
+    assert ended(start(root, "verify", "--all"))[0] == 0
+    assert len(ended(start(root, "ls"))[1].splitlines()) == 1, "nothing was put whose id nobody saw"
+
+
 # interrupts
 
 
@@ -444,8 +463,9 @@ def test_a_file_that_is_truncated_while_it_is_put_never_gets_a_wrong_id(tmp_path
     process = start(root, "put", source, "--limit-rate", "8MB")
     wait_for(lambda: process.poll() is not None or _position(process.pid, source) > MIB)
     os.truncate(source, MIB)
-    code, out, _ = ended(process)
+    code, out, err = ended(process)
     assert code == 0
+    assert "shrinking changed while it was read" in err
     blob = out.split("  ")[0]
     assert MIB < int(blob.split(":")[2]) < 8 * MIB
     code, _, err = ended(start(root, "get", blob, "-o", tmp_path / "back"))

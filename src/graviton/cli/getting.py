@@ -137,13 +137,20 @@ class Getter:
         return await self._to_file(reader, path, path)
 
     async def _to_file(self, reader: BlobReader, path: str, shown: str) -> str:
+        """An existing file is replaced by one with its mode; a secret one must not become readable meanwhile."""
+        kept = _mode_to_keep(path)
         fds: list[int] = []
 
         def written() -> int:
             return os.fstat(fds[0]).st_blocks * 512 if fds else 0
 
+        def finish(fd: int) -> None:
+            fds.clear()
+            if kept is not None:
+                os.fchmod(fd, kept)
+
         async with watch_growth(self._out, written, reader.size, shown):
-            await write_file(reader, path, opened=fds.append, finish=lambda _: fds.clear())
+            await write_file(reader, path, mode=0o666 if kept is None else 0o600, opened=fds.append, finish=finish)
         return shown
 
     def _tell(self, key: BlobKey, span: Span | None, path: str, seconds: float) -> None:
@@ -187,6 +194,15 @@ class Getter:
     def failed(self, path: str, error: GravitonError) -> None:
         """See `RestoreEvents`."""
         self._out.error(error, path=path_text(path))
+
+
+def _mode_to_keep(path: str) -> int | None:
+    """Permissions of the regular file that is to be replaced, without setuid and setgid; None if there is none."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None
+    return mode & 0o777 if stat.S_ISREG(mode) else None
 
 
 def _folder_for_tree(path: str, mode: int) -> str:

@@ -6,6 +6,7 @@ command is and how to add one: app.py.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; its exit code: 0 done, 1 failed, not found or damaged, 2 wrong usage, 130 interrupted."""
     args = sys.argv[1:] if argv is None else list(argv)
+    _fill_standard_descriptors()
     if args == ["--version"]:
         return _version()
     try:
@@ -26,9 +28,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _fill_standard_descriptors() -> None:
+    """Where one of the first three descriptors is closed, the next file that is opened gets its number, and what is
+    meant for standard output would be written into it: into a block, or the database."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+
+
 def _version() -> int:
     from graviton._version import __version__
 
+    if sys.stdout is None:
+        return 1
     try:
         sys.stdout.write(f"graviton {__version__}\n")
         sys.stdout.flush()

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any, TextIO
 
-from graviton.errors import GravitonError
+from graviton.errors import GravitonError, Unavailable
 
 __all__ = ["Output", "abandon_stdout", "one_line", "path_text"]
 
@@ -31,8 +31,18 @@ class Output:
                 stream.reconfigure(errors="backslashreplace")  # a strange name or locale must not stop the work
 
     def data_on_stdout(self) -> None:
-        """Say that standard output carries bytes of blobs from now on."""
+        """Say that standard output carries bytes of blobs from now on. Raises Unavailable if it is closed."""
+        self.check_stdout()
         self._results_to_stderr = True
+
+    def check_stdout(self) -> None:
+        """Raises Unavailable if standard output is closed: for what must not be done if nobody can be told of it."""
+        if sys.stdout is None:
+            raise Unavailable(
+                "standard output is closed",
+                operation="print",
+                hint="Let it lead somewhere; to /dev/null if nobody wants it.",
+            )
 
     @property
     def shows_progress(self) -> bool:
@@ -68,17 +78,23 @@ class Output:
 
     def error(self, error: GravitonError, **values: Any) -> None:
         """Print an error; `values` are further members of its object with --json."""
-        if self.json:
+        if self.json and self._results is not None:
             told = error.to_json() | {"message": _message(error), "subject": path_text(error.subject)}
             self._write(json.dumps(_valid(told | values)))
             self.flush()
         else:
             self._complain(_sentence(error))
 
+    @property
+    def _results(self) -> TextIO | None:
+        return sys.stderr if self._results_to_stderr else sys.stdout
+
     def _write(self, line: str) -> None:
-        stream: TextIO | None = sys.stderr if self._results_to_stderr else sys.stdout
+        stream = self._results
         if stream is not None:
             stream.write(_valid_text(line) + "\n")
+        elif not self._results_to_stderr:
+            self.check_stdout()
 
     def _complain(self, text: str) -> None:
         self.flush()  # so that a terminal shows both streams in the order of events

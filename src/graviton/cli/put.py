@@ -39,6 +39,7 @@ async def put(call: Call, paths: tuple[str, ...], recursive: bool, follow: bool,
     if follow and not recursive:
         raise BadArgument("--follow goes with -r", operation="put")
     asked = Wishes.parse(**wishes)
+    call.out.check_stdout()  # an id that nobody sees is lost
     # As settings of the store, so that a put that makes it makes it so; and another store says that it is another.
     async with call.store(asked.applied(call.settings())) as store:
         return 0 if await Putter(call, store, asked, recursive, follow).put_all(paths) else 1

@@ -25,7 +25,7 @@ from graviton.core.listing_text import escape
 from graviton.core.policies import BlobWritePlan
 from graviton.errors import ConfigError, GravitonError, InvalidInput
 from graviton.ports.blobs import BlobSource, BlobWriteResult, SmallBlob
-from graviton.services.sources import open_regular, paced, read_error, read_up_to
+from graviton.services.sources import has_changed, open_regular, paced, read_error, read_up_to
 from graviton.services.tree_put import BATCH_BYTES, BATCH_FILES, SMALL_BYTES, TreePut
 
 __all__ = ["Putter", "Wishes"]
@@ -164,7 +164,10 @@ class Putter:
             await self._put_tree(path)
         else:
             with self._open(path) as file:
-                await self._put_file(file, path, _base_name(path))
+                before = os.fstat(file.fileno())
+                size = await self._put_file(file, path, _base_name(path))
+                if has_changed(file, before, size):
+                    self.changed(path)
 
     def _small(self, path: str) -> SmallBlob | None:
         """The content of a small file, which shares the cost of durability with its neighbours; None for all else.
@@ -172,11 +175,16 @@ class Putter:
         if path == "-" or self._throttle is not None or (self._recursive and _is_folder(path)):
             return None
         with self._open(path) as file:
+            before = os.fstat(file.fileno())
             try:
                 data = read_up_to(file, SMALL_BYTES + 1)
             except OSError as error:
                 raise read_error(error, path) from error
-        return SmallBlob(data, self._wishes.advertised(_base_name(path))) if len(data) <= SMALL_BYTES else None
+            if len(data) > SMALL_BYTES:
+                return None
+            if has_changed(file, before, len(data)):
+                self.changed(path)
+        return SmallBlob(data, self._wishes.advertised(_base_name(path)))
 
     def _open(self, path: str) -> io.FileIO:
         """Raises GravitonError."""
@@ -197,11 +205,13 @@ class Putter:
             for path in paths:
                 self.failed(path, error)
 
-    async def _put_file(self, file: io.FileIO, path: str, name: str | None) -> None:
+    async def _put_file(self, file: io.FileIO, path: str, name: str | None) -> int:
+        """Put what `file` still holds; its bytes."""
         source: BlobSource = file if self._throttle is None else paced(file, self._throttle)
         async with watch_position(self._out, file, path):
             result = await self._store.put(source, self._wishes.plan(name))
         self.stored(path, result)
+        return result.stats.size
 
     async def _put_tree(self, path: str) -> None:
         from graviton.services.tree_walk import TreeWalk
