@@ -152,6 +152,73 @@ def _is_waiting(pid: int) -> bool:
         os.close(fd)
 
 
+INTERRUPTING = """
+import atexit, importlib, os, signal, sys
+place, sys.argv = sys.argv[1], ["graviton", *sys.argv[2:]]
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+def interrupting(real):
+    def call(*args, **values):
+        interrupt()
+        return real(*args, **values)
+    return call
+
+if place == "atexit":
+    atexit.register(interrupt)
+elif place == "finaliser":
+    class Dying:
+        def __del__(self):
+            interrupt()
+    import graviton.cli
+    graviton.cli.app = Dying()  # until the module of that name is loaded
+else:
+    owner, _, name = place.rpartition(".")
+    module, _, cls = owner.partition(":")
+    owner = importlib.import_module(module)
+    owner = getattr(owner, cls) if cls else owner
+    setattr(owner, name, interrupting(getattr(owner, name)))
+
+from graviton.cli.main import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ("graviton.cli.main._fill_standard_descriptors", 130),
+        ("graviton.cli.app.run", 130),
+        ("graviton.cli.putting:Wishes.parse", 130),
+        ("asyncio:Runner.__init__", 130),
+        ("asyncio:Runner.get_loop", 130),
+        ("asyncio:Runner.run", 130),
+        ("asyncio:Runner.close", 0),
+        ("graviton.assembly.store:Store.aclose", 130),
+        ("atexit", 0),
+        ("finaliser", 130),
+    ],
+)
+def test_an_interrupt_is_one_line_at_any_moment(tmp_path: Path, root: Path, place: str, code: int) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"hello")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "always", "-c", INTERRUPTING, place, "put", source],
+            env=children_env() | {"GRAVITON_FS_ROOT": str(root)},
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.decode().splitlines()
+    assert [line.split(";")[0] for line in lines] == ["graviton: interrupted"] * (done.returncode == 130)
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.3, 0.4, 0.6])
 def test_a_put_interrupted_at_any_moment_is_whole_or_nothing(tmp_path: Path, root: Path, delay: float) -> None:
     first = stored(root, b"first")

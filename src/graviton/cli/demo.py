@@ -214,4 +214,5 @@ async def _read_back(out: Output, store: Store, name: str, stored: _Stored) -> b
 if __name__ == "__main__":
     from graviton.cli.main import main
 
-    sys.exit(main(["demo", *sys.argv[1:]]))
+    sys.argv.insert(1, "demo")
+    sys.exit(main())

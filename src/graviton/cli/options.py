@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,12 +42,12 @@ def command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
         def entered(*args: Any, **values: Any) -> int:
             call = click.get_current_context().find_object(Call)
             assert call is not None
-            outcome = function(call, *args, **values)
-            if inspect.iscoroutine(outcome):
-                from graviton.cli.running import run_async
+            work = partial(function, call, *args, **values)
+            if not inspect.iscoroutinefunction(function):
+                return work() or 0
+            from graviton.cli.running import run_async
 
-                outcome = run_async(outcome)
-            return outcome or 0
+            return run_async(work) or 0
 
         made: click.Command = click.command(**settings)(common_options(entered))
         return made
