@@ -258,7 +258,8 @@ def test_the_root_need_not_be_text(run: Cli, hello: tuple[Path, str], tmp_path: 
     run.root = tmp_path / "st\udcff"
     assert run("put", path).ids == [blob]
     assert run("verify", "--all").code == 0
-    assert "st\\xff/graviton-store.json" in run("store", "init").out
+    assert "there is a store at" in run("store", "init").out
+    assert "/st\\xff\n" in run("store", "init").out
     roots = [check for check in run("doctor", "--json").objects if check.get("name") == "GRAVITON_FS_ROOT"]
     assert roots[0]["value"].endswith("st\\xff")
     assert run("meta", "backup", "b\udcff", "--json").objects[0]["file"] == "b\\xff"
@@ -359,7 +360,9 @@ def test_a_device_is_written_to_and_not_replaced(run: Cli, hello: tuple[Path, st
     assert (tmp_path / "null").is_symlink()
 
 
-@pytest.mark.parametrize(("text", "expected"), [("1-3", "ell"), ("2-", "llo"), ("-2", "lo"), ("0-99", "hello")])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1-3", "ell"), ("2-", "llo"), ("-2", "lo"), ("0-99", "hello"), ("1-" + "9" * 90, "ello")]
+)
 def test_get_a_range(run: Cli, hello: tuple[Path, str], text: str, expected: str) -> None:
     path, blob = hello
     run("put", path)
@@ -374,6 +377,86 @@ def test_a_range_that_cannot_be(run: Cli, hello: tuple[Path, str], tmp_path: Pat
     assert (done.code, done.out) == (code, "")
     assert text in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_range_of_a_listing_goes_to_a_file(run: Cli, hello: tuple[Path, str], tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    listing = run("put", "-r", "tree").ids[-1]
+    for target in ("tree", "new/"):
+        done = run("get", listing, "-o", target, "--range", "0-17")
+        assert (done.code, "--range" in done.err) == (2, True)
+    assert os.listdir(tmp_path / "tree") == []
+    assert run("get", listing, "-o", "head", "--range", "0-17").code == 0
+    assert (tmp_path / "head").read_bytes() == b"graviton-listing 1"
+
+
+LONG = "a" * 70_000
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["put", "x", "--attr", f"big={LONG}"], ["put", "x", "--attr", f"{LONG}={LONG}"], ["put", "x", "--mime", LONG],
+        ["put", "x", "--hash", LONG], ["cat", LONG], ["cat", f"{LONG}:{LONG}:1"], ["rm", f"blake3:{LONG}"],
+        ["ls", "--limit", LONG], [LONG], ["put", f"--{LONG}"], ["ls", "--prefix", LONG],
+        ["get", "00000000", "--range", f"5-{LONG}"], ["store", "check", "--port", LONG],
+    ],
+)  # fmt: skip
+def test_what_was_typed_is_repeated_and_bounded(run: Cli, hello: tuple[Path, str], args: list[str]) -> None:
+    run("put", hello[0])
+    done = run(*args)
+    assert done.code == 2
+    assert 20 < len(done.err) < 1000
+    assert len(run(*args, "--json").out) < 1000
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["put", "--vorbose", "x"], "'--verbose'? Try `graviton put --help`."),
+        (["put", "x", "--chunker", "fixed:1"], "fixed-v1: size is at least 64 bytes"),
+        (["put", "x", "--chunker", "fixed:17MiB"], "fixed-v1: size is at most"),
+        (["ls", "--prefix", "zz"], "--prefix: no id begins with 'zz'"),
+        (["ls", "--prefix", "blake3:zz"], "--prefix: no id begins with 'blake3:zz'"),
+    ],
+)
+def test_wrong_usage_says_what_is_right(run: Cli, hello: tuple[Path, str], args: list[str], said: str) -> None:
+    run("put", hello[0])
+    done = run(*args)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_every_failure_says_what_to_do_next(
+    run: Cli, hello: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, blob = hello
+    run("put", path)
+    no_blob = f"blake3:{'0' * 64}:5"
+    for args in (
+        ["chunk", "nope"], ["chunk", "."], ["rm", no_blob], ["stat", no_blob], ["get", no_blob], ["put", "nope"],
+        ["get", blob, "-o", "no/such/folder"], ["get", blob, "-o", "hello.txt/x"], ["meta", "backup", "hello.txt"],
+        ["--root", "elsewhere", "ls"], ["get", blob, "-o", "n" * 300],
+    ):  # fmt: skip
+        [error] = run("--json", *args).objects
+        assert error["hint"], args
+        assert "graviton-store.json" not in error["message"]
+    real = os.open
+
+    def open_as_nobody(name: str | bytes, *rest: object, **options: object) -> int:
+        if os.fsencode(name).endswith(b".tmp"):
+            raise PermissionError(errno.EACCES, "")
+        return real(name, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", open_as_nobody)
+    done = run("get", blob, "-o", "out")
+    assert done.err.startswith("graviton: cannot write: out: Permission denied. Check the owner and mode")
+
+
+def test_a_store_in_memory_has_a_place(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAVITON_BLOB_BACKEND", "memory")
+    monkeypatch.setenv("GRAVITON_METADATA", "memory")
+    assert "there is no store at memory://. " in run("ls").err
 
 
 def test_damage_leaves_no_file_and_no_wrong_byte(run: Cli, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def empty_metadata() -> KeyValueStore:
 
 def metadata_place(settings: Settings) -> str:
     """Where the metadata lies, for people."""
-    return "memory" if settings.metadata == "memory" else str(settings.metadata_path)
+    return "memory://" if settings.metadata == "memory" else str(settings.metadata_path)
 
 
 def own_places(settings: Settings) -> OwnPlaces:
@@ -119,7 +119,7 @@ def own_places(settings: Settings) -> OwnPlaces:
 
         config = FsConfig(settings.fs_root, settings.fs_block_prefix)
         folders = (str(config.blocks_path), str(config.trash_path))
-        places = places._replace(root=str(config.root), folders=folders, files=(FsMarkerStore(config.root).where,))
+        places = places._replace(root=str(config.root), folders=folders, files=(FsMarkerStore(config.root).path,))
     return places
 
 

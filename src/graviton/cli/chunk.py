@@ -65,7 +65,7 @@ def _pieces(file: str) -> Generator[bytes, None, None]:
             while piece := source.read(_READ_BYTES):
                 yield piece
     except OSError as error:
-        raise from_os_error(error, file, "read") from error
+        raise from_os_error(error, file, "cannot read") from error
 
 
 def _sum_up(out: Output, spec: ChunkerSpec, survey: CutSurvey) -> None:

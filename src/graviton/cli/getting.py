@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from graviton.assembly.store import Store
 from graviton.assembly.wiring import own_places
-from graviton.cli.errors import from_os_error
+from graviton.cli.errors import BadArgument, from_os_error
 from graviton.cli.ids import resolve
 from graviton.cli.output import Output, path_text
 from graviton.cli.progress import watch_growth
@@ -78,10 +78,16 @@ class Getter:
         found = await cas.stat(key)
         if found is None:
             raise NotFound(
-                f"there is no blob {key}", operation="get", subject=key.text, hint="Look with `graviton ls`."
+                f"there is no blob {key}", operation="get", subject=key.text, hint="`graviton ls` lists what is there."
             )
         if wanted is None and target.path is not None and found.attributes.mime == LISTING_MIME:
             return await self._restore(key, target)
+        if wanted is not None and target.is_folder and found.attributes.mime == LISTING_MIME:
+            raise BadArgument(
+                "--range: a tree is restored whole; a range of its listing goes to a file or standard output",
+                operation="get",
+                subject=key.text,
+            )
         span = None if wanted is None else wanted.resolve(key.size)
         started = time.perf_counter()
         async with await cas.get(key, span) as reader:

@@ -56,6 +56,7 @@ async def restore(call: Call, file: str, trust: bool) -> None:
     old one cannot manage the same blocks: `graviton store adopt` then joins it with the blocks.
     """
     from graviton.assembly import wiring
+    from graviton.cli.units import counted
     from graviton.metadata.restore import restore_metadata
 
     settings = call.settings()
@@ -72,8 +73,9 @@ async def restore(call: Call, file: str, trust: bool) -> None:
         await side.blocks.aclose()
     store_id = result.marker.store_id if result.marker is not None else ""
     call.out.result(
-        f"{result.records:,} records restored to {wiring.metadata_place(settings)};"
-        f" {result.missing_blocks:,} blocks missing, {result.ended_sessions:,} unfinished puts ended",
+        f"{counted(result.records, 'record')} restored to {wiring.metadata_place(settings)};"
+        f" {counted(result.missing_blocks, 'block')} missing,"
+        f" {counted(result.ended_sessions, 'unfinished put')} ended",
         file=path_text(file),
         store_id=store_id,
         records=result.records,

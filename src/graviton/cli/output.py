@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from graviton.errors import GravitonError, Unavailable
 
-__all__ = ["Output", "abandon_stdout", "one_line", "path_text"]
+__all__ = ["Output", "abandon_stdout", "one_line", "path_text", "shortened"]
 
 
 class Output:
@@ -79,7 +79,7 @@ class Output:
     def error(self, error: GravitonError, **values: Any) -> None:
         """Print an error; `values` are further members of its object with --json."""
         if self.json and self._results is not None:
-            told = error.to_json() | {"message": _message(error), "subject": path_text(error.subject)}
+            told = error.to_json() | {"message": _message(error), "subject": _subject(error)}
             self._write(json.dumps(_valid(told | values)))
             self.flush()
         else:
@@ -106,16 +106,26 @@ class Output:
 def _sentence(error: GravitonError) -> str:
     """What, where, and what to do next."""
     text = _message(error).rstrip(".")
-    subject = path_text(error.subject)
+    subject = _subject(error)
     if subject and subject not in text:
         text += f" ({subject})"
-    return f"{text}. {error.hint}" if error.hint else text
+    end = "" if text.endswith(("?", "!")) else "."
+    return f"{text}{end} {error.hint}" if error.hint else text
 
 
 def _message(error: GravitonError) -> str:
     """The message, with the path that it names as any path is shown."""
-    shown = path_text(error.subject)
-    return error.message if shown == error.subject else error.message.replace(error.subject, shown)
+    shown = _subject(error)
+    return shortened(error.message if shown == error.subject else error.message.replace(error.subject, shown))
+
+
+def _subject(error: GravitonError) -> str:
+    return shortened(path_text(error.subject))
+
+
+def shortened(text: str, limit: int = 4096) -> str:
+    """`text`, or its beginning: what is longer than any path is no help in a line."""
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _valid(value: Any) -> Any:

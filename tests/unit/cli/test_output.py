@@ -85,6 +85,12 @@ def test_an_error_shows_its_path_as_any_path_is_shown(out: Output, capsys: pytes
     }
 
 
+def test_an_error_is_a_sentence_whatever_its_message_ends_with(out: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    out.error(NotFound("Did you mean 'x'?", hint="Try it."))
+    out.error(NotFound("It is gone.", hint="Look."))
+    assert capsys.readouterr().err == "graviton: Did you mean 'x'? Try it.\ngraviton: It is gone. Look.\n"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "kind"),
     [
