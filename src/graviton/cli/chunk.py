@@ -69,12 +69,12 @@ def _pieces(file: str) -> Generator[bytes, None, None]:
 
 
 def _sum_up(out: Output, spec: ChunkerSpec, survey: CutSurvey) -> None:
-    from graviton.cli.units import human_bytes
+    from graviton.cli.units import counted, human_bytes
 
     buckets = survey.buckets()
     most = max((bucket.chunks for bucket in buckets), default=0)
     lines = [
-        f"{spec.text}: {survey.count:,} chunks of {survey.size:,} bytes",
+        f"{spec.text}: {counted(survey.count, 'chunk')}, {counted(survey.size, 'byte')}",
         f"mean {survey.mean:,.0f}, min {survey.min:,}, max {survey.max:,}, forced by the limit {survey.forced:,}",
     ]
     for bucket in buckets:

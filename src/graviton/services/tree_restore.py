@@ -18,10 +18,11 @@ from typing import Final, NamedTuple, Protocol
 from graviton.core.keys import BlobKey
 from graviton.core.listing import EntryType, ListingDecoder, ListingEntry
 from graviton.core.ranges import Span
-from graviton.errors import AlreadyExists, GravitonError, InvalidInput, PermissionDenied, StorageFull, Unavailable
+from graviton.errors import GravitonError, StorageFull
 from graviton.ports.blobs import BlobStore
 from graviton.services.output_files import holds_blob, write_file, write_link
 from graviton.services.own_places import OwnPlaces, belongs
+from graviton.services.restore_errors import restore_error
 from graviton.services.safe_folders import SafeFolders
 from graviton.stores.threads import in_thread
 
@@ -255,7 +256,7 @@ class TreeRestore:
 
     def _fail(self, entry: ListingEntry, error: OSError, target: str) -> None:
         shown = _shown(target, entry.path)
-        told = _restore_error(error, shown)
+        told = restore_error(error, shown)
         if isinstance(told, StorageFull):
             raise told from error
         self._leave_out(entry, told, target)
@@ -271,7 +272,7 @@ def _make_target(target: str) -> None:
     try:
         os.makedirs(target, exist_ok=True)
     except OSError as error:
-        raise _restore_error(error, target) from error
+        raise restore_error(error, target) from error
 
 
 def _shown(target: str, path: bytes) -> str:
@@ -281,27 +282,3 @@ def _shown(target: str, path: bytes) -> str:
 def _is_past(folder: bytes, path: bytes) -> bool:
     """Whether neither `path` nor anything after it in the order of a listing can be in `folder`."""
     return not path.startswith(folder) or path[len(folder) : len(folder) + 1] > b"/"
-
-
-def _restore_error(error: OSError, shown: str) -> GravitonError:
-    if error.errno in (errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY):
-        return AlreadyExists(
-            f"{shown} exists and is not what the listing has",
-            operation="restore",
-            subject=shown,
-            hint="Restore into an empty folder, or replace files with --force.",
-        )
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "Make room there and restore again: what is there already and right is kept."
-        return StorageFull(f"no room for {shown}", operation="restore", subject=shown, hint=hint)
-    reason = f"cannot restore {shown}: {os.strerror(error.errno or 0)}"
-    kind: type[GravitonError] = Unavailable
-    hint = "Look at the system log and the health of the disk; then try again."
-    if error.errno in (errno.ENOTDIR, errno.ELOOP):
-        reason = f"cannot restore {shown}: something on the way to it is not a folder"
-        kind, hint = AlreadyExists, "Restore into an empty folder."
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        kind, hint = PermissionDenied, "Check the owner and mode of the folder, or restore into another."
-    elif error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
-        kind, hint = InvalidInput, "That file system cannot have such a name: restore to another."
-    return kind(reason, operation="restore", subject=shown, hint=hint)
