@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import stat
@@ -91,6 +93,41 @@ def test_put_goes_on_after_a_failure(run: Cli, hello: tuple[Path, str], tmp_path
     assert objects[1]["id"] == blob
 
 
+def test_one_file_that_may_not_be_read_stops_no_other(
+    run: Cli, hello: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, blob = hello
+    (tmp_path / "secret").write_bytes(b"x")
+    real = os.open
+
+    def open_as_nobody(name: str, *args: object, **options: object) -> int:
+        if os.fspath(name) == "secret":
+            raise PermissionError(errno.EACCES, "")
+        return real(name, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "access", lambda name, *_: os.fspath(name) != "secret")
+    monkeypatch.setattr(os, "open", open_as_nobody)
+    done = run("put", "secret", path, "--json")
+    assert done.code == 1
+    error, result = done.objects
+    assert (error["error"], error["subject"]) == ("permission_denied", "secret")
+    assert error["hint"]
+    assert result["id"] == blob
+    for args in (["get", blob, "-o", "secret"], ["meta", "backup", "secret"], ["--root", "secret", "ls"]):
+        assert run(*args).code != 2
+    assert (tmp_path / "secret").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize(
+    "args", [["get", "0" * 8, "-o", ""], ["--root", "", "ls"], ["put", ""], ["meta", "backup", ""]]
+)
+def test_an_empty_path_is_wrong_usage(run: Cli, hello: tuple[Path, str], args: list[str]) -> None:
+    run("put", hello[0])
+    done = run(*args)
+    assert (done.code, done.out) == (2, "")
+    assert "a path is not empty" in done.err
+
+
 def test_an_unreadable_path_makes_no_store(run: Cli) -> None:
     assert run("put", "missing").code == 1
     assert run("put", "-r", "missing").code == 1
@@ -112,6 +149,7 @@ def test_put_without_the_name(run: Cli, hello: tuple[Path, str]) -> None:
     assert run("stat", blob, "--json").objects[0]["name"] is None
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
 def test_put_cuts_and_hashes_as_asked(run: Cli, tmp_path: Path) -> None:
     (tmp_path / "zeros").write_bytes(bytes(10_000))
     run("put", "zeros")
@@ -119,13 +157,34 @@ def test_put_cuts_and_hashes_as_asked(run: Cli, tmp_path: Path) -> None:
     [result] = done.objects
     assert result["id"].startswith("sha256:")
     assert (result["blocks"], result["fresh_blocks"], result["chunker"]) == (10, 1, "fixed-v1:1000")
-    assert "shares no blocks" in done.err
+    assert done.err.count("shares no blocks") == 2, "the chunker and the hash, once each"
+
+
+def test_the_put_that_makes_the_store_makes_it_as_asked(run: Cli, tmp_path: Path) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(10_000))
+    done = run("put", "zeros", "--chunker", "fixed:1000B", "--hash", "sha256")
+    assert (done.code, done.err) == (0, "")
+    [marker] = run("store", "init", "--json").objects
+    assert (marker["created"], marker["hash"], marker["chunker"]) == (False, "sha256", "fixed-v1:1000")
+    again = run("put", "zeros", "--json")
+    [result] = again.objects
+    assert (result["id"], result["fresh_blocks"], again.err) == (done.ids[0], 0, "")
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_store_that_is_made_by_hand_is_made_as_asked(run: Cli) -> None:
+    made = run("store", "init", "--chunker", "small", "--hash", "sha256", "--json").objects[0]
+    assert (made["created"], made["hash"], made["chunker"]) == (True, "sha256", "w16-v1:16384:65536:262144")
+    other = run("store", "init", "--hash", "blake3")
+    assert (other.code, "there is a store" in other.out) == (0, True)
+    assert "was made with hash sha256" in other.err
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
         ("--chunker", "bogus"),
+        ("--chunker", ""),
         ("--chunker", "w16:1:2:3"),
         ("--hash", "md5"),
         ("--mime", "nothing"),
@@ -142,6 +201,7 @@ def test_a_malformed_option_is_wrong_usage_and_named(run: Cli, option: str, valu
     assert done.out == ""
     assert option in done.err
     assert len(done.err.splitlines()) == 1
+    assert option != "--chunker" or run("chunk", "x", option, value).err == done.err.replace(" put", " chunk")
     [error] = run("put", "x", option, value, "--json").objects
     assert error["error"] == "invalid_input"
     assert not run.root.exists()
@@ -149,6 +209,32 @@ def test_a_malformed_option_is_wrong_usage_and_named(run: Cli, option: str, valu
 
 def test_follow_goes_with_recursive(run: Cli) -> None:
     assert run("put", "--follow", "x").code == 2
+
+
+@pytest.mark.parametrize("size", [5, 2 * MIB])
+def test_a_file_that_changes_while_it_is_read_is_told(
+    run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    import graviton.cli.putting as putting
+
+    def open_and_let_somebody_write(path: str) -> io.FileIO:
+        file = open_regular(path)
+        monkeypatch.setattr(os, "fstat", fstat_then_write)
+        return file
+
+    def fstat_then_write(fd: int) -> os.stat_result:
+        monkeypatch.setattr(os, "fstat", fstat)
+        info = fstat(fd)
+        with open("log", "ab") as log:
+            log.write(b"more")
+        return info
+
+    open_regular, fstat = putting.open_regular, os.fstat
+    monkeypatch.setattr(putting, "open_regular", open_and_let_somebody_write)
+    (tmp_path / "log").write_bytes(bytes(size))
+    done = run("put", "log")
+    assert done.code == 0
+    assert done.err == "graviton: warning: log changed while it was read; it is stored as it was read\n"
 
 
 def test_a_limited_put_stores_the_same(run: Cli, hello: tuple[Path, str]) -> None:
@@ -165,6 +251,18 @@ def test_put_says_what_it_repaired(run: Cli, hello: tuple[Path, str]) -> None:
     assert done.code == 0
     assert "repaired 1 block" in done.err
     assert run("cat", blob).out == "hello"
+
+
+def test_the_root_need_not_be_text(run: Cli, hello: tuple[Path, str], tmp_path: Path) -> None:
+    path, blob = hello
+    run.root = tmp_path / "st\udcff"
+    assert run("put", path).ids == [blob]
+    assert run("verify", "--all").code == 0
+    assert "there is a store at" in run("store", "init").out
+    assert "/st\\xff\n" in run("store", "init").out
+    roots = [check for check in run("doctor", "--json").objects if check.get("name") == "GRAVITON_FS_ROOT"]
+    assert roots[0]["value"].endswith("st\\xff")
+    assert run("meta", "backup", "b\udcff", "--json").objects[0]["file"] == "b\\xff"
 
 
 def test_odd_names_stay_one_line(run: Cli, tmp_path: Path) -> None:
@@ -188,9 +286,7 @@ def test_get_to_a_file(run: Cli, hello: tuple[Path, str], tmp_path: Path) -> Non
     done = run("get", blob, "-o", old)
     assert done == (0, "", "")
     assert old.read_bytes() == b"hello"
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE(old.stat().st_mode) == 0o666 & ~umask
+    assert stat.S_IMODE(old.stat().st_mode) == 0o777, "as `>` would leave it"
     assert run("get", blob, "-o", old, "--json").objects[0].items() >= {"id": blob, "size": 5, "path": str(old)}.items()
     assert sorted(os.listdir(tmp_path)) == ["hello.txt", "out", "store"]
 
@@ -232,6 +328,29 @@ def test_get_through_a_link_replaces_what_it_leads_to(run: Cli, hello: tuple[Pat
     assert (tmp_path / "real").read_bytes() == b"hello"
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+def test_a_file_that_is_replaced_keeps_its_mode(run: Cli, hello: tuple[Path, str], tmp_path: Path, mode: int) -> None:
+    path, blob = hello
+    run("put", path)
+    for target, args in (("real", []), ("link", []), (".", ["--force"])):
+        name = "hello.txt" if target == "." else "real"
+        (tmp_path / name).write_bytes(b"old")
+        (tmp_path / name).chmod(mode)
+        if target == "link":
+            (tmp_path / "link").symlink_to("real")
+        assert run("get", blob, "-o", target, *args).code == 0
+        assert (tmp_path / name).read_bytes() == b"hello"
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
+    assert run("get", blob, "-o", "new").code == 0
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    found = os.umask(0)
+    os.umask(found)
+    return found
+
+
 def test_a_device_is_written_to_and_not_replaced(run: Cli, hello: tuple[Path, str], tmp_path: Path) -> None:
     path, blob = hello
     run("put", path)
@@ -241,7 +360,9 @@ def test_a_device_is_written_to_and_not_replaced(run: Cli, hello: tuple[Path, st
     assert (tmp_path / "null").is_symlink()
 
 
-@pytest.mark.parametrize(("text", "expected"), [("1-3", "ell"), ("2-", "llo"), ("-2", "lo"), ("0-99", "hello")])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1-3", "ell"), ("2-", "llo"), ("-2", "lo"), ("0-99", "hello"), ("1-" + "9" * 90, "ello")]
+)
 def test_get_a_range(run: Cli, hello: tuple[Path, str], text: str, expected: str) -> None:
     path, blob = hello
     run("put", path)
@@ -256,6 +377,86 @@ def test_a_range_that_cannot_be(run: Cli, hello: tuple[Path, str], tmp_path: Pat
     assert (done.code, done.out) == (code, "")
     assert text in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_range_of_a_listing_goes_to_a_file(run: Cli, hello: tuple[Path, str], tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    listing = run("put", "-r", "tree").ids[-1]
+    for target in ("tree", "new/"):
+        done = run("get", listing, "-o", target, "--range", "0-17")
+        assert (done.code, "--range" in done.err) == (2, True)
+    assert os.listdir(tmp_path / "tree") == []
+    assert run("get", listing, "-o", "head", "--range", "0-17").code == 0
+    assert (tmp_path / "head").read_bytes() == b"graviton-listing 1"
+
+
+LONG = "a" * 70_000
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["put", "x", "--attr", f"big={LONG}"], ["put", "x", "--attr", f"{LONG}={LONG}"], ["put", "x", "--mime", LONG],
+        ["put", "x", "--hash", LONG], ["cat", LONG], ["cat", f"{LONG}:{LONG}:1"], ["rm", f"blake3:{LONG}"],
+        ["ls", "--limit", LONG], [LONG], ["put", f"--{LONG}"], ["ls", "--prefix", LONG],
+        ["get", "00000000", "--range", f"5-{LONG}"], ["store", "check", "--port", LONG],
+    ],
+)  # fmt: skip
+def test_what_was_typed_is_repeated_and_bounded(run: Cli, hello: tuple[Path, str], args: list[str]) -> None:
+    run("put", hello[0])
+    done = run(*args)
+    assert done.code == 2
+    assert 20 < len(done.err) < 1000
+    assert len(run(*args, "--json").out) < 1000
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["put", "--vorbose", "x"], "'--verbose'? Try `graviton put --help`."),
+        (["put", "x", "--chunker", "fixed:1"], "fixed-v1: size is at least 64 bytes"),
+        (["put", "x", "--chunker", "fixed:17MiB"], "fixed-v1: size is at most"),
+        (["ls", "--prefix", "zz"], "--prefix: no id begins with 'zz'"),
+        (["ls", "--prefix", "blake3:zz"], "--prefix: no id begins with 'blake3:zz'"),
+    ],
+)
+def test_wrong_usage_says_what_is_right(run: Cli, hello: tuple[Path, str], args: list[str], said: str) -> None:
+    run("put", hello[0])
+    done = run(*args)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_every_failure_says_what_to_do_next(
+    run: Cli, hello: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, blob = hello
+    run("put", path)
+    no_blob = f"blake3:{'0' * 64}:5"
+    for args in (
+        ["chunk", "nope"], ["chunk", "."], ["rm", no_blob], ["stat", no_blob], ["get", no_blob], ["put", "nope"],
+        ["get", blob, "-o", "no/such/folder"], ["get", blob, "-o", "hello.txt/x"], ["meta", "backup", "hello.txt"],
+        ["--root", "elsewhere", "ls"], ["get", blob, "-o", "n" * 300],
+    ):  # fmt: skip
+        [error] = run("--json", *args).objects
+        assert error["hint"], args
+        assert "graviton-store.json" not in error["message"]
+    real = os.open
+
+    def open_as_nobody(name: str | bytes, *rest: object, **options: object) -> int:
+        if os.fsencode(name).endswith(b".tmp"):
+            raise PermissionError(errno.EACCES, "")
+        return real(name, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", open_as_nobody)
+    done = run("get", blob, "-o", "out")
+    assert done.err.startswith("graviton: cannot write: out: Permission denied. Check the owner and mode")
+
+
+def test_a_store_in_memory_has_a_place(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAVITON_BLOB_BACKEND", "memory")
+    monkeypatch.setenv("GRAVITON_METADATA", "memory")
+    assert "there is no store at memory://. " in run("ls").err
 
 
 def test_damage_leaves_no_file_and_no_wrong_byte(run: Cli, tmp_path: Path) -> None:
@@ -281,6 +482,25 @@ def test_damage_leaves_no_file_and_no_wrong_byte(run: Cli, tmp_path: Path) -> No
     assert code == 1
     assert (tmp_path / "piped").read_bytes() == source.read_bytes()[:MIB]
     assert run("get", blob, "--range", f"0-{MIB - 1}", "-o", "out").code == 0
+
+
+def test_a_refused_listing_leaves_no_folder(run: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bad").write_bytes(b"no listing\n")
+    [blob] = run("put", "bad", "--mime", "application/vnd.graviton.listing").ids
+    done = run("get", blob, "-o", "a/b/c")
+    assert done.code == 1
+    assert "this is not a listing" in done.err
+    assert "graviton cat" in done.err, "what to do next"
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_tree_that_is_the_store_itself_makes_no_store(run: Cli) -> None:
+    run.root.mkdir()
+    (run.root / "file").write_bytes(b"x")
+    done = run("put", "-r", run.root)
+    assert done.code == 1
+    assert "belongs to the store itself" in done.err
+    assert os.listdir(run.root) == ["file"]
 
 
 def test_get_where_nothing_can_be_written(run: Cli, hello: tuple[Path, str], tmp_path: Path) -> None:
@@ -508,12 +728,52 @@ def test_ids_and_names_complete(run: Cli, hello: tuple[Path, str]) -> None:
     assert complete([], "sta") == ["stat", "stats"]
     assert complete(["get"], "--ran") == ["--range"]
     digest = blob.split(":")[1]
-    for command in ("get", "cat", "stat", "rm"):
+    for command in ("get", "cat", "stat", "rm", "verify"):
         assert complete([*root, command], digest[:1]) == [digest]
         assert complete([command, *root], digest[:5]) == [digest]
     assert complete([*root, "stat"], "blake3:") == [blob]
     assert complete(["stat", "--root", "/no/such/store"], "a") == []
     assert complete([*root, "stat"], "zz") == []
+    assert complete([*root, "stat"], "blak") == [blob]
+    assert complete(["put", "--chunker"], "s") == ["speed", "small"]
+    assert complete(["chunk", "--chunker"], "d") == ["dedup"]
+    assert complete(["store", "init", "--hash"], "") == ["blake3", "sha256"]
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "offered"),
+    [
+        (["stat", "blake3", ":", "{digits}"], 4, ["{rest}"]),
+        (["stat", "blake3", ":"], 3, ["{rest}"]),
+        (["cat", "blake3", ":", "{digits}", "blake3", ":", "{digits}"], 7, ["{rest}"]),
+        (["stat", "blake3:{digits}"], 2, ["blake3:{rest}"]),
+        (["stat", "{digits}"], 2, ["{digest}"]),
+        (["stat", "blake3", ":", "{digits}", ""], 5, None),
+        (["stat"], 2, ["{digest}"]),
+        (["put", "--chunker", "=", "sp"], 4, ["speed"]),
+        (["put", "--hash", "="], 3, ["blake3", "sha256"]),
+    ],
+)
+def test_bash_splits_words_at_colons_and_ids_complete(
+    run: Cli,
+    hello: tuple[Path, str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    at: int,
+    offered: list[str] | None,
+) -> None:
+    path, blob = hello
+    run("put", path)
+    digest = blob.split(":")[1]
+    values = {"digits": digest[:3], "digest": digest, "rest": blob.partition(":")[2]}
+    monkeypatch.setenv("GRAVITON_FS_ROOT", str(run.root))
+    monkeypatch.setenv("_GRAVITON_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "\n".join(["graviton", *words]).format(**values))
+    monkeypatch.setenv("COMP_CWORD", str(at))
+    done = run()
+    assert done.code == 0
+    if offered is not None:
+        assert done.out.splitlines() == [f"plain,{text.format(**values)}" for text in offered]
 
 
 def test_many_small_files_are_put_together_in_their_order(run: Cli, tmp_path: Path) -> None:

@@ -99,6 +99,25 @@ def test_closed_standard_input_is_an_error(root: Path) -> None:
     assert not root.exists()
 
 
+@pytest.mark.parametrize("args", ["put FILE", "put FILE --json", "ls", "ls --json", "stat ID", "cat ID", "get ID"])
+def test_closed_standard_output_is_an_error_in_one_line(tmp_path: Path, root: Path, args: str) -> None:
+    (tmp_path / "file").write_bytes(b"hello")
+    (tmp_path / "new").write_bytes(b"new")
+    blob = ended(start(root, "put", tmp_path / "file"))[1].split()[0]
+    script = f"exec {sys.executable} -m graviton.cli.main {args} >&-".replace("ID", blob)
+    done = subprocess.run(
+        ["sh", "-c", script.replace("FILE", str(tmp_path / "new"))],
+        env=children_env() | {"GRAVITON_FS_ROOT": str(root)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.decode().splitlines()
+    assert "standard output is closed" in line
+    assert ended(start(root, "verify", "--all"))[0] == 0
+    assert len(ended(start(root, "ls"))[1].splitlines()) == 1, "nothing was put whose id nobody saw"
+
+
 # interrupts
 
 
@@ -131,6 +150,73 @@ def _is_waiting(pid: int) -> bool:
         return fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0") == b"\0\0\0\0"
     finally:
         os.close(fd)
+
+
+INTERRUPTING = """
+import atexit, importlib, os, signal, sys
+place, sys.argv = sys.argv[1], ["graviton", *sys.argv[2:]]
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+def interrupting(real):
+    def call(*args, **values):
+        interrupt()
+        return real(*args, **values)
+    return call
+
+if place == "atexit":
+    atexit.register(interrupt)
+elif place == "finaliser":
+    class Dying:
+        def __del__(self):
+            interrupt()
+    import graviton.cli
+    graviton.cli.app = Dying()  # until the module of that name is loaded
+else:
+    owner, _, name = place.rpartition(".")
+    module, _, cls = owner.partition(":")
+    owner = importlib.import_module(module)
+    owner = getattr(owner, cls) if cls else owner
+    setattr(owner, name, interrupting(getattr(owner, name)))
+
+from graviton.cli.main import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ("graviton.cli.main._fill_standard_descriptors", 130),
+        ("graviton.cli.app.run", 130),
+        ("graviton.cli.putting:Wishes.parse", 130),
+        ("asyncio:Runner.__init__", 130),
+        ("asyncio:Runner.get_loop", 130),
+        ("asyncio:Runner.run", 130),
+        ("asyncio:Runner.close", 0),
+        ("graviton.assembly.store:Store.aclose", 130),
+        ("atexit", 0),
+        ("finaliser", 130),
+    ],
+)
+def test_an_interrupt_is_one_line_at_any_moment(tmp_path: Path, root: Path, place: str, code: int) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"hello")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "always", "-c", INTERRUPTING, place, "put", source],
+            env=children_env() | {"GRAVITON_FS_ROOT": str(root)},
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.decode().splitlines()
+    assert [line.split(";")[0] for line in lines] == ["graviton: interrupted"] * (done.returncode == 130)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.3, 0.4, 0.6])
@@ -444,8 +530,9 @@ def test_a_file_that_is_truncated_while_it_is_put_never_gets_a_wrong_id(tmp_path
     process = start(root, "put", source, "--limit-rate", "8MB")
     wait_for(lambda: process.poll() is not None or _position(process.pid, source) > MIB)
     os.truncate(source, MIB)
-    code, out, _ = ended(process)
+    code, out, err = ended(process)
     assert code == 0
+    assert "shrinking changed while it was read" in err
     blob = out.split("  ")[0]
     assert MIB < int(blob.split(":")[2]) < 8 * MIB
     code, _, err = ended(start(root, "get", blob, "-o", tmp_path / "back"))

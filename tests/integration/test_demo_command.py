@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import sys
 import tarfile
 import tempfile
 import warnings
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
 from graviton.cli import demo
 from graviton.cli.app import run
+from graviton.cli.output import Output
 from graviton.services.demo_data import change, library_members, tar_pieces
 
 
@@ -68,6 +71,16 @@ def test_text_tells_a_newcomer_what_to_try(library: Path, capsys: pytest.Capture
     out = capsys.readouterr().out
     for words in ("deduplication saved", "the same bytes", "graviton put FILE", "graviton verify --all"):
         assert words in out
+
+
+@pytest.mark.parametrize(("choice", "lines"), [("auto", 1), ("python", 0)])
+def test_a_kernel_that_is_missing_is_told_once_and_one_that_was_chosen_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], choice: str, lines: int
+) -> None:
+    monkeypatch.setattr("graviton.core.chunking._kernel._selected", {})
+    monkeypatch.setitem(sys.modules, "graviton_kernel", None)  # importing it fails
+    assert demo._kernel(Output(), Settings(kernel=choice)).name == "python"
+    assert len(capsys.readouterr().err.splitlines()) == lines
 
 
 def test_tar_is_one_and_the_same_every_time(library: Path) -> None:

@@ -16,6 +16,8 @@ def test_backup_is_restored_and_everything_reads_back(tmp_path: Path) -> None:
     made = graviton(root, "meta", "backup", backup, "--json")
     assert made.code == 0
     assert made.objects[0]["size"] == backup.stat().st_size
+    text = graviton(tmp_path / "other", "meta", "restore", backup).out
+    assert f"; {len(block_files(root))} blocks missing, 0 unfinished puts ended\n" in text
     for name in ("meta.sqlite", "meta.sqlite-wal", "meta.sqlite-shm"):
         (root / name).unlink(missing_ok=True)
 

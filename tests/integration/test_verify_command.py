@@ -24,6 +24,7 @@ def test_damage_is_named_and_exits_1_and_putting_again_repairs(tmp_path: Path) -
     bad.write_bytes(bad.read_bytes()[:-1] + b"?")
     text = graviton(root, "verify", blob)
     assert text.code == 1
+    assert "put the damaged files again" in text.err
     [line] = [line for line in text.out.splitlines() if line.startswith("DAMAGED")]
     hex_digest, size = bad.name.split("-")
     for part in (blob, f"blake3:{hex_digest}:{size}", f"bytes {BLOCK_BYTES}-{2 * BLOCK_BYTES - 1}"):
@@ -56,6 +57,21 @@ def test_damaged_page_exits_1_and_says_which_bytes(tmp_path: Path) -> None:
     assert "1 damage in 1 of 1 blob;" in run.out
     put_file(root, tmp_path / "file", DATA)
     assert graviton(root, "verify", "--all").code == 0
+
+
+def test_damaged_totals_are_told_and_stop_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    put_file(root, tmp_path / "file", DATA)
+    with sqlite3.connect(root / "meta.sqlite") as connection:
+        connection.execute("UPDATE ns_totals SET value = substr(value, 1, 3)")
+    connection.close()
+    run = graviton(root, "verify", "--all", "--json")
+    assert run.code == 1
+    damage, summary = run.objects
+    assert damage["damage"] == "store"
+    assert (summary["blobs"], summary["damages"], summary["damaged_blobs"]) == (1, 1, 0)
+    assert "put the damaged files again" not in run.err, "that would not help"
+    assert "backup" in run.err
 
 
 def test_usage_is_2_and_missing_is_1(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ come (retry, metrics, cache) go around the block store, the cache outermost, so 
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.reclaimer import BlockReclaimer
+from graviton.services.own_places import OwnPlaces
 from graviton.stores.cas import CasBlobStore
 from graviton.stores.results import CasDefaults
 
@@ -36,6 +38,7 @@ __all__ = [
     "metadata_exists",
     "metadata_place",
     "open_metadata",
+    "own_places",
     "process_budget",
 ]
 
@@ -100,7 +103,24 @@ def empty_metadata() -> KeyValueStore:
 
 def metadata_place(settings: Settings) -> str:
     """Where the metadata lies, for people."""
-    return "memory" if settings.metadata == "memory" else str(settings.metadata_path)
+    return "memory://" if settings.metadata == "memory" else str(settings.metadata_path)
+
+
+def own_places(settings: Settings) -> OwnPlaces:
+    """Where a store of these settings lies, so that nobody's command writes over it. Raises ConfigError."""
+    places = OwnPlaces()
+    if settings.metadata == "sqlite":
+        # SQLite follows symbolic links before it names what lies beside the database.
+        database = os.path.realpath(settings.metadata_path)
+        places = places._replace(database=tuple(database + end for end in ("", "-wal", "-shm", "-journal")))
+    if settings.blob_backend == "fs":
+        from graviton.backends.filesystem import FsConfig
+        from graviton.backends.filesystem.marker import FsMarkerStore
+
+        config = FsConfig(settings.fs_root, settings.fs_block_prefix)
+        folders = (str(config.blocks_path), str(config.trash_path))
+        places = places._replace(root=str(config.root), folders=folders, files=(FsMarkerStore(config.root).path,))
+    return places
 
 
 def blob_store(

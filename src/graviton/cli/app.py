@@ -19,6 +19,7 @@ and `graviton.cli.*` at the top and everything heavy inside functions, so that `
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,10 @@ COMMANDS = {
     "completion": "Print the completion script of a shell.",
 }
 """Name and one line of help; the module is `graviton.cli.<name>`, the command its attribute of that name."""
+
+
+_COMPLETION = "_GRAVITON_COMPLETE"
+"""Set by the completion scripts of shells: nothing is run then, but what may follow is printed."""
 
 
 class LazyGroup(click.Group):
@@ -94,8 +99,16 @@ def run(args: Sequence[str]) -> int:
     call.out.json = _asks_for_json(args)  # known before anything is parsed: usage errors obey it too
     call.debug = "--debug" in args
     call.show_warnings()
+    if _COMPLETION in os.environ:
+        from click.shell_completion import add_completion_class
+
+        from graviton.cli.bash_words import ColonBash
+
+        add_completion_class(ColonBash)
     try:
-        outcome: Any = cli.main(args=list(args), prog_name="graviton", standalone_mode=False, obj=call)
+        outcome: Any = cli.main(
+            args=list(args), prog_name="graviton", complete_var=_COMPLETION, standalone_mode=False, obj=call
+        )
         call.out.flush()
     except SystemExit as error:  # click's completion ends the process itself
         return error.code if isinstance(error.code, int) else 1

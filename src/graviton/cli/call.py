@@ -39,13 +39,13 @@ class Call:
         return self._settings
 
     @asynccontextmanager
-    async def store(self) -> AsyncIterator[Store]:
-        """The store that the settings name, for `async with`. Touches nothing until it is used; what only reads calls
-        `required` on it first, which says where there is no store. Raises ConfigError."""
+    async def store(self, settings: Settings | None = None) -> AsyncIterator[Store]:
+        """The store that `settings`, else those of this call, name, for `async with`. Touches nothing until it is used;
+        what only reads calls `required` on it first, which says where there is no store. Raises ConfigError."""
         from graviton.assembly.store import Store
         from graviton.stores.threads import finish_anyway
 
-        store = Store(self.settings())
+        store = Store(settings or self.settings())
         try:
             yield store
         finally:

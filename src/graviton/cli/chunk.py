@@ -11,7 +11,7 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import from_os_error
-from graviton.cli.options import command, parsed
+from graviton.cli.options import command, offer_chunkers, parsed
 
 if TYPE_CHECKING:
     from graviton.cli.output import Output
@@ -28,7 +28,13 @@ _BAR_CHARS = 40
 
 @command()
 @click.argument("file", metavar="FILE|-")
-@click.option("--chunker", "spec_text", metavar="SPEC|PRESET", help="How to cut; default as for a new store.")
+@click.option(
+    "--chunker",
+    "spec_text",
+    metavar="SPEC|PRESET",
+    shell_complete=offer_chunkers,
+    help="How to cut; default as for a new store.",
+)
 def chunk(call: Call, file: str, spec_text: str | None) -> None:
     """Show where a file would be cut, and how large the pieces are.
 
@@ -39,7 +45,8 @@ def chunk(call: Call, file: str, spec_text: str | None) -> None:
     from graviton.services.cutting import CutSurvey, cuts_of
 
     settings = call.settings()
-    spec = parsed("--chunker", ChunkerSpec.parse, spec_text) if spec_text else settings.chunker or DEFAULT_SPEC
+    wanted = None if spec_text is None else parsed("--chunker", ChunkerSpec.parse, spec_text)
+    spec = wanted or settings.chunker or DEFAULT_SPEC
     survey = CutSurvey(spec)
     limit = _SHOWN_ON_TERMINAL if sys.stdout is not None and sys.stdout.isatty() and not call.out.json else None
     with closing(_pieces(file)) as pieces:
@@ -58,16 +65,16 @@ def _pieces(file: str) -> Generator[bytes, None, None]:
             while piece := source.read(_READ_BYTES):
                 yield piece
     except OSError as error:
-        raise from_os_error(error, file, "read") from error
+        raise from_os_error(error, file, "cannot read") from error
 
 
 def _sum_up(out: Output, spec: ChunkerSpec, survey: CutSurvey) -> None:
-    from graviton.cli.units import human_bytes
+    from graviton.cli.units import counted, human_bytes
 
     buckets = survey.buckets()
     most = max((bucket.chunks for bucket in buckets), default=0)
     lines = [
-        f"{spec.text}: {survey.count:,} chunks of {survey.size:,} bytes",
+        f"{spec.text}: {counted(survey.count, 'chunk')}, {counted(survey.size, 'byte')}",
         f"mean {survey.mean:,.0f}, min {survey.min:,}, max {survey.max:,}, forced by the limit {survey.forced:,}",
     ]
     for bucket in buckets:

@@ -13,8 +13,8 @@ MAX_OFFERED = 20
 
 
 def complete_ids(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Digests that begin with what was typed, with the blobs' names. Not full ids: bash takes a colon for the end of a
-    word, and a whole digest is as good as an id."""
+    """Digests that begin with what was typed, with the blobs' names; whole ids where the algorithm was typed. A whole
+    digest is as good as an id, and shorter."""
     call = context.find_object(Call) or Call()
     call.out.quiet = True
     try:
@@ -32,6 +32,6 @@ async def _offer(call: Call, incomplete: str) -> list[CompletionItem]:
     async with call.store() as store:
         for prefix in list_prefixes(incomplete):
             async for found in store.list(prefix, limit=MAX_OFFERED - len(items)):
-                text = found.key.text if ":" in incomplete else found.key.hex
+                text = found.key.hex if found.key.hex.startswith(incomplete) else found.key.text
                 items.append(CompletionItem(text, help=found.attributes.file_name or f"{found.size} bytes"))
     return items

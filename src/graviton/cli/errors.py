@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import traceback
+from typing import Any
 
 import click
 
-from graviton.cli.output import Output, abandon_stdout
+from graviton.cli.output import Output, abandon_stdout, shortened
 from graviton.errors import (
     AlreadyExists,
     GravitonError,
@@ -29,8 +30,18 @@ FAILED = 1
 USAGE = 2
 
 
+_MAX_USAGE_CHARS = 400
+"""The longest of our own, with the forms of a spec or all ports, has some 250."""
+_MAX_TYPED_CHARS = 120
+"""An id has at most 91."""
+
+
 class BadArgument(InvalidInput):
-    """An argument or option on the command line is malformed: wrong usage, exit code 2."""
+    """An argument or option on the command line is malformed: wrong usage, exit code 2. What was typed is repeated, and
+    cut short if somebody pasted a file there."""
+
+    def __init__(self, message: str, *, subject: str = "", **fields: Any) -> None:
+        super().__init__(shortened(message, _MAX_USAGE_CHARS), subject=shortened(subject, _MAX_TYPED_CHARS), **fields)
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -121,7 +132,17 @@ def from_os_error(error: OSError, subject: str = "", doing: str = "") -> Gravito
     return kinds.get(error.errno, Unavailable)(message, subject=where, hint=_HINTS.get(error.errno or 0, ""))
 
 
+_PLACE = "Check the owner and mode of the file and of the folders above it, or choose another."
+
 _HINTS = {
+    errno.ENOENT: "Check the path; the folders above it must be there.",
+    errno.EACCES: _PLACE,
+    errno.EPERM: _PLACE,
+    errno.EISDIR: "Name a file.",
+    errno.ENOTDIR: "Check the path: something on the way to it is no folder.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "Check the path: its links lead back to themselves.",
+    errno.EIO: "Look at the system log and the health of the disk; then try again.",
     errno.ENOSPC: "Make room on that disk and try again.",
     errno.EDQUOT: "Make room in your quota and try again.",
     errno.EROFS: "Choose a place that can be written to.",

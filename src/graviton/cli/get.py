@@ -6,14 +6,14 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
-from graviton.cli.options import command, offer_ids
+from graviton.cli.options import PathText, command, offer_ids
 
 __all__ = ["get"]
 
 
 @command()
 @click.argument("blob_id", metavar="ID", shell_complete=offer_ids)
-@click.option("-o", "--output", metavar="FILE|DIR|-", type=click.Path(), help="Where to; - is standard output.")
+@click.option("-o", "--output", metavar="FILE|DIR|-", type=PathText(), help="Where to; - is standard output.")
 @click.option("--range", "range_text", metavar="A-B", help="Only these bytes, both included: 0-99, 100-, -100.")
 @click.option("--force", is_flag=True, help="In a folder, replace files that are different.")
 @click.option("--keep-set-id", is_flag=True, help="Restore setuid and setgid bits of a tree, too.")

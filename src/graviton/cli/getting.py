@@ -8,7 +8,8 @@ import time
 from typing import NamedTuple
 
 from graviton.assembly.store import Store
-from graviton.cli.errors import from_os_error
+from graviton.assembly.wiring import own_places
+from graviton.cli.errors import BadArgument, from_os_error
 from graviton.cli.ids import resolve
 from graviton.cli.output import Output, path_text
 from graviton.cli.progress import watch_growth
@@ -67,6 +68,7 @@ class Getter:
 
     def __init__(self, out: Output, store: Store, force: bool, keep_set_id: bool) -> None:
         self._out, self._store = out, store
+        self._own = own_places(store.settings)
         self._force, self._keep_set_id = force, keep_set_id
 
     async def get(self, blob_id: str, target: Target, wanted: ByteRange | None) -> int:
@@ -76,10 +78,16 @@ class Getter:
         found = await cas.stat(key)
         if found is None:
             raise NotFound(
-                f"there is no blob {key}", operation="get", subject=key.text, hint="Look with `graviton ls`."
+                f"there is no blob {key}", operation="get", subject=key.text, hint="`graviton ls` lists what is there."
             )
         if wanted is None and target.path is not None and found.attributes.mime == LISTING_MIME:
             return await self._restore(key, target)
+        if wanted is not None and target.is_folder and found.attributes.mime == LISTING_MIME:
+            raise BadArgument(
+                "--range: a tree is restored whole; a range of its listing goes to a file or standard output",
+                operation="get",
+                subject=key.text,
+            )
         span = None if wanted is None else wanted.resolve(key.size)
         started = time.perf_counter()
         async with await cas.get(key, span) as reader:
@@ -95,6 +103,7 @@ class Getter:
                 return await self._into_folder(reader, found, target, whole)
             if target.mode and not stat.S_ISREG(target.mode):
                 return await self._to_device(reader, target.path)
+            self._own.check_output(target.path)
             return await self._to_file(reader, os.path.realpath(target.path), target.path)  # noqa: ASYNC240
         except BrokenPipeError:
             raise
@@ -121,6 +130,7 @@ class Getter:
         """Under the name it was put with, which anybody could have chosen: nothing different is replaced."""
         assert target.path is not None
         path = os.path.join(target.path, _name_for(found))
+        self._own.check_output(path)
         if not self._force and os.path.lexists(path):  # noqa: ASYNC240 - one look
             if whole and holds_blob(path, found.key):
                 return path
@@ -133,13 +143,20 @@ class Getter:
         return await self._to_file(reader, path, path)
 
     async def _to_file(self, reader: BlobReader, path: str, shown: str) -> str:
+        """An existing file is replaced by one with its mode; a secret one must not become readable meanwhile."""
+        kept = _mode_to_keep(path)
         fds: list[int] = []
 
         def written() -> int:
             return os.fstat(fds[0]).st_blocks * 512 if fds else 0
 
+        def finish(fd: int) -> None:
+            fds.clear()
+            if kept is not None:
+                os.fchmod(fd, kept)
+
         async with watch_growth(self._out, written, reader.size, shown):
-            await write_file(reader, path, opened=fds.append, finish=lambda _: fds.clear())
+            await write_file(reader, path, mode=0o666 if kept is None else 0o600, opened=fds.append, finish=finish)
         return shown
 
     def _tell(self, key: BlobKey, span: Span | None, path: str, seconds: float) -> None:
@@ -154,10 +171,12 @@ class Getter:
         from graviton.services.tree_restore import TreeRestore
 
         assert target.path is not None
-        folder = _folder_for_tree(target)
+        self._own.check_folder(target.path)
+        folder = _folder_for_tree(target.path, target.mode)
         started = time.perf_counter()
         cas = await self._store.required()
-        done = await TreeRestore(cas, self, force=self._force, keep_set_id=self._keep_set_id).run(key, folder)
+        restore = TreeRestore(cas, self, force=self._force, keep_set_id=self._keep_set_id, own=self._own)
+        done = await restore.run(key, folder)
         self._out.result(
             None,
             id=key.text,
@@ -183,21 +202,24 @@ class Getter:
         self._out.error(error, path=path_text(path))
 
 
-def _folder_for_tree(target: Target) -> str:
-    """The folder to restore into, made if there is nothing yet. Raises GravitonError."""
-    path = target.path
-    assert path is not None
-    if target.mode and not stat.S_ISDIR(target.mode):
+def _mode_to_keep(path: str) -> int | None:
+    """Permissions of the regular file that is to be replaced, without setuid and setgid; None if there is none."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None
+    return mode & 0o777 if stat.S_ISREG(mode) else None
+
+
+def _folder_for_tree(path: str, mode: int) -> str:
+    """The folder to restore into, which need not be there. Raises InvalidInput."""
+    if mode and not stat.S_ISDIR(mode):
         raise InvalidInput(
             f"{path_text(path)} is not a folder, and this id is a listing",
             operation="get",
             subject=path_text(path),
             hint="Name a folder to restore the tree, or see the listing with `graviton cat`.",
         )
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise from_os_error(error, path_text(path), "cannot make the folder") from error
     return path
 
 

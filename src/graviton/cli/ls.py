@@ -22,10 +22,9 @@ __all__ = ["ls"]
 @click.option("-l", "--long", is_flag=True, help="With time, size, number of blocks and name.")
 async def ls(call: Call, prefix: str, limit: int | None, long: bool) -> None:
     """List blobs, in the order of their ids."""
-    from graviton.cli.ids import list_prefixes
     from graviton.cli.options import parsed
 
-    prefixes = parsed("--prefix", list_prefixes, prefix)
+    prefixes = parsed("--prefix", _prefixes, prefix)
     left = limit
     async with call.store() as store:
         cas = await store.required()
@@ -34,6 +33,13 @@ async def ls(call: Call, prefix: str, limit: int | None, long: bool) -> None:
                 _print(call.out, found, long)
                 if left is not None:
                     left -= 1
+
+
+def _prefixes(text: str) -> list[str]:
+    from graviton.cli.ids import list_prefixes
+    from graviton.metadata.key_prefix import blob_key_prefix
+
+    return [blob_key_prefix(prefix).text for prefix in list_prefixes(text)]
 
 
 def _print(out: Output, found: BlobStat, long: bool) -> None:

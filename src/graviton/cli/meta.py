@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from graviton.cli.bar import bar
 from graviton.cli.call import Call
-from graviton.cli.options import command, common_options
+from graviton.cli.options import PathText, command, common_options
+from graviton.cli.output import path_text
 
 __all__ = ["meta"]
-
-_FILE = click.Path(path_type=Path)
 
 
 @click.group()
@@ -22,34 +19,36 @@ def meta() -> None:
 
 
 @command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=PathText())
 @click.option("--force", is_flag=True, help="Replace FILE if it is there already.")
-async def backup(call: Call, file: Path, force: bool) -> None:
+async def backup(call: Call, file: str, force: bool) -> None:
     """Write all metadata to one portable file, while the store is in use.
 
     The file appears under its name whole and durable, or not at all. Blocks are not in it: they are plain files that
     any tool can copy, before or after.
     """
+    from graviton.assembly.wiring import own_places
     from graviton.cli.units import human_bytes
     from graviton.metadata.backup import backup_metadata
 
     async with call.store() as store:
         kv = await store.metadata()
+        own_places(store.settings).check_output(file)
         with bar(call.out, "backing up", None) as shown:
             result = await backup_metadata(kv, file, overwrite=force, progress=lambda records, size: shown.at(size))
     call.out.result(
-        f"{result.records:,} records of store {result.store_id} in {file} ({human_bytes(result.size)})",
-        file=str(file),
+        f"{result.records:,} records of store {result.store_id} in {path_text(file)} ({human_bytes(result.size)})",
+        file=path_text(file),
         **result._asdict(),
     )
 
 
 @command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=PathText())
 @click.option(
     "--trust", is_flag=True, help="Do not look whether every block is there; only if nothing was removed since."
 )
-async def restore(call: Call, file: Path, trust: bool) -> None:
+async def restore(call: Call, file: str, trust: bool) -> None:
     """Load a backup into a metadata store that is empty.
 
     The whole file is checked first; a damaged one changes nothing. Then every block is looked for, and those that are
@@ -57,9 +56,11 @@ async def restore(call: Call, file: Path, trust: bool) -> None:
     old one cannot manage the same blocks: `graviton store adopt` then joins it with the blocks.
     """
     from graviton.assembly import wiring
+    from graviton.cli.units import counted
     from graviton.metadata.restore import restore_metadata
 
     settings = call.settings()
+    wiring.own_places(settings).check_input(file)
     side = wiring.block_side(settings, wiring.kernel_for(settings))
     kv = wiring.open_metadata(settings, create=True)
     try:
@@ -72,9 +73,10 @@ async def restore(call: Call, file: Path, trust: bool) -> None:
         await side.blocks.aclose()
     store_id = result.marker.store_id if result.marker is not None else ""
     call.out.result(
-        f"{result.records:,} records restored to {wiring.metadata_place(settings)};"
-        f" {result.missing_blocks:,} blocks missing, {result.ended_sessions:,} unfinished puts ended",
-        file=str(file),
+        f"{counted(result.records, 'record')} restored to {wiring.metadata_place(settings)};"
+        f" {counted(result.missing_blocks, 'block')} missing,"
+        f" {counted(result.ended_sessions, 'unfinished put')} ended",
+        file=path_text(file),
         store_id=store_id,
         records=result.records,
         missing_blocks=result.missing_blocks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +14,23 @@ from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
 from graviton.errors import InvalidInput
 
-__all__ = ["command", "common_options", "offer_ids", "parsed"]
+__all__ = ["PathText", "command", "common_options", "offer_chunkers", "offer_hashes", "offer_ids", "parsed"]
 
 _T = TypeVar("_T")
+
+
+class PathText(click.Path):
+    """A path as it is given. Nobody looks at it yet: by default click refuses the whole command, as wrong usage, for
+    one file that may not be read."""
+
+    def __init__(self) -> None:
+        super().__init__(readable=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuses what can be no path at all."""
+        if value == "":
+            self.fail("a path is not empty", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -28,12 +42,12 @@ def command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
         def entered(*args: Any, **values: Any) -> int:
             call = click.get_current_context().find_object(Call)
             assert call is not None
-            outcome = function(call, *args, **values)
-            if inspect.iscoroutine(outcome):
-                from graviton.cli.running import run_async
+            work = partial(function, call, *args, **values)
+            if not inspect.iscoroutinefunction(function):
+                return work() or 0
+            from graviton.cli.running import run_async
 
-                outcome = run_async(outcome)
-            return outcome or 0
+            return run_async(work) or 0
 
         made: click.Command = click.command(**settings)(common_options(entered))
         return made
@@ -54,7 +68,7 @@ def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value:
             call = context.ensure_object(Call)
-            setattr(call if name in ("root", "debug") else call.out, name, value)
+            setattr(call if name in ("root", "debug") else call.out, name, Path(value) if name == "root" else value)
 
     return keep
 
@@ -62,7 +76,7 @@ def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 _COMMON = (
     click.option(
         "--root",
-        type=click.Path(path_type=Path),
+        type=PathText(),
         metavar="DIR",
         expose_value=False,
         callback=_set("root"),
@@ -110,6 +124,20 @@ def offer_ids(context: click.Context, parameter: click.Parameter, incomplete: st
     from graviton.cli.complete_ids import complete_ids
 
     return list(complete_ids(context, parameter, incomplete))
+
+
+def offer_chunkers(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """`shell_complete` of --chunker: the presets. Of specs there are too many."""
+    from graviton.core.chunking.spec import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def offer_hashes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """`shell_complete` of --hash."""
+    from graviton.core.hashing import HashAlgo
+
+    return [algo.value for algo in HashAlgo if algo.value.startswith(incomplete)]
 
 
 def parsed(name: str, parse: Callable[[str], _T], text: str) -> _T:

@@ -12,9 +12,9 @@ import os
 import sys
 from typing import Any, TextIO
 
-from graviton.errors import GravitonError
+from graviton.errors import GravitonError, Unavailable
 
-__all__ = ["Output", "abandon_stdout", "one_line", "path_text"]
+__all__ = ["Output", "abandon_stdout", "one_line", "path_text", "shortened"]
 
 
 class Output:
@@ -31,8 +31,18 @@ class Output:
                 stream.reconfigure(errors="backslashreplace")  # a strange name or locale must not stop the work
 
     def data_on_stdout(self) -> None:
-        """Say that standard output carries bytes of blobs from now on."""
+        """Say that standard output carries bytes of blobs from now on. Raises Unavailable if it is closed."""
+        self.check_stdout()
         self._results_to_stderr = True
+
+    def check_stdout(self) -> None:
+        """Raises Unavailable if standard output is closed: for what must not be done if nobody can be told of it."""
+        if sys.stdout is None:
+            raise Unavailable(
+                "standard output is closed",
+                operation="print",
+                hint="Let it lead somewhere; to /dev/null if nobody wants it.",
+            )
 
     @property
     def shows_progress(self) -> bool:
@@ -42,7 +52,7 @@ class Output:
     def result(self, text: str | None, /, **values: Any) -> None:
         """Print `text` (None: nothing) or, with --json, `values` as one object."""
         if self.json:
-            self._write(json.dumps(values))
+            self._write(json.dumps(_valid(values)))
         elif text is not None:
             self._write(text)
 
@@ -68,16 +78,23 @@ class Output:
 
     def error(self, error: GravitonError, **values: Any) -> None:
         """Print an error; `values` are further members of its object with --json."""
-        if self.json:
-            self._write(json.dumps(error.to_json() | values))
+        if self.json and self._results is not None:
+            told = error.to_json() | {"message": _message(error), "subject": _subject(error)}
+            self._write(json.dumps(_valid(told | values)))
             self.flush()
         else:
             self._complain(_sentence(error))
 
+    @property
+    def _results(self) -> TextIO | None:
+        return sys.stderr if self._results_to_stderr else sys.stdout
+
     def _write(self, line: str) -> None:
-        stream: TextIO | None = sys.stderr if self._results_to_stderr else sys.stdout
+        stream = self._results
         if stream is not None:
-            stream.write(line + "\n")
+            stream.write(_valid_text(line) + "\n")
+        elif not self._results_to_stderr:
+            self.check_stdout()
 
     def _complain(self, text: str) -> None:
         self.flush()  # so that a terminal shows both streams in the order of events
@@ -88,10 +105,45 @@ class Output:
 
 def _sentence(error: GravitonError) -> str:
     """What, where, and what to do next."""
-    text = error.message.rstrip(".")
-    if error.subject and error.subject not in text:
-        text += f" ({error.subject})"
-    return f"{text}. {error.hint}" if error.hint else text
+    text = _message(error).rstrip(".")
+    subject = _subject(error)
+    if subject and subject not in text:
+        text += f" ({subject})"
+    end = "" if text.endswith(("?", "!")) else "."
+    return f"{text}{end} {error.hint}" if error.hint else text
+
+
+def _message(error: GravitonError) -> str:
+    """The message, with the path that it names as any path is shown."""
+    shown = _subject(error)
+    return shortened(error.message if shown == error.subject else error.message.replace(error.subject, shown))
+
+
+def _subject(error: GravitonError) -> str:
+    return shortened(path_text(error.subject))
+
+
+def shortened(text: str, limit: int = 4096) -> str:
+    """`text`, or its beginning: what is longer than any path is no help in a line."""
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _valid(value: Any) -> Any:
+    """`value` with every text in it such that it can be encoded: JSON with half a surrogate pair is no JSON."""
+    if isinstance(value, str):
+        return _valid_text(value)
+    if isinstance(value, dict):
+        return {name: _valid(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid(inner) for inner in value]
+    return value
+
+
+def _valid_text(text: str) -> str:
+    """Bytes of a file name that are not UTF-8 as `\\xff`."""
+    if text.isascii() or text.isprintable():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def one_line(text: str) -> str:
@@ -108,9 +160,10 @@ def _visible(char: str) -> str:
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    """A path for printing. Bytes that are not UTF-8 and control characters are escaped as in a listing."""
+    """A path for printing, exactly as a listing has it: bytes that are not UTF-8, control characters and backslashes
+    are escaped, so that every path has its own text."""
     text = os.fspath(path)
-    if text.isprintable():
+    if text.isprintable() and "\\" not in text:
         return text
     from graviton.core.listing_text import escape
 

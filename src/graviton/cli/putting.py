@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from graviton.assembly.settings import Settings, parse_size
 from graviton.assembly.store import Store
+from graviton.assembly.wiring import own_places
 from graviton.cli.call import Call
 from graviton.cli.options import parsed
 from graviton.cli.output import path_text
@@ -24,7 +25,7 @@ from graviton.core.listing_text import escape
 from graviton.core.policies import BlobWritePlan
 from graviton.errors import ConfigError, GravitonError, InvalidInput
 from graviton.ports.blobs import BlobSource, BlobWriteResult, SmallBlob
-from graviton.services.sources import open_regular, paced, read_error, read_up_to
+from graviton.services.sources import has_changed, open_regular, paced, read_error, read_up_to
 from graviton.services.tree_put import BATCH_BYTES, BATCH_FILES, SMALL_BYTES, TreePut
 
 __all__ = ["Putter", "Wishes"]
@@ -62,7 +63,11 @@ class Wishes(NamedTuple):
 
     def plan(self, name: str | None) -> BlobWritePlan:
         """The plan for a file called `name`, a base name; None for what has none."""
-        return BlobWritePlan(self.advertised(name), chunker=self.chunker, hash=self.hash)
+        return BlobWritePlan(self.advertised(name))
+
+    def applied(self, settings: Settings) -> Settings:
+        """The settings with the chunker and hash that were asked for."""
+        return settings._replace(chunker=self.chunker or settings.chunker, hash=self.hash or settings.hash)
 
     def advertised(self, name: str | None) -> BinaryAttributes:
         """The attributes for a file called `name`."""
@@ -116,10 +121,10 @@ class Putter:
     def __init__(self, call: Call, store: Store, wishes: Wishes, recursive: bool, follow: bool) -> None:
         self._out = call.out
         self._settings = call.settings()
+        self._own = own_places(self._settings)
         self._store, self._wishes = store, wishes
         self._recursive, self._follow = recursive, follow
         self._throttle = None
-        self._checked_chunker = False
         self._pending: list[tuple[str, SmallBlob]] = []
         self._pending_bytes = 0
         self._all_done = True
@@ -152,24 +157,39 @@ class Putter:
 
     async def _put(self, path: str) -> None:
         if path == "-":
-            await self._put_file(_standard_input(), path, None)
+            file = _standard_input()
+            self._own.check_input(file.fileno())
+            await self._put_file(file, path, None)
         elif self._recursive and _is_folder(path):
             await self._put_tree(path)
         else:
-            with open_regular(path) as file:
-                await self._put_file(file, path, _base_name(path))
+            with self._open(path) as file:
+                before = os.fstat(file.fileno())
+                size = await self._put_file(file, path, _base_name(path))
+                if has_changed(file, before, size):
+                    self.changed(path)
 
     def _small(self, path: str) -> SmallBlob | None:
         """The content of a small file, which shares the cost of durability with its neighbours; None for all else.
         Raises GravitonError."""
         if path == "-" or self._throttle is not None or (self._recursive and _is_folder(path)):
             return None
-        with open_regular(path) as file:
+        with self._open(path) as file:
+            before = os.fstat(file.fileno())
             try:
                 data = read_up_to(file, SMALL_BYTES + 1)
             except OSError as error:
                 raise read_error(error, path) from error
-        return SmallBlob(data, self._wishes.advertised(_base_name(path))) if len(data) <= SMALL_BYTES else None
+            if len(data) > SMALL_BYTES:
+                return None
+            if has_changed(file, before, len(data)):
+                self.changed(path)
+        return SmallBlob(data, self._wishes.advertised(_base_name(path)))
+
+    def _open(self, path: str) -> io.FileIO:
+        """Raises GravitonError."""
+        self._own.check_input(path)
+        return open_regular(path)
 
     async def _put_pending(self) -> None:
         """Put the small files read so far, all of them or, if that fails, none."""
@@ -179,40 +199,25 @@ class Putter:
             if pending:
                 async for result in self._store.put_many([small for _, small in pending], self._wishes.plan(None)):
                     self.stored(next(paths), result)
-                await self._check_chunker()
         except ConfigError:
             raise
         except GravitonError as error:
             for path in paths:
                 self.failed(path, error)
 
-    async def _put_file(self, file: io.FileIO, path: str, name: str | None) -> None:
+    async def _put_file(self, file: io.FileIO, path: str, name: str | None) -> int:
+        """Put what `file` still holds; its bytes."""
         source: BlobSource = file if self._throttle is None else paced(file, self._throttle)
         async with watch_position(self._out, file, path):
             result = await self._store.put(source, self._wishes.plan(name))
         self.stored(path, result)
-        await self._check_chunker()
-
-    async def _check_chunker(self) -> None:
-        """A chunker or hash that is not the store's shares no blocks with what is there; say so once."""
-        if self._checked_chunker:
-            return
-        self._checked_chunker = True
-        marker = await self._store.marker()
-        for what, asked, made_with in (
-            ("chunker", self._wishes.chunker and self._wishes.chunker.text, marker and marker.chunker),
-            ("hash", self._wishes.hash and self._wishes.hash.value, marker and marker.hash.value),
-        ):
-            if asked and made_with and asked != made_with:
-                self._out.warn(
-                    f"this store was made with {what} {made_with}; what is put with {asked} shares no blocks with the"
-                    " rest"
-                )
+        return result.stats.size
 
     async def _put_tree(self, path: str) -> None:
-        from graviton.services.tree_walk import TreeWalk, identities
+        from graviton.services.tree_walk import TreeWalk
 
-        TreeWalk(path).close()  # a folder that cannot be read must not make a store
+        # A folder that cannot be read, or is the store's own, must not make a store.
+        TreeWalk(path, excluded=self._own.excluded()).close()
         await self._store.init()
         put = TreePut(
             self._store,
@@ -224,9 +229,8 @@ class Putter:
             throttle=self._throttle,
             spool_folder=str(self._settings.fs_root),
         )
-        done = await put.run(path, identities(_own_places(self._settings)), SystemClock().now_ns())
+        done = await put.run(path, self._own.excluded(), SystemClock().now_ns())
         self._print(path, done.listing, type="listing", entries=done.entries, failed=done.failed)
-        await self._check_chunker()
 
     def stored(self, path: str, result: BlobWriteResult) -> None:
         """See `TreeEvents`."""
@@ -276,10 +280,3 @@ def _standard_input() -> io.FileIO:
     if stat.S_ISDIR(os.fstat(raw.fileno()).st_mode):
         raise InvalidInput("standard input is a directory", operation="put", subject="-")
     return raw
-
-
-def _own_places(settings: Settings) -> list[str]:
-    """Where the store itself lies: never read by `put -r`."""
-    metadata = str(settings.metadata_path)
-    blocks = str(settings.fs_root / settings.fs_block_prefix)
-    return [str(settings.fs_root), blocks, metadata, metadata + "-wal", metadata + "-shm"]

@@ -39,7 +39,12 @@ async def rm(call: Call, ids: tuple[str, ...], yes: bool) -> int:
                     failed += 1
                     continue
                 if not await cas.delete(key):
-                    raise NotFound(f"there is no blob {key}", operation="rm", subject=key.text)
+                    raise NotFound(
+                        f"there is no blob {key}",
+                        operation="rm",
+                        subject=key.text,
+                        hint="`graviton ls` lists what is there.",
+                    )
             except GravitonError as error:
                 call.out.error(error)
                 failed += 1

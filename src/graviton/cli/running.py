@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from graviton.cli.errors import Interrupted
@@ -16,8 +16,9 @@ _T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_async(work: Coroutine[Any, Any, _T]) -> _T:
-    """The result of `work`. A signal cancels it once; when it has cleaned up, Interrupted is raised.
+def run_async(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """The result of `work()`. A signal cancels it once; when it has cleaned up, Interrupted is raised. A signal that
+    comes before it begins keeps it from beginning: no coroutine is made that nobody would await.
 
     Whoever ignores a signal (nohup) goes on ignoring it. Work that ends well in spite of the signal has ended well.
     """
@@ -32,9 +33,9 @@ def run_async(work: Coroutine[Any, Any, _T]) -> _T:
 
         async def watch() -> _T:
             nonlocal watched
-            watched = asyncio.ensure_future(work)
             if caught:
-                watched.cancel()
+                raise asyncio.CancelledError
+            watched = asyncio.ensure_future(work())
             return await watched
 
         loop = runner.get_loop()

@@ -31,7 +31,7 @@ async def stat(call: Call, blob_id: str, blocks: bool) -> None:
         found = await cas.stat(key)
         if found is None:
             raise NotFound(
-                f"there is no blob {key}", operation="stat", subject=key.text, hint="Look with `graviton ls`."
+                f"there is no blob {key}", operation="stat", subject=key.text, hint="`graviton ls` lists what is there."
             )
         _print_blob(call.out, found)
         if blocks:

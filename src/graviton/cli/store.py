@@ -14,7 +14,7 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
-from graviton.cli.options import command, common_options, parsed
+from graviton.cli.options import command, common_options, offer_chunkers, offer_hashes, parsed
 from graviton.errors import NotFound
 
 if TYPE_CHECKING:
@@ -43,8 +43,14 @@ def store() -> None:
 
 
 @command()
-@click.option("--chunker", "spec_text", metavar="SPEC|PRESET", help="How blobs are cut from now on.")
-@click.option("--hash", "hash_text", metavar="ALGO", help="blake3 (default) or sha256.")
+@click.option(
+    "--chunker",
+    "spec_text",
+    metavar="SPEC|PRESET",
+    shell_complete=offer_chunkers,
+    help="How blobs are cut from now on.",
+)
+@click.option("--hash", "hash_text", metavar="ALGO", shell_complete=offer_hashes, help="blake3 (default) or sha256.")
 async def init(call: Call, spec_text: str | None, hash_text: str | None) -> None:
     """Make a store, and print its marker. If there is one already, only print."""
     from graviton.assembly.store import Store

@@ -10,7 +10,8 @@ from graviton.cli.bar import Bar, bar
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
 from graviton.cli.ids import check_ids, resolve
-from graviton.cli.options import command
+from graviton.cli.options import command, offer_ids
+from graviton.errors import IntegrityError
 
 if TYPE_CHECKING:
     from graviton.assembly.store import Store
@@ -22,7 +23,7 @@ __all__ = ["verify"]
 
 
 @command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=offer_ids)
 @click.option("--all", "all_blobs", is_flag=True, help="Every blob, every other block, and the metadata's own sums.")
 @click.option("--quick", is_flag=True, help="Do not read blocks: pages, records, existence and sizes only.")
 async def verify(call: Call, ids: tuple[str, ...], all_blobs: bool, quick: bool) -> int:
@@ -36,16 +37,26 @@ async def verify(call: Call, ids: tuple[str, ...], all_blobs: bool, quick: bool)
     check_ids(ids)
     async with call.store() as store:
         keys = None if all_blobs else [await resolve(store, text) for text in ids]
-        total = (await store.totals()).logical_bytes if keys is None else sum(key.size for key in keys)
+        total = await _logical_bytes(store) if keys is None else sum(key.size for key in keys)
+        findings = _Findings(call.out)
         with bar(call.out, "verifying", total) as shown:
-            async with await _verification(store, call.out, quick, shown) as run:
+            async with await _verification(store, findings, quick, shown) as run:
                 await (run.everything() if keys is None else run.blobs(keys))
                 summary = run.summary
     _sum_up(call.out, summary, quick)
+    findings.advise()
     return 0 if summary.is_clean else 1
 
 
-async def _verification(store: Store, out: Output, quick: bool, shown: Bar) -> Verification:
+async def _logical_bytes(store: Store) -> int | None:
+    """How much there is to read, for the bar; None if the sums are damaged, which the run itself will tell."""
+    try:
+        return (await store.totals()).logical_bytes
+    except IntegrityError:
+        return None
+
+
+async def _verification(store: Store, findings: _Findings, quick: bool, shown: Bar) -> Verification:
     from graviton.services.blob_check import VerifyParts
     from graviton.services.file_sizes import FileSizes
     from graviton.services.verify import Verification
@@ -53,12 +64,33 @@ async def _verification(store: Store, out: Output, quick: bool, shown: Bar) -> V
     cas, settings = await store.required(), store.settings
     sizes = FileSizes(settings.fs_root / settings.fs_block_prefix) if settings.blob_backend == "fs" else None
     parts = VerifyParts(await store.metadata(), cas.index, cas.manifests, cas.blocks, cas.access, cas.budget, sizes)
-    return Verification(parts, lambda found: _show(out, found), quick=quick, progress=shown.advance)
+    return Verification(parts, findings.show, quick=quick, progress=shown.advance)
 
 
-def _show(out: Output, found: Damage) -> None:
-    out.result(f"{'note' if found.is_note else 'DAMAGED'}: {found.text}", **found.to_json())
-    out.flush()
+class _Findings:
+    """Prints findings as they come, and remembers what can be done about them."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._damages = self._repairable = 0
+
+    def show(self, found: Damage) -> None:
+        """Print one."""
+        from graviton.services.findings import Part
+
+        self._damages += not found.is_note
+        # A put writes the blocks and pages of a blob anew, and nothing else of the metadata.
+        self._repairable += not found.is_note and found.blob is not None and found.part in (Part.BLOCK, Part.PAGE)
+        self._out.result(f"{'note' if found.is_note else 'DAMAGED'}: {found.text}", **found.to_json())
+        self._out.flush()
+
+    def advise(self) -> None:
+        """Say what to do next, if something is damaged."""
+        more = "docs/guides/verify-and-repair.md says more"
+        if self._repairable:
+            self._out.note(f"put the damaged files again: that repairs their blocks. {more}")
+        elif self._damages:
+            self._out.note(f"a backup of the metadata may have what is damaged (`graviton meta restore`). {more}")
 
 
 def _sum_up(out: Output, summary: VerifySummary, quick: bool) -> None:
@@ -72,5 +104,3 @@ def _sum_up(out: Output, summary: VerifySummary, quick: bool) -> None:
         verdict = f"{counted(summary.damages, 'damage')} in {summary.damaged_blobs:,} of {blobs}"
     text = f"{verdict}; {blocks} {how} in {summary.seconds:.1f} s"
     out.result(text, **{"summary": "verify", "quick": quick, "clean": summary.is_clean} | summary._asdict())
-    if not summary.is_clean:
-        out.note("put the damaged files again: that repairs their blocks. docs/guides/verify-and-repair.md says more")

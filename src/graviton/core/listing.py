@@ -207,7 +207,9 @@ class ListingDecoder:
             raise _too_long()
 
     def _at_line(self, error: InvalidInput) -> InvalidInput:
-        return InvalidInput(f"line {self._line} of the listing: {error.message}", operation="listing.decode")
+        return InvalidInput(
+            f"line {self._line} of the listing: {error.message}", operation="listing.decode", hint=_WRONG_LISTING
+        )
 
     def _entry(self, line: bytes) -> ListingEntry:
         try:
@@ -230,6 +232,9 @@ class ListingDecoder:
             raise InvalidInput("the id is not in its canonical form")
         self._order.check(entry.path, kind is EntryType.DIRECTORY)
         return entry
+
+
+_WRONG_LISTING: Final = "See its text with `graviton cat ID`; docs/formats/listing.md says what belongs there."
 
 
 def _check_header(line: bytes) -> None:

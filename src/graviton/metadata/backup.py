@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from graviton.errors import (
     AlreadyExists,
     ConfigError,
     GravitonError,
+    InvalidInput,
     NotFound,
     PermissionDenied,
     StorageFull,
@@ -68,13 +70,13 @@ async def backup_metadata(
 ) -> BackupResult:
     """Write all metadata to the new file `path`.
 
-    Raises AlreadyExists (unless `overwrite`), NotFound for a missing folder, ConfigError while a restore is unfinished,
-    StorageFull, PermissionDenied, Unavailable, IntegrityError. A failed or cancelled backup leaves no file, unless even
-    its temporary one (`.NAME.*.tmp`) cannot be removed.
+    With `overwrite` a file that is there is replaced, behind a link too; a device or pipe never is.
+
+    Raises AlreadyExists (unless `overwrite`), InvalidInput for a device or pipe, NotFound for a missing folder,
+    ConfigError while a restore is unfinished, StorageFull, PermissionDenied, Unavailable, IntegrityError. A failed or
+    cancelled backup leaves no file, unless even its temporary one (`.NAME.*.tmp`) cannot be removed.
     """
-    target = Path(path)
-    if not overwrite and await asyncio.to_thread(os.path.lexists, target):
-        raise _exists(target)
+    target = await asyncio.to_thread(_target, Path(path), overwrite)
     run = _Run(target, (clock or SystemClock()).now_ns(), progress)
     try:
         await asyncio.to_thread(run.open)
@@ -90,6 +92,24 @@ async def backup_metadata(
     finally:
         run.discard()
     return result
+
+
+def _target(path: Path, overwrite: bool) -> Path:
+    """Where the file goes. Raises AlreadyExists, InvalidInput."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        mode = stat.S_IFREG  # not there, or making it says why that cannot be
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InvalidInput(
+            f"{path} is a device, pipe or socket, and a backup takes its name as a whole file",
+            operation="meta.backup",
+            subject=str(path),
+            hint="Name a file.",
+        )
+    if not overwrite and os.path.lexists(path):
+        raise _exists(path)
+    return Path(os.path.realpath(path)) if overwrite else path
 
 
 class _Run:
@@ -192,7 +212,7 @@ def _exists(path: Path) -> AlreadyExists:
         f"{path} is there already",
         operation="meta.backup",
         subject=str(path),
-        hint="Choose another name, or say that it is to be overwritten.",
+        hint="Choose another name, or replace it with --force (in a program: overwrite=True).",
     )
 
 

@@ -18,7 +18,7 @@ from graviton.constraints.throttle import Throttle
 from graviton.errors import GravitonError, InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.stores.threads import in_thread
 
-__all__ = ["kind_of", "open_regular", "paced", "read_error", "read_up_to"]
+__all__ = ["has_changed", "kind_of", "open_regular", "paced", "read_error", "read_up_to"]
 
 _POLL_SECONDS = 0.2
 """How long a read from a silent pipe goes on after it was cancelled."""
@@ -76,7 +76,8 @@ def read_error(error: OSError, name: str) -> GravitonError:
         return NotFound(f"{name} does not exist", operation="put", subject=name, hint="Check the path.")
     reason = f"cannot read {name}: {os.strerror(error.errno or 0)}"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return PermissionDenied(reason, operation="put", subject=name)
+        hint = "Check the owner and mode of the file and of the folders above it."
+        return PermissionDenied(reason, operation="put", subject=name, hint=hint)
     if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR):
         return InvalidInput(reason, operation="put", subject=name)
     return Unavailable(reason, operation="put", subject=name)
@@ -91,6 +92,12 @@ def read_up_to(file: io.FileIO, limit: int) -> bytes:
             break
         data += more
     return data
+
+
+def has_changed(file: io.FileIO, before: os.stat_result, read_bytes: int) -> bool:
+    """Whether the regular file, of which `read_bytes` were read, is no longer what it was `before`. Raises OSError."""
+    now = os.fstat(file.fileno())
+    return (read_bytes, now.st_size, now.st_mtime_ns) != (before.st_size, before.st_size, before.st_mtime_ns)
 
 
 async def paced(file: io.FileIO, throttle: Throttle) -> AsyncIterator[bytes]:

@@ -20,9 +20,10 @@ from graviton.core.listing import ListingEntry
 from graviton.core.policies import BlobWritePlan
 from graviton.errors import GravitonError
 from graviton.ports.blobs import BlobSource, BlobWriteResult, SmallBlob
+from graviton.services.own_places import Identity
 from graviton.services.sources import paced, read_error, read_up_to
 from graviton.services.spool import ListingSpool, open_spool
-from graviton.services.tree_walk import Found, Identity, TreeWalk
+from graviton.services.tree_walk import Found, TreeWalk
 from graviton.stores.threads import in_thread
 
 __all__ = ["LISTING_MIME", "TreeEvents", "TreePut", "TreePutResult", "TreeStore"]

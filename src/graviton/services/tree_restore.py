@@ -18,9 +18,11 @@ from typing import Final, NamedTuple, Protocol
 from graviton.core.keys import BlobKey
 from graviton.core.listing import EntryType, ListingDecoder, ListingEntry
 from graviton.core.ranges import Span
-from graviton.errors import AlreadyExists, GravitonError, InvalidInput, PermissionDenied, StorageFull, Unavailable
+from graviton.errors import GravitonError, StorageFull
 from graviton.ports.blobs import BlobStore
 from graviton.services.output_files import holds_blob, write_file, write_link
+from graviton.services.own_places import OwnPlaces, belongs
+from graviton.services.restore_errors import restore_error
 from graviton.services.safe_folders import SafeFolders
 from graviton.stores.threads import in_thread
 
@@ -77,13 +79,20 @@ class TreeRestore:
     """One tree on its way out. Use once."""
 
     def __init__(
-        self, store: BlobStore, events: RestoreEvents, *, force: bool = False, keep_set_id: bool = False
+        self,
+        store: BlobStore,
+        events: RestoreEvents,
+        *,
+        force: bool = False,
+        keep_set_id: bool = False,
+        own: OwnPlaces = OwnPlaces(),
     ) -> None:
         """`force`: files and links that are in the way are replaced (folders never). `keep_set_id`: restore setuid and
-        setgid bits too."""
+        setgid bits too. `own`: where the store itself lies, which no entry may touch."""
         self._store, self._events = store, events
         self._force = force
         self._mode_mask = 0o7777 if keep_set_id else _KEPT_MODE
+        self._own = own.names()
         self._open_folders: list[ListingEntry] = []
         self._finished: list[ListingEntry] = []
         self._blocked: list[bytes] = []
@@ -91,13 +100,15 @@ class TreeRestore:
         self._entries = self._files = self._bytes = self._failed = 0
 
     async def run(self, key: BlobKey, target: str) -> RestoreResult:
-        """Restore the listing `key` into the folder `target`, which exists.
+        """Restore the listing `key` into the folder `target`, made if it is not there.
 
         What cannot be restored is reported, and the rest goes on. Raises InvalidInput for a malformed listing, before
-        anything is touched; NotFound, IntegrityError for the listing itself; StorageFull.
+        anything is touched; NotFound, IntegrityError for the listing itself; StorageFull; and what keeps `target` from
+        being made.
         """
         async for _ in read_listing(self._store, key):
             pass
+        _make_target(target)
         with SafeFolders(target) as folders, ThreadPoolExecutor(1, "graviton-restore") as pool:
             try:
                 async with aclosing(read_listing(self._store, key)) as entries:
@@ -119,6 +130,9 @@ class TreeRestore:
             return
         try:
             fd, name = folders.parent(entry.path)
+            if self._own.has(name, fd):
+                self._leave_out(entry, belongs(_shown(target, entry.path), "restore"), target)
+                return
             if entry.type is EntryType.FILE:
                 await self._start_file(entry, os.dup(fd), name, pool, target)
                 return
@@ -168,8 +182,7 @@ class TreeRestore:
         except StorageFull:
             raise
         except GravitonError as error:
-            self._failed += 1
-            self._events.failed(_shown(target, entry.path), error)
+            self._leave_out(entry, error, target)
         else:
             self._files += 1
             self._bytes += entry.size or 0
@@ -243,12 +256,23 @@ class TreeRestore:
 
     def _fail(self, entry: ListingEntry, error: OSError, target: str) -> None:
         shown = _shown(target, entry.path)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"no room for {shown}", operation="restore", subject=shown) from error
+        told = restore_error(error, shown)
+        if isinstance(told, StorageFull):
+            raise told from error
+        self._leave_out(entry, told, target)
+
+    def _leave_out(self, entry: ListingEntry, error: GravitonError, target: str) -> None:
         if entry.type is EntryType.DIRECTORY:
             self._blocked.append(entry.path)
         self._failed += 1
-        self._events.failed(shown, _restore_error(error, shown))
+        self._events.failed(_shown(target, entry.path), error)
+
+
+def _make_target(target: str) -> None:
+    try:
+        os.makedirs(target, exist_ok=True)
+    except OSError as error:
+        raise restore_error(error, target) from error
 
 
 def _shown(target: str, path: bytes) -> str:
@@ -258,22 +282,3 @@ def _shown(target: str, path: bytes) -> str:
 def _is_past(folder: bytes, path: bytes) -> bool:
     """Whether neither `path` nor anything after it in the order of a listing can be in `folder`."""
     return not path.startswith(folder) or path[len(folder) : len(folder) + 1] > b"/"
-
-
-def _restore_error(error: OSError, shown: str) -> GravitonError:
-    if error.errno in (errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY):
-        return AlreadyExists(
-            f"{shown} exists and is not what the listing has",
-            operation="restore",
-            subject=shown,
-            hint="Restore into an empty folder, or replace files with --force.",
-        )
-    reason = f"cannot restore {shown}: {os.strerror(error.errno or 0)}"
-    if error.errno in (errno.ENOTDIR, errno.ELOOP):
-        reason = f"cannot restore {shown}: something on the way to it is not a folder"
-        return AlreadyExists(reason, operation="restore", subject=shown)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return PermissionDenied(reason, operation="restore", subject=shown)
-    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
-        return InvalidInput(reason, operation="restore", subject=shown)
-    return Unavailable(reason, operation="restore", subject=shown)

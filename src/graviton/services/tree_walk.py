@@ -16,12 +16,10 @@ from typing import NamedTuple
 
 from graviton.core.listing import MAX_PATH_BYTES, EntryType
 from graviton.errors import GravitonError, InvalidInput
+from graviton.services.own_places import Identity, identity
 from graviton.services.sources import kind_of, open_regular, read_error
 
-__all__ = ["Found", "Identity", "TreeWalk", "identities", "identity"]
-
-Identity = tuple[int, int]
-"""Device and inode: the same file under whatever name, also through links and bind mounts."""
+__all__ = ["Found", "TreeWalk"]
 
 
 class Found(NamedTuple):
@@ -36,22 +34,6 @@ class Found(NamedTuple):
     """Of a regular file: opened; whoever gets it closes it."""
     size: int = 0
     target: bytes | None = None
-
-
-def identity(info: os.stat_result) -> Identity:
-    """The identity of what `info` is about."""
-    return info.st_dev, info.st_ino
-
-
-def identities(paths: list[str]) -> frozenset[Identity]:
-    """The identities of those of `paths` that exist."""
-    found = set()
-    for path in paths:
-        try:
-            found.add(identity(os.stat(path)))
-        except OSError:
-            continue  # not there, so nothing in a tree can be it
-    return frozenset(found)
 
 
 class _Frame:
@@ -217,12 +199,14 @@ class TreeWalk:
         return Found(EntryType.DIRECTORY, path, stat.S_IMODE(info.st_mode), info.st_mtime_ns)
 
     def _file(self, path: bytes) -> Found | None:
+        # Looked at before it is opened: closing a descriptor of the store's database would drop SQLite's locks.
+        if self._excluded:
+            info = os.stat(path, dir_fd=self._fd, follow_symlinks=self._follow)
+            if identity(info) in self._excluded:
+                self._skipped(path, "it belongs to the store itself")
+                return None
         file = open_regular(path, dir_fd=self._fd, follow=self._follow, shown=self.shown(path))
         info = os.fstat(file.fileno())
-        if identity(info) in self._excluded:
-            file.close()
-            self._skipped(path, "it belongs to the store itself")
-            return None
         return Found(EntryType.FILE, path, stat.S_IMODE(info.st_mode), info.st_mtime_ns, file, info.st_size)
 
     def _other(self, path: bytes) -> Found | None:

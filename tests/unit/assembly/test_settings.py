@@ -71,6 +71,55 @@ def test_a_wrong_value_names_its_variable(name: str, value: str) -> None:
         settings_from({name: value})
 
 
+PG = "postgresql://"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("GRAVITON_HTTP_PORT", ["0", "65536", "http", "-1", "80.0", "٨٠", "1" * 5000]),
+        ("GRAVITON_CACHE_BYTES", ["much", "-1", "1.5G"]),
+        ("GRAVITON_FS_BLOCK_PREFIX", ["/cas", "cas/", "a/../b", "a b", "a\nb", "trash/x"]),
+        ("PG_JDBC_URL", ["localhost/db", "mysql://h/db", "jdbc:postgres://h/db", "jdbc:", PG, f"{PG}h:0/db"]),
+        ("PG_JDBC_URL", [f"{PG}h:x/db", f"{PG}a:5432,b:99999/db", f"{PG}h/my db"]),
+    ],
+)
+def test_what_is_not_used_yet_is_checked_all_the_same(name: str, values: list[str]) -> None:
+    for value in values:
+        with pytest.raises(ConfigError, match=name) as caught:
+            settings_from({name: value})
+        assert caught.value.subject == name
+        assert len(str(caught.value)) < 300
+
+
+def test_no_part_of_a_database_url_is_told() -> None:
+    for url in ("pg://me:secret@h/db", f"{PG}me:secret@h:secret/db", f"{PG}me:secret@h/d b", "secret"):
+        with pytest.raises(ConfigError) as caught:
+            settings_from({"PG_JDBC_URL": url})
+        told = (str(caught.value), caught.value.subject, caught.value.hint, repr(caught.value.__cause__))
+        assert "secret" not in " ".join(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GRAVITON_HTTP_PORT", "1"),
+        ("GRAVITON_HTTP_PORT", "65535"),
+        ("GRAVITON_CACHE_BYTES", "10GiB"),
+        ("GRAVITON_CACHE_BYTES", "0"),
+        ("PG_JDBC_URL", "jdbc:postgresql://localhost:5432/graviton?user=me&password=p"),
+        ("PG_JDBC_URL", "jdbc:postgresql:///graviton?host=/var/run/postgresql"),
+        ("PG_JDBC_URL", "postgres://me:p%40ss@[::1]:5432/graviton"),
+        ("PG_JDBC_URL", "postgresql://%2Fvar%2Frun%2Fpostgresql/graviton"),
+        ("PG_JDBC_URL", "postgresql:///graviton?host=/var/run/postgresql"),
+        ("PG_JDBC_URL", "postgresql://[::1]/graviton"),
+        ("PG_JDBC_URL", "postgresql://a:1,b:2/graviton?target_session_attrs=any"),
+    ],
+)
+def test_what_is_right_and_not_used_yet_is_no_error(name: str, value: str) -> None:
+    assert settings_from({name: value}) == Settings()
+
+
 def test_a_blank_value_is_no_value_and_unknown_names_are_warned_of() -> None:
     settings = settings_from({"GRAVITON_HASH": " ", "GRAVITON_CHUNKR": "x", "PATH": "/bin"})
     assert settings.hash is None

@@ -46,7 +46,8 @@ def test_an_unknown_choice_is_a_config_error() -> None:
 def test_a_missing_native_kernel_that_was_asked_for_is_a_config_error(no_native: None) -> None:
     with pytest.raises(ConfigError, match="cannot be imported") as caught:
         select_kernel("native")
-    assert "graviton-kernel" in caught.value.hint
+    assert "pip install ./native" in caught.value.hint
+    assert "pip install graviton" not in caught.value.hint, "no package of an index is promised"
 
 
 def test_auto_without_the_native_kernel_warns_once(no_native: None) -> None:

@@ -60,7 +60,35 @@ def test_details_need_verbose(out: Output, capsys: pytest.CaptureFixture[str]) -
 def test_names_from_a_file_system_stay_one_line_of_valid_text() -> None:
     assert one_line("a\tb\udcff") == "a\\tb\\xff"
     assert path_text("plain name") == "plain name"
+    assert path_text("a\\nb") == "a\\\\nb" != path_text("a\nb")
     assert path_text("new\nline\udcff\\") == "new\\nline\\xff\\\\"
+
+
+def test_whatever_is_printed_is_valid_text(out: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    out.result("at \udcff")
+    out.json = True
+    out.result(None, path="\udcff", inner=[{"deep": "\udcff"}])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["at \\xff", '{"path": "\\\\xff", "inner": [{"deep": "\\\\xff"}]}']
+
+
+def test_an_error_shows_its_path_as_any_path_is_shown(out: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    error = NotFound("a\n\udcff\\ does not exist", subject="a\n\udcff\\")
+    out.error(error)
+    assert capsys.readouterr().err == "graviton: a\\n\\xff\\\\ does not exist\n"
+    out.json = True
+    out.error(error)
+    assert json.loads(capsys.readouterr().out) == {
+        "error": "not_found",
+        "message": "a\\n\\xff\\\\ does not exist",
+        "subject": "a\\n\\xff\\\\",
+    }
+
+
+def test_an_error_is_a_sentence_whatever_its_message_ends_with(out: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    out.error(NotFound("Did you mean 'x'?", hint="Try it."))
+    out.error(NotFound("It is gone.", hint="Look."))
+    assert capsys.readouterr().err == "graviton: Did you mean 'x'? Try it.\ngraviton: It is gone. Look.\n"
 
 
 @pytest.mark.parametrize(

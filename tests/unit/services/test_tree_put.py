@@ -11,9 +11,10 @@ from graviton.constraints.throttle import Throttle
 from graviton.core.listing import EntryType, ListingEntry, decode_listing
 from graviton.errors import InvalidInput, NotFound, StorageFull
 from graviton.services import tree_put
+from graviton.services.own_places import identities
 from graviton.services.sources import open_regular
 from graviton.services.tree_put import LISTING_MIME, TreePut, TreePutResult
-from graviton.services.tree_walk import TreeWalk, identities
+from graviton.services.tree_walk import TreeWalk
 from tests.unit.services.trees import Told, memory_store
 
 NOW = 1_700_000_000_000_000_000

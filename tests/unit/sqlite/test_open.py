@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import sqlite3
@@ -15,7 +16,15 @@ import pytest
 
 from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
 from graviton.backends.sqlite import _create as create
-from graviton.errors import ConfigError, GravitonError, IntegrityError, NotFound, PermissionDenied, Unavailable
+from graviton.errors import (
+    ConfigError,
+    GravitonError,
+    IntegrityError,
+    NotFound,
+    PermissionDenied,
+    StorageFull,
+    Unavailable,
+)
 from tests.unit.filesystem.places import can_mount, make_read_only, make_writable, small_disk
 from tests.unit.sqlite.connections import stepping
 
@@ -43,6 +52,22 @@ async def test_new_store_has_its_modes_numbers_and_nothing_beside_it(tmp_path: P
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA page_size").fetchone() == (4096,)
+
+
+@pytest.mark.parametrize("step", ["_initialise", "_sync", "sync_folder"])
+async def test_a_store_that_cannot_be_made_leaves_no_folder_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(path: str, *rest: object) -> None:
+        if "new" in path:
+            raise OSError(errno.ENOSPC, "full")
+
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.setattr(create, step, full)
+    with pytest.raises(StorageFull):
+        await made(tmp_path / "theirs/new/folder/meta.sqlite")
+    assert os.listdir(tmp_path) == ["theirs"]
+    assert os.listdir(tmp_path / "theirs") == []
 
 
 async def test_files_beside_the_store_are_private_too(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def translate(error: OSError, operation: str, subject: str, missing: str = "") -
         )
     if number in _DENIED:
         return PermissionDenied(
-            f"not allowed to {operation} {subject}: {reason}",
+            f"{operation} {subject} is not allowed: {reason}",
             operation=operation,
             subject=subject,
             hint="Check the owner and mode of the store's folders, and whether the file system is mounted read-only.",

@@ -34,6 +34,11 @@ class FsMarkerStore:
 
     @property
     def where(self) -> str:
+        """The root folder, which people know; not the file in it."""
+        return str(self._root)
+
+    @property
+    def path(self) -> str:
         """The path of the file."""
         return str(self._path)
 

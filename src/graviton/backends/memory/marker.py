@@ -10,7 +10,7 @@ __all__ = ["InMemoryMarkerStore"]
 class InMemoryMarkerStore:
     """Keeps one marker."""
 
-    where = "memory"
+    where = "memory://"
 
     def __init__(self) -> None:
         self._data: bytes | None = None

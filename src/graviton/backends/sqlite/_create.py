@@ -37,10 +37,23 @@ def create_file(path: str) -> None:
     """Create the database at `path` unless somebody else does meanwhile; durable either way.
 
     It is prepared under a temporary name and linked to its own, which fails if there is a file already: two processes
-    that begin at once use the same one, and no crash leaves half a database. Raises OSError and sqlite3.Error.
+    that begin at once use the same one, and no crash leaves half a database. Where it cannot be made, folders made for
+    it are removed again. Raises OSError and sqlite3.Error.
     """
     folder = os.path.dirname(path)
-    _make_folder(folder)
+    made: list[str] = []
+    try:
+        _make_folder(folder, made)
+        _make_file(path, folder)
+    except BaseException:
+        for one in reversed(made):
+            with suppress(OSError):  # somebody uses it already, and what brought us here says more
+                os.rmdir(one)
+        raise
+    sync_folder(folder)
+
+
+def _make_file(path: str, folder: str) -> None:
     temp = os.path.join(folder, f".{os.path.basename(path)}.tmp-{secrets.token_hex(8)}")
     os.close(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
@@ -57,7 +70,6 @@ def create_file(path: str) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temp)
-    sync_folder(folder)
 
 
 def _claim_and_rename(temp: str, path: str) -> None:
@@ -81,14 +93,16 @@ def _initialise(temp: str) -> None:
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
 
 
-def _make_folder(folder: str) -> None:
+def _make_folder(folder: str, made: list[str]) -> None:
+    """Make the folder and what lies above it, each durable before the next; `made` gets those that were not there."""
     if os.path.isdir(folder):
         return
     parent = os.path.dirname(folder)
     if parent != folder:
-        _make_folder(parent)
+        _make_folder(parent, made)
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
+        made.append(folder)
     sync_folder(parent)
 
 

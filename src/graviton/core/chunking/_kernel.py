@@ -31,7 +31,7 @@ __all__ = ["KERNEL_CHOICES", "Kernel", "NativeKernel", "PythonKernel", "cutter_f
 KERNEL_CHOICES = ("auto", "native", "python")
 """What `select_kernel` accepts."""
 
-INSTALL_HINT = "Install the distribution graviton-kernel (`pip install graviton-kernel`, or `pip install ./native`)."
+INSTALL_HINT = "Build it in Graviton's repository: `make setup`, or `pip install ./native`; Rust: https://rustup.rs"
 
 
 class Kernel(FileBatches, Protocol):
@@ -219,7 +219,7 @@ def _load_native(required: bool) -> Kernel:
         raise ConfigError(
             f"the native kernel failed its self-test: {problem}",
             operation="select kernel",
-            hint="Reinstall graviton-kernel, or choose the python kernel.",
+            hint="Build it anew (`pip install --force-reinstall ./native`), or choose the python kernel.",
         )
     if module.is_debug_build():
         warnings.warn("graviton-kernel is a debug build and slow; build it for release", RuntimeWarning, stacklevel=4)

@@ -76,15 +76,16 @@ class ChunkerSpec:
 
     def _check_sizes(self) -> None:
         text = self.algorithm
+        least, most = ("size", "size") if text == "fixed-v1" else ("min", "max")
         if self.min_bytes < MIN_CHUNK_BYTES:
-            raise _invalid(f"{text}: min is at least {MIN_CHUNK_BYTES} bytes, not {self.min_bytes}", text)
+            raise _invalid(f"{text}: {least} is at least {MIN_CHUNK_BYTES} bytes, not {self.min_bytes}", text)
         if self.avg_bytes < self.min_bytes:
             raise _invalid(f"{text}: avg is at least min ({self.min_bytes} bytes), not {self.avg_bytes}", text)
         if self.max_bytes < self.avg_bytes:
-            least = "min" if text == "delimiter-v1" else "avg"
-            raise _invalid(f"{text}: max is at least {least} ({self.avg_bytes} bytes), not {self.max_bytes}", text)
+            below = "min" if text == "delimiter-v1" else "avg"
+            raise _invalid(f"{text}: max is at least {below} ({self.avg_bytes} bytes), not {self.max_bytes}", text)
         if self.max_bytes > MAX_BLOCK_BYTES:
-            raise _invalid(f"{text}: max is at most {MAX_BLOCK_BYTES} bytes, not {self.max_bytes}", text)
+            raise _invalid(f"{text}: {most} is at most {MAX_BLOCK_BYTES} bytes, not {self.max_bytes}", text)
 
     @classmethod
     def parse(cls, text: str) -> ChunkerSpec:
