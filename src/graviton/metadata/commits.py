@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.manifests import ManifestPage, PageChain, is_sealed, page_end_bytes, sealed_page
-from graviton.errors import Conflict, IntegrityError
+from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
+from graviton.errors import Conflict
 from graviton.metadata import confirms, sessions, totals
+from graviton.metadata.manifest_checks import Answers, Suspect, sound_ones
 from graviton.metadata.owners import check_open, load_open, load_owner, load_owners, save_owner
-from graviton.metadata.rows import BLOBS, HOLDERS, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
+from graviton.metadata.rows import BLOBS, HOLDERS, KEY_BYTES, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, StoreTotals
 
 __all__ = [
     "Prepared",
-    "UncheckedManifestError",
     "add_pages",
     "commit",
     "delete",
@@ -30,9 +30,6 @@ __all__ = [
     "undelete",
     "visible",
 ]
-
-_CHECK_PAGES = 4
-"""Pages of a visible blob that a commit checks by itself, 590 KB: a fraction of a millisecond."""
 
 _FORGET_PAGES = 16
 """Pages of a forgotten owner removed per transaction, 2.4 MB."""
@@ -90,23 +87,15 @@ class _Changes:
         self.added.write(tx, owner)
 
 
-class UncheckedManifestError(Exception):
-    """A commit met a visible blob with so many pages that they must be checked outside of the transaction first."""
-
-    def __init__(self, record: BlobRecord) -> None:
-        super().__init__(record.key.text)
-        self.record = record
-
-
-def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, checked: Mapping[int, bool]) -> list[CommitResult]:
-    """Make blobs visible, or merge into those that are, as if one after the other. `checked` says of owners with many
-    pages whether these are sound. Raises Conflict, InvalidInput, UncheckedManifestError."""
+def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, answers: Answers) -> list[CommitResult]:
+    """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
+    there whether they are sound. Raises Conflict, InvalidInput, UncheckedManifestsError."""
     if not group:
         return []
     owners = _confirmed_owners(tx, group, changes := _Changes())
     places = [owner.domain + one.commit.key.to_bytes() for owner, one in zip(owners, group, strict=True)]
     there = _visible_many(tx, places, [one.commit.key for one in group])
-    broken = {record.owner for record in there.values() if not _has_sound_pages(tx, record, checked)}
+    broken = _broken(tx, group, places, there, answers)
     results = []
     for one, owner, place in zip(group, owners, places, strict=True):
         existing = there.get(place)
@@ -120,6 +109,25 @@ def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, checked: Map
         results.append(CommitResult(record, existing is None))
     changes.write(tx, group[0].commit.session)
     return results
+
+
+def _broken(
+    tx: ReadTransaction,
+    group: Sequence[Prepared],
+    places: Sequence[bytes],
+    there: Mapping[bytes, BlobRecord],
+    answers: Answers,
+) -> set[int]:
+    """The owners of visible blobs whose manifests must be replaced. Where the group brings the very same pages, it has
+    confirmed the very same blocks just now."""
+    same = {
+        place
+        for one, place in zip(group, places, strict=True)
+        if place in there and there[place].pages_digest == one.pages_digest
+    }
+    suspects = [Suspect(record, place[:-KEY_BYTES], place not in same) for place, record in there.items()]
+    sound = sound_ones(tx, suspects, answers)
+    return {one.record.owner for one in suspects if one.question not in sound}
 
 
 def _confirmed_owners(tx: Transaction, group: Sequence[Prepared], changes: _Changes) -> list[OwnerRow]:
@@ -178,24 +186,6 @@ def _merge(
         changes.rows[BLOBS][place] = encode_blob(record)
     changes.rows[HOLDERS][_holder_key(existing.owner, one.holder)] = b""
     return record
-
-
-def _has_sound_pages(tx: ReadTransaction, record: BlobRecord, checked: Mapping[int, bool]) -> bool:
-    """Whether the manifest of a visible blob can be read: putting its bytes again must not be acknowledged over one
-    that cannot."""
-    if record.owner in checked:
-        return checked[record.owner]
-    if record.page_count > _CHECK_PAGES:
-        raise UncheckedManifestError(record)
-    chain = PageChain(record.key.algo)
-    try:
-        for _, data in tx.scan(PAGES, u64(record.owner)):
-            if not is_sealed(data, record.key):
-                return False
-            chain.add(data)
-    except IntegrityError:  # the store's own checksum of the row
-        return False
-    return chain.pages == record.page_count and chain.digest() == record.pages_digest
 
 
 def _replace(

@@ -7,11 +7,11 @@ from itertools import islice
 
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.manifests import ManifestPage, PageChain, is_sealed
+from graviton.core.manifests import ManifestPage, PageChain
 from graviton.core.names import check_name
 from graviton.core.ranges import Span
 from graviton.errors import GravitonError, IntegrityError, InvalidInput, NotFound
-from graviton.metadata import commits, totals
+from graviton.metadata import commits, manifest_checks, totals
 from graviton.metadata.key_prefix import KeyPrefix, blob_key_prefix
 from graviton.metadata.owners import load_owner, load_owners
 from graviton.metadata.rows import BLOBS, PAGES, blob_key_of, decode_blob, domain_prefix, u64
@@ -59,12 +59,13 @@ class KvBlobManifestRepo(BlobManifestRepo):
 
     async def _commit(self, prepared: Sequence[commits.Prepared]) -> list[CommitResult]:
         now_ns = self._clock.now_ns()
-        checked: dict[int, bool] = {}
+        answers: dict[tuple[int, bool], bool] = {}
         while True:
             try:
-                return await self._kv.transact(lambda tx: commits.commit(tx, prepared, now_ns, checked))
-            except commits.UncheckedManifestError as unchecked:
-                checked[unchecked.record.owner] = await self._is_sound(unchecked.record)
+                return await self._kv.transact(lambda tx: commits.commit(tx, prepared, now_ns, answers))
+            except manifest_checks.UncheckedManifestsError as unchecked:
+                for suspect in unchecked.suspects:
+                    answers[suspect.question] = await manifest_checks.check_outside(self._kv, suspect)
 
     async def _prepare(self, one: BlobCommit) -> commits.Prepared:
         """Seal the pages that were added while the blob's key was not known, and those that come with the commit."""
@@ -94,24 +95,6 @@ class KvBlobManifestRepo(BlobManifestRepo):
         if end != one.key.size:
             raise InvalidInput(f"the pages of blob {one.key} cover {end} bytes", subject=one.key.text)
         return commits.Prepared(one, sealed, chain.pages, blocks, chain.digest())
-
-    async def _is_sound(self, record: BlobRecord) -> bool:
-        """Whether all pages of a visible blob can be read; of one that is gone meanwhile the answer does not matter."""
-        chain = PageChain(record.key.algo)
-        after: bytes | None = None
-        try:
-            while chain.pages < record.page_count:
-                rows = await self._kv.read(
-                    lambda tx, at=after: list(tx.scan(PAGES, u64(record.owner), at, _SEAL_PAGES))  # type: ignore[misc]
-                )
-                if not rows or not all(is_sealed(data, record.key) for _, data in rows):
-                    return False
-                for _, data in rows:
-                    chain.add(data)
-                after = rows[-1][0]
-        except IntegrityError:  # the store's own checksum of a row
-            return False
-        return chain.pages == record.page_count and chain.digest() == record.pages_digest
 
     async def _forget(self, owners: Sequence[int]) -> None:
         """Best effort: the commit has happened, and what stays behind belongs to dropped owners, which garbage

@@ -56,7 +56,7 @@ class IngestStats(NamedTuple):
     size: int
     """Bytes of the blob."""
     blocks: int = 0
-    """Blocks of its manifest, repeats included."""
+    """Blocks that this put cut the bytes into, repeats included."""
     fresh_blocks: int = 0
     """Blocks whose bytes were written."""
     fresh_bytes: int = 0
@@ -95,9 +95,13 @@ class BlobWriteResult(NamedTuple):
     locator: Locator
     attributes: BinaryAttributes
     stats: IngestStats
+    """What this put did. If the blob was there already, cut otherwise, its manifest has other blocks: see `blocks`."""
     chunker: str
+    """Canonical spec text of how the visible blob is cut; empty where the store does not cut."""
     created: bool
     """False if the blob was visible already."""
+    blocks: int
+    """Blocks of the visible blob, cut by `chunker`, repeats included; as `BlobStat.blocks`."""
 
     @property
     def id(self) -> str:
