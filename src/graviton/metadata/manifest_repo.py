@@ -10,11 +10,12 @@ from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, PageChain
 from graviton.core.names import check_name
 from graviton.core.ranges import Span
-from graviton.errors import GravitonError, IntegrityError, InvalidInput, NotFound
+from graviton.errors import GravitonError, InvalidInput
 from graviton.metadata import commits, manifest_checks, totals
 from graviton.metadata.key_prefix import KeyPrefix, blob_key_prefix
-from graviton.metadata.owners import load_owner, load_owners
-from graviton.metadata.rows import BLOBS, PAGES, blob_key_of, decode_blob, domain_prefix, u64
+from graviton.metadata.owners import load_owners
+from graviton.metadata.page_reads import no_such_blob, read_pages
+from graviton.metadata.rows import BLOBS, blob_key_of, decode_blob, domain_prefix
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction
 from graviton.ports.manifests import (
@@ -27,9 +28,6 @@ from graviton.ports.manifests import (
 )
 
 __all__ = ["KvBlobManifestRepo"]
-
-_READ_PAGES = 2
-"""Pages fetched per hop: 295 KB at most, which describe up to 8 GiB at the default chunk size."""
 
 _LIST_BATCH = 1000
 """Records decoded at once by `list`: about 1 MB with long attributes."""
@@ -112,52 +110,11 @@ class KvBlobManifestRepo(BlobManifestRepo):
         prefix = domain_prefix(domain)
         record = await self._kv.read(lambda tx: commits.visible(tx, prefix, key))
         if record is None:
-            raise _no_such_blob(key)
+            raise no_such_blob(key)
         return record
 
-    async def pages(
-        self, record: BlobRecord, span: Span | None = None, domain: str = ""
-    ) -> AsyncIterator[ManifestPage]:
-        prefix = domain_prefix(domain)
-        start, end = (0, record.key.size) if span is None else (span.start, min(span.end, record.key.size))
-        first = await self._kv.read(lambda tx: _first_page_rows(tx, prefix, record, start, end))
-        if first is None:
-            raise _no_such_blob(record.key)
-        rows: list[tuple[bytes, bytes]] = first
-        position, end_of_last = start, None
-        chain = PageChain(record.key.algo)
-        while position < end:
-            if not rows:
-                await self._missing_page(record, position, prefix)
-            for key, data in rows:
-                page = self._open_page(record, key, data)
-                if page.offset > position or (end_of_last is not None and page.offset != end_of_last):
-                    raise _damaged_page(record, position, page.offset, "a manifest page is missing")
-                chain.add(data)
-                position = end_of_last = page.end
-                yield page
-                if position >= end:
-                    break
-            else:
-                rows = await self._kv.read(lambda tx, at=position: _page_rows(tx, record.owner, at))  # type: ignore[misc]
-        if span is None and (chain.pages != record.page_count or chain.digest() != record.pages_digest):
-            raise _damaged_page(record, 0, record.key.size, "the manifest pages do not match the blob's record")
-
-    def _open_page(self, record: BlobRecord, key: bytes, data: bytes) -> ManifestPage:
-        end = int.from_bytes(key[-8:], "big")
-        try:
-            page = ManifestPage.open(data, record.key)
-        except IntegrityError as error:
-            raise _damaged_page(record, None, end, str(error)) from error
-        if page.end != end:
-            raise _damaged_page(record, page.offset, page.end, "a manifest page lies in the wrong place")
-        return page
-
-    async def _missing_page(self, record: BlobRecord, position: int, prefix: bytes) -> None:
-        """No page where there must be one: NotFound if the blob was deleted meanwhile, else IntegrityError."""
-        if not await self._kv.read(lambda tx: _is_committed(tx, prefix, record)):
-            raise _no_such_blob(record.key)
-        raise _damaged_page(record, position, record.key.size, "a manifest page is missing")
+    def pages(self, record: BlobRecord, span: Span | None = None, domain: str = "") -> AsyncIterator[ManifestPage]:
+        return read_pages(self._kv, domain_prefix(domain), record, span)
 
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         prefix, now_ns = domain_prefix(domain), self._clock.now_ns()
@@ -178,25 +135,6 @@ class KvBlobManifestRepo(BlobManifestRepo):
     async def totals(self, domain: str = "") -> StoreTotals:
         prefix = domain_prefix(domain)
         return await self._kv.read(lambda tx: totals.read(tx, prefix))
-
-
-def _is_committed(tx: ReadTransaction, domain: bytes, record: BlobRecord) -> bool:
-    owner = load_owner(tx, record.owner)
-    return owner is not None and owner.state is OwnerState.COMMITTED and owner.domain == domain
-
-
-def _first_page_rows(
-    tx: ReadTransaction, domain: bytes, record: BlobRecord, start: int, end: int
-) -> list[tuple[bytes, bytes]] | None:
-    """The first pages of a span; None if the blob is not visible (any more)."""
-    if not _is_committed(tx, domain, record):
-        return None
-    return _page_rows(tx, record.owner, start) if start < end else []
-
-
-def _page_rows(tx: ReadTransaction, owner: int, position: int) -> list[tuple[bytes, bytes]]:
-    """Pages from the one that holds byte `position` on: the key is the offset after a page's last byte."""
-    return list(tx.scan(PAGES, u64(owner), u64(owner) + u64(position), _READ_PAGES))
 
 
 def _list(tx: ReadTransaction, domain: bytes, begin: KeyPrefix, after: BlobKey | None, limit: int) -> list[BlobRecord]:
@@ -226,17 +164,3 @@ def _check_follows(page: ManifestPage, number: int, offset: int) -> None:
         raise InvalidInput(
             f"page {page.number} at {page.offset} does not follow page {number - 1}, which ends at {offset}"
         )
-
-
-def _no_such_blob(key: BlobKey) -> NotFound:
-    return NotFound(f"there is no blob {key}", operation="get", subject=key.text, hint="`graviton ls` lists the blobs.")
-
-
-def _damaged_page(record: BlobRecord, start: int | None, end: int, what: str) -> IntegrityError:
-    where = f"bytes up to {end - 1}" if start is None else f"bytes {start}-{end - 1}"
-    return IntegrityError(
-        f"blob {record.key}: {what} ({where})",
-        operation="get",
-        subject=record.key.text,
-        hint="Restore the metadata from a backup, or delete the blob and put the file again.",
-    )

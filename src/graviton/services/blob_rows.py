@@ -13,11 +13,11 @@ from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
 from graviton.errors import IntegrityError
 from graviton.metadata.owners import load_owner
+from graviton.metadata.row_walk import Row, read_rows
 from graviton.metadata.rows import BLOBS, BLOCKS, KEY_BYTES, PAGES, BlockRow, blob_key_of, decode_blob, u64
 from graviton.ports.block_index import BlockRecord, OwnerState
 from graviton.ports.kv import KeyValueStore, ReadTransaction
 from graviton.ports.manifests import BlobRecord
-from graviton.services.row_walk import Row, read_rows
 
 __all__ = ["BadBlob", "FoundBlob", "walk_blobs"]
 

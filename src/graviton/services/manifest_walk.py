@@ -11,10 +11,10 @@ from typing import NamedTuple
 from graviton.core.manifests import ManifestPage, PageChain
 from graviton.core.ranges import Span
 from graviton.errors import IntegrityError
+from graviton.metadata.row_walk import Row, read_rows
 from graviton.metadata.rows import PAGES, u64
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobRecord
-from graviton.services.row_walk import Row, read_rows
 
 __all__ = ["PageDamage", "walk_manifest"]
 

@@ -28,6 +28,7 @@ from graviton.core.names import decode_name
 from graviton.core.ranges import Span
 from graviton.errors import IntegrityError, InvalidInput
 from graviton.metadata.audit import Finding, Law, audit, domains
+from graviton.metadata.row_walk import Row, walk_rows
 from graviton.metadata.rows import (
     BLOBS,
     BLOCKS,
@@ -42,7 +43,6 @@ from graviton.services.blob_check import BlobCheck, VerifyParts
 from graviton.services.blob_rows import FoundBlob, walk_blobs
 from graviton.services.block_checks import BlockChecks
 from graviton.services.findings import Damage, Part, Report, VerifySummary
-from graviton.services.row_walk import Row, walk_rows
 
 __all__ = ["Verification"]
 

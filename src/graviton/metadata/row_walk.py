@@ -1,4 +1,4 @@
-"""Reading rows of the metadata past damaged ones, for maintenance: everybody else stops at the first.
+"""Reading rows of the metadata past damaged ones.
 
 A backend that checks its rows raises at a damaged one and does not say which it is. Where a scan can begin is all that
 is needed to find out: it raises for every beginning before the damaged key and works from that key on.
