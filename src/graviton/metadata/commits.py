@@ -15,12 +15,14 @@ from graviton.errors import Conflict
 from graviton.metadata import confirms, sessions, totals
 from graviton.metadata.manifest_checks import Answers, Suspect, sound_ones
 from graviton.metadata.owners import check_open, load_open, load_owner, load_owners, save_owner
+from graviton.metadata.row_walk import read_rows
 from graviton.metadata.rows import BLOBS, HOLDERS, KEY_BYTES, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, StoreTotals
 
 __all__ = [
+    "Committed",
     "Prepared",
     "add_pages",
     "commit",
@@ -80,6 +82,7 @@ class _Changes:
     def __init__(self) -> None:
         self.rows: dict[str, dict[bytes, bytes]] = {PAGES: {}, OWNERS: {}, BLOBS: {}, HOLDERS: {}}
         self.added = totals.Sums()
+        self.dropped: list[int] = []
 
     def write(self, tx: Transaction, owner: int) -> None:
         for namespace, rows in self.rows.items():
@@ -87,11 +90,19 @@ class _Changes:
         self.added.write(tx, owner)
 
 
-def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, answers: Answers) -> list[CommitResult]:
+class Committed(NamedTuple):
+    """What a group of commits did."""
+
+    results: list[CommitResult]
+    dropped: list[int]
+    """Owners that no blob row names any more, so that nobody can bring them back: merged sessions, replaced owners."""
+
+
+def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, answers: Answers) -> Committed:
     """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
     there whether they are sound. Raises Conflict, InvalidInput, UncheckedManifestsError."""
     if not group:
-        return []
+        return Committed([], [])
     owners = _confirmed_owners(tx, group, changes := _Changes())
     places = [owner.domain + one.commit.key.to_bytes() for owner, one in zip(owners, group, strict=True)]
     there = _visible_many(tx, places, [one.commit.key for one in group])
@@ -108,7 +119,7 @@ def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, answers: Ans
         there[place] = record
         results.append(CommitResult(record, existing is None))
     changes.write(tx, group[0].commit.session)
-    return results
+    return Committed(results, changes.dropped)
 
 
 def _broken(
@@ -180,6 +191,7 @@ def _merge(
     changes: _Changes, one: BlobCommit, owner: OwnerRow, place: bytes, existing: BlobRecord, now_ns: int
 ) -> BlobRecord:
     changes.rows[OWNERS][u64(one.session)] = owner.turned(OwnerState.DROPPED, now_ns).encode()
+    changes.dropped.append(one.session)
     said = BinaryAttributes(one.attributes.advertised)  # what is confirmed belongs to the manifest that stays
     record = existing._replace(attributes=existing.attributes.merge(said))
     if record.attributes != existing.attributes:
@@ -209,6 +221,7 @@ def _replace(
     old = load_owner(tx, existing.owner)
     assert old is not None, "a visible blob has an owner"
     changes.rows[OWNERS][u64(existing.owner)] = old.turned(OwnerState.DROPPED, now_ns).encode()
+    changes.dropped.append(existing.owner)
     return record
 
 
@@ -259,11 +272,12 @@ def undelete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: 
 
 
 def forget_dropped(tx: Transaction, owners: Sequence[int]) -> list[int]:
-    """Take claims and pages away from owners that were dropped the moment they were committed, because their blobs were
-    there already: nobody can ask for them back. The owners that are left for another transaction."""
+    """Take claims and pages away from owners that a commit dropped: nobody can ask for them back. The owners that are
+    left for another transaction."""
     left = sessions.MAX_DROP
     for place, owner in enumerate(owners):
-        pages = [key for key, _ in tx.scan(PAGES, u64(owner), None, _FORGET_PAGES)]
+        # A damaged page is why some of them were dropped.
+        pages = [row.key for row in read_rows(tx, PAGES, u64(owner), None, _FORGET_PAGES, 8)]
         tx.delete_many(PAGES, pages)
         if len(pages) == _FORGET_PAGES:
             return list(owners[place:])

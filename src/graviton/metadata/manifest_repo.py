@@ -50,12 +50,11 @@ class KvBlobManifestRepo(BlobManifestRepo):
 
     async def commit(self, commits_: Sequence[BlobCommit]) -> list[CommitResult]:
         prepared = [await self._prepare(one) for one in commits_]
-        results = await self._commit(prepared)
-        merged = zip(commits_, results, strict=True)
-        await self._forget([one.session for one, result in merged if result.record.owner != one.session])
+        results, dropped = await self._commit(prepared)
+        await self._forget(dropped)
         return results
 
-    async def _commit(self, prepared: Sequence[commits.Prepared]) -> list[CommitResult]:
+    async def _commit(self, prepared: Sequence[commits.Prepared]) -> commits.Committed:
         now_ns = self._clock.now_ns()
         answers: dict[tuple[int, bool], bool] = {}
         while True:

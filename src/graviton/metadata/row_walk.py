@@ -6,16 +6,22 @@ is needed to find out: it raises for every beginning before the damaged key and 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
 from graviton.errors import IntegrityError
 from graviton.ports.kv import KeyValueStore, ReadTransaction
 
-__all__ = ["Row", "read_rows", "walk_rows"]
+__all__ = ["ANY_WIDTH", "Row", "each_row", "read_rows", "walk_rows"]
+
+ANY_WIDTH = 192
+"""For keys of different lengths: more bytes than any key of ours has (a domain of 129, a block key, an owner)."""
 
 _WALK_ROWS = 256
 """Rows per hop of `walk_rows`."""
+
+_EACH_ROWS = 1000
+"""Rows fetched at once by `each_row`."""
 
 
 class Row(NamedTuple):
@@ -25,16 +31,30 @@ class Row(NamedTuple):
     value: bytes | None
 
 
-async def walk_rows(kv: KeyValueStore, namespace: str, prefix: bytes, width: int) -> AsyncIterator[Row]:
-    """All rows whose key is `prefix` and `width` more bytes. Raises IntegrityError where the rest cannot be reached."""
+async def walk_rows(
+    kv: KeyValueStore, namespace: str, prefix: bytes, width: int, rows_per_hop: int = _WALK_ROWS
+) -> AsyncIterator[Row]:
+    """All rows whose key is `prefix` and `width` more bytes (at most `width`, if that is `ANY_WIDTH`). Raises
+    IntegrityError where the rest cannot be reached."""
     after: bytes | None = None
     while True:
         rows = await kv.read(
-            lambda tx, after=after: read_rows(tx, namespace, prefix, after, _WALK_ROWS, width)  # type: ignore[misc]
+            lambda tx, after=after: read_rows(tx, namespace, prefix, after, rows_per_hop, width)  # type: ignore[misc]
         )
         for row in rows:
             yield row
-        if len(rows) < _WALK_ROWS:
+        if len(rows) < rows_per_hop:
+            return
+        after = rows[-1].key
+
+
+def each_row(tx: ReadTransaction, namespace: str, prefix: bytes, width: int) -> Iterator[Row]:
+    """As `walk_rows`, all in one transaction."""
+    after: bytes | None = None
+    while True:
+        rows = read_rows(tx, namespace, prefix, after, _EACH_ROWS, width)
+        yield from rows
+        if len(rows) < _EACH_ROWS:
             return
         after = rows[-1].key
 
@@ -72,7 +92,9 @@ def _damaged_key(tx: ReadTransaction, namespace: str, prefix: bytes, after: byte
             return False
         return True
 
-    low = -1 if after is None else int.from_bytes(after[len(prefix) :], "big")
+    low = -1
+    if after is not None and after.startswith(prefix):
+        low = int.from_bytes(after[len(prefix) :].ljust(width, b"\x00")[:width], "big")
     high = (1 << 8 * width) - 1
     if not can_begin_after(high):
         return None
@@ -82,4 +104,15 @@ def _damaged_key(tx: ReadTransaction, namespace: str, prefix: bytes, after: byte
             high = middle
         else:
             low = middle
-    return prefix + high.to_bytes(width, "big")
+    found = prefix + high.to_bytes(width, "big")
+    return found if width != ANY_WIDTH else _without_padding(tx, namespace, found)
+
+
+def _without_padding(tx: ReadTransaction, namespace: str, padded: bytes) -> bytes:
+    """The key that was found, without the zeros that made it `ANY_WIDTH` long: the one whose row is damaged."""
+    for length in range(max(1, len(padded.rstrip(b"\x00"))), len(padded)):
+        try:
+            tx.get(namespace, padded[:length])
+        except IntegrityError:
+            return padded[:length]
+    return padded

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
+from graviton.errors import IntegrityError
 from graviton.metadata.rows import TOTALS, decode_totals, encode_totals, u64
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import StoreTotals
@@ -78,6 +79,9 @@ def _sum(rows: Iterable[bytes]) -> StoreTotals:
 
 
 def _fold(tx: Transaction, domain: bytes) -> None:
-    rows = list(tx.scan(TOTALS, domain, None, _FOLD_ROWS))
+    try:
+        rows = list(tx.scan(TOTALS, domain, None, _FOLD_ROWS))
+    except IntegrityError:
+        return  # whoever asks for the totals is told of the damaged row; a put has no need of them
     tx.delete_many(TOTALS, [key for key, _ in rows])
     tx.put(TOTALS, domain + _FOLDED, encode_totals(_sum(value for _, value in rows)))

@@ -180,6 +180,13 @@ class Verification:
             raise errors.exceptions[0] from None
 
     async def _visible(self) -> AsyncIterator[FoundBlob]:
+        try:
+            async for blob in self._readable():
+                yield blob
+        except IntegrityError as error:  # the store cannot even get past the damage
+            self.found(Damage(Part.STORE, f"does not tell all blobs: {error.message}"))
+
+    async def _readable(self) -> AsyncIterator[FoundBlob]:
         async for found in walk_blobs(self._parts.kv, domain_prefix(self._domain)):
             if isinstance(found, FoundBlob):
                 yield found
@@ -203,6 +210,12 @@ class Verification:
             self._damaged_blobs += not check.is_sound
 
     async def _other_blocks(self) -> None:
+        try:
+            await self._unused_blocks()
+        except IntegrityError as error:
+            self.found(Damage(Part.STORE, f"does not tell all blocks: {error.message}"))
+
+    async def _unused_blocks(self) -> None:
         batch: list[BlockKey] = []
         async for row in walk_rows(self._parts.kv, BLOCKS, domain_prefix(self._domain), KEY_BYTES):
             key, state = _block_of(row)
@@ -220,14 +233,9 @@ class Verification:
         await self._unused(batch)
 
     async def _structure(self) -> None:
-        try:
-            async for finding in audit(self._parts.kv):
-                if _is_news(finding, self._named):
-                    self.found(Damage(Part.STORE, f"breaks the law of {finding.law.value}: {_told(finding)}"))
-        except IntegrityError as error:
-            # A row that the backend itself refuses, and nothing behind it can be audited. Often it was named before.
-            problem = f"cannot be audited to its end: {error.message}"
-            self.found(Damage(Part.STORE, problem, is_note=self._damages > 0))
+        async for finding in audit(self._parts.kv):
+            if _is_news(finding, self._named):
+                self.found(Damage(Part.STORE, f"breaks the law of {finding.law.value}: {_told(finding)}"))
 
     async def _unused(self, keys: Sequence[BlockKey]) -> None:
         if self._quick:
