@@ -17,7 +17,7 @@ from graviton.errors import IntegrityError
 from graviton.metadata.audit_findings import Finding, Law, decoded, unreadable, values
 from graviton.metadata.audit_totals import audit_totals, domains
 from graviton.metadata.owners import load_owner
-from graviton.metadata.row_walk import ANY_WIDTH, Row, read_rows, walk_rows
+from graviton.metadata.row_walk import Row, read_rows, walk_rows
 from graviton.metadata.rows import (
     BLOBS,
     BLOCKS,
@@ -107,8 +107,7 @@ async def _audit_blobs(kv: KeyValueStore, within: bytes) -> AsyncIterator[Findin
 
 
 def _blobs_after(tx: ReadTransaction, within: bytes, after: bytes | None) -> list[bytes]:
-    width = KEY_BYTES if within else ANY_WIDTH
-    return [row.key for row in read_rows(tx, BLOBS, within, after, _BATCH, width)]
+    return [row.key for row in read_rows(tx, BLOBS, within, after, _BATCH)]
 
 
 def _check_blob(
@@ -130,10 +129,10 @@ def _check_blob(
         return None, []
     if progress is None:
         progress = _Progress(0, PageChain(record.key.algo), 0)
-        if not read_rows(tx, HOLDERS, u64(record.owner), None, 1, ANY_WIDTH):
+        if not read_rows(tx, HOLDERS, u64(record.owner), None, 1):
             findings.append(Finding(Law.HOLDER, record.key.text, "nobody holds it, and it is visible"))
     prefix = u64(record.owner)
-    rows = read_rows(tx, PAGES, prefix, prefix + u64(progress.end), 1, _OFFSET_BYTES)
+    rows = read_rows(tx, PAGES, prefix, prefix + u64(progress.end), 1)
     if not rows:
         return None, findings + (_check_end(record, progress) if progress.is_whole else [])
     [row] = rows
@@ -211,7 +210,7 @@ async def _audit_claims(kv: KeyValueStore, within: bytes) -> AsyncIterator[Findi
 
 def _check_claims(tx: ReadTransaction, within: bytes, after: bytes | None) -> tuple[bytes | None, list[Finding]]:
     findings: list[Finding] = []
-    rows = read_rows(tx, REFS, within, after, _BATCH, ANY_WIDTH)
+    rows = read_rows(tx, REFS, within, after, _BATCH)
     records = values(findings, tx, BLOCKS, sorted({row.key[:-8] for row in rows}))
     owners = values(findings, tx, OWNERS, sorted({row.key[-8:] for row in rows}))
     without_record = {place for place, data in records.items() if data is None}
@@ -241,7 +240,7 @@ async def _audit_others(kv: KeyValueStore) -> AsyncIterator[Finding]:
             continue
         batch = _LARGE_BATCH if namespace in (PAGES, SCHEMAS) else _BATCH
         try:
-            async for row in walk_rows(kv, namespace, b"", ANY_WIDTH, batch):
+            async for row in walk_rows(kv, namespace, b"", batch):
                 findings: list[Finding] = []
                 decoded(findings, namespace, row, OwnerRow.decode if namespace == OWNERS else len)
                 for finding in findings:

@@ -7,11 +7,10 @@ from functools import partial
 
 from graviton.metadata import totals
 from graviton.metadata.audit_findings import Finding, Law, decoded, owner_state
-from graviton.metadata.row_walk import ANY_WIDTH, each_row, read_rows
+from graviton.metadata.row_walk import each_row, read_rows
 from graviton.metadata.rows import (
     BLOBS,
     BLOCKS,
-    KEY_BYTES,
     TOTALS,
     BlockRow,
     blob_key_of,
@@ -48,18 +47,18 @@ async def domains(kv: KeyValueStore, after: bytes | None = None) -> AsyncIterato
 
 def _next_domain(tx: ReadTransaction, after: bytes | None) -> bytes | None:
     """The prefix of the first domain, in order, whose keys are greater than `after`."""
-    firsts = [row.key for name in (BLOBS, BLOCKS, TOTALS) for row in read_rows(tx, name, b"", after, 1, ANY_WIDTH)]
+    firsts = [row.key for name in (BLOBS, BLOCKS, TOTALS) for row in read_rows(tx, name, b"", after, 1)]
     return min(key[: key.find(0) + 1] or key for key in firsts) if firsts else None
 
 
-def count(findings: list[Finding], tx: ReadTransaction, domain: bytes) -> StoreTotals:
+def count(tx: ReadTransaction, domain: bytes, findings: list[Finding]) -> StoreTotals:
     """The totals of a domain by its visible blobs and stored blocks; rows that cannot be read do not count."""
     sums = totals.Sums()
-    for row in each_row(tx, BLOBS, domain, KEY_BYTES):
+    for row in each_row(tx, BLOBS, domain):
         record = decoded(findings, BLOBS, row, lambda data: decode_blob(blob_key_of(row.key), data))  # noqa: B023
         if record is not None and owner_state(findings, tx, record.owner) is OwnerState.COMMITTED:
             sums.add(b"", blobs=1, logical_bytes=record.key.size)
-    for row in each_row(tx, BLOCKS, domain, KEY_BYTES):
+    for row in each_row(tx, BLOCKS, domain):
         block = decoded(findings, BLOCKS, row, BlockRow.decode)
         if block is not None and block.state is BlockState.STORED:
             sums.add(b"", blocks=1, stored_bytes=int.from_bytes(row.key[-8:], "big"))
@@ -68,8 +67,8 @@ def count(findings: list[Finding], tx: ReadTransaction, domain: bytes) -> StoreT
 
 def _compare(tx: ReadTransaction, domain: bytes) -> list[Finding]:
     findings: list[Finding] = []
-    counted = count(findings, tx, domain)
-    deltas = [decoded(findings, TOTALS, row, decode_totals) for row in each_row(tx, TOTALS, domain, ANY_WIDTH)]
+    counted = count(tx, domain, findings)
+    deltas = [decoded(findings, TOTALS, row, decode_totals) for row in each_row(tx, TOTALS, domain)]
     kept = StoreTotals(*map(sum, zip(*(delta for delta in deltas if delta is not None), strict=True)))
     if None not in deltas and kept != counted:
         name = f"domain {domain[:-1].decode(errors='replace')!r}"

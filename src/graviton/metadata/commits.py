@@ -277,7 +277,7 @@ def forget_dropped(tx: Transaction, owners: Sequence[int]) -> list[int]:
     left = sessions.MAX_DROP
     for place, owner in enumerate(owners):
         # A damaged page is why some of them were dropped.
-        pages = [row.key for row in read_rows(tx, PAGES, u64(owner), None, _FORGET_PAGES, 8)]
+        pages = [row.key for row in read_rows(tx, PAGES, u64(owner), None, _FORGET_PAGES)]
         tx.delete_many(PAGES, pages)
         if len(pages) == _FORGET_PAGES:
             return list(owners[place:])

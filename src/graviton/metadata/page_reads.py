@@ -88,7 +88,7 @@ def _page_rows(tx: ReadTransaction, record: BlobRecord, position: int) -> list[R
     """Pages from the one that holds byte `position` on: the key is the offset after a page's last byte."""
     prefix = u64(record.owner)
     try:
-        return read_rows(tx, PAGES, prefix, prefix + u64(position), _READ_PAGES, _OFFSET_BYTES)
+        return read_rows(tx, PAGES, prefix, prefix + u64(position), _READ_PAGES)
     except IntegrityError as error:  # not even past the damage
         raise _damaged(record, position, record.key.size, f"the manifest cannot be read: {error}") from error
 

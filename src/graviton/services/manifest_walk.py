@@ -44,7 +44,7 @@ async def walk_manifest(
             rows = all_rows
         else:
             rows = await kv.read(
-                lambda tx, after=after: read_rows(tx, PAGES, prefix, after, _READ_PAGES, _OFFSET_BYTES)  # type: ignore[misc]
+                lambda tx, after=after: read_rows(tx, PAGES, prefix, after, _READ_PAGES)  # type: ignore[misc]
             )
         for row in rows:
             for item in walk.take(row):

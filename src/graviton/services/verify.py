@@ -32,7 +32,6 @@ from graviton.metadata.row_walk import Row, walk_rows
 from graviton.metadata.rows import (
     BLOBS,
     BLOCKS,
-    KEY_BYTES,
     BlockRow,
     block_key_of,
     domain_prefix,
@@ -217,7 +216,7 @@ class Verification:
 
     async def _unused_blocks(self) -> None:
         batch: list[BlockKey] = []
-        async for row in walk_rows(self._parts.kv, BLOCKS, domain_prefix(self._domain), KEY_BYTES):
+        async for row in walk_rows(self._parts.kv, BLOCKS, domain_prefix(self._domain)):
             key, state = _block_of(row)
             if key is None:
                 self.found(Damage(Part.STORE, "has a block record without a key", is_note=True))
