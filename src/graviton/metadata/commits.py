@@ -15,8 +15,9 @@ from graviton.errors import Conflict
 from graviton.metadata import confirms, sessions, totals
 from graviton.metadata.manifest_checks import Answers, Suspect, sound_ones
 from graviton.metadata.owners import check_open, load_open, load_owner, load_owners, save_owner
-from graviton.metadata.row_walk import read_rows
+from graviton.metadata.row_walk import each_row, read_rows
 from graviton.metadata.rows import BLOBS, HOLDERS, KEY_BYTES, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
+from graviton.metadata.visibility import load_or_rebuild_owner, visible, visible_many
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, StoreTotals
@@ -30,7 +31,6 @@ __all__ = [
     "forget_dropped",
     "seal_some",
     "undelete",
-    "visible",
 ]
 
 _FORGET_PAGES = 16
@@ -105,8 +105,9 @@ def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, answers: Ans
         return Committed([], [])
     owners = _confirmed_owners(tx, group, changes := _Changes())
     places = [owner.domain + one.commit.key.to_bytes() for owner, one in zip(owners, group, strict=True)]
-    there = _visible_many(tx, places, [one.commit.key for one in group])
-    broken = _broken(tx, group, places, there, answers)
+    there, lost = visible_many(tx, places, [one.commit.key for one in group])
+    readable = {place: record for place, record in there.items() if record.owner not in lost}
+    broken = lost | _broken(tx, group, places, readable, answers)
     results = []
     for one, owner, place in zip(group, owners, places, strict=True):
         existing = there.get(place)
@@ -215,32 +216,13 @@ def _replace(
     record = record._replace(attributes=existing.attributes.merge(record.attributes))
     changes.rows[BLOBS][place] = encode_blob(record)
     changes.added.add(owner.domain, blobs=-1, logical_bytes=-record.key.size)  # the blob was counted before
-    holders = [key for key, _ in tx.scan(HOLDERS, u64(existing.owner))]
+    holders = [row.key for row in each_row(tx, HOLDERS, u64(existing.owner))]
     tx.delete_many(HOLDERS, holders)
     changes.rows[HOLDERS].update({u64(session) + key[8:]: b"" for key in holders})
-    old = load_owner(tx, existing.owner)
-    assert old is not None, "a visible blob has an owner"
+    old = load_or_rebuild_owner(tx, existing, owner.domain)
     changes.rows[OWNERS][u64(existing.owner)] = old.turned(OwnerState.DROPPED, now_ns).encode()
     changes.dropped.append(existing.owner)
     return record
-
-
-def _visible_many(tx: ReadTransaction, places: Sequence[bytes], keys: Sequence[BlobKey]) -> dict[bytes, BlobRecord]:
-    """The visible blobs among those at `places`, keys of the namespace `blobs`."""
-    rows = zip(places, keys, tx.get_many(BLOBS, places), strict=True)
-    found = {place: decode_blob(key, data) for place, key, data in rows if data is not None}
-    owners = load_owners(tx, [record.owner for record in found.values()])
-    return {
-        place: record
-        for (place, record), owner in zip(found.items(), owners, strict=True)
-        if owner is not None and owner.state is OwnerState.COMMITTED
-    }
-
-
-def visible(tx: ReadTransaction, domain: bytes, key: BlobKey) -> BlobRecord | None:
-    """The record of a blob whose owner is committed, or None."""
-    place = domain + key.to_bytes()
-    return _visible_many(tx, [place], [key]).get(place)
 
 
 def delete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: int) -> bool:

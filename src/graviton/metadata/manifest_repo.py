@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from itertools import islice
 
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, PageChain
 from graviton.core.names import check_name
 from graviton.core.ranges import Span
-from graviton.errors import GravitonError, InvalidInput
+from graviton.errors import GravitonError, IntegrityError, InvalidInput
 from graviton.metadata import commits, manifest_checks, totals
 from graviton.metadata.key_prefix import KeyPrefix, blob_key_prefix
-from graviton.metadata.owners import load_owners
 from graviton.metadata.page_reads import no_such_blob, read_pages
+from graviton.metadata.row_walk import Row, read_rows
 from graviton.metadata.rows import BLOBS, blob_key_of, decode_blob, domain_prefix
-from graviton.ports.block_index import OwnerState
+from graviton.metadata.visibility import committed_owners, visible
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction
 from graviton.ports.manifests import (
     MAX_COMMIT_PAGES,
@@ -24,6 +23,7 @@ from graviton.ports.manifests import (
     BlobManifestRepo,
     BlobRecord,
     CommitResult,
+    ListedBlobs,
     StoreTotals,
 )
 
@@ -107,7 +107,7 @@ class KvBlobManifestRepo(BlobManifestRepo):
 
     async def get(self, key: BlobKey, domain: str = "") -> BlobRecord:
         prefix = domain_prefix(domain)
-        record = await self._kv.read(lambda tx: commits.visible(tx, prefix, key))
+        record = await self._kv.read(lambda tx: visible(tx, prefix, key))
         if record is None:
             raise no_such_blob(key)
         return record
@@ -128,6 +128,13 @@ class KvBlobManifestRepo(BlobManifestRepo):
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""
     ) -> list[BlobRecord]:
+        found = await self.list_readable(prefix, after, limit, domain)
+        found.check()
+        return found.records
+
+    async def list_readable(
+        self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""
+    ) -> ListedBlobs:
         domain_key, begin = domain_prefix(domain), blob_key_prefix(prefix)
         return await self._kv.read(lambda tx: _list(tx, domain_key, begin, after, limit))
 
@@ -136,26 +143,38 @@ class KvBlobManifestRepo(BlobManifestRepo):
         return await self._kv.read(lambda tx: totals.read(tx, prefix))
 
 
-def _list(tx: ReadTransaction, domain: bytes, begin: KeyPrefix, after: BlobKey | None, limit: int) -> list[BlobRecord]:
-    """Visible blobs, looked up in batches no larger than what is still wanted: deleted ones cost a lookup only."""
+def _list(tx: ReadTransaction, domain: bytes, begin: KeyPrefix, after: BlobKey | None, limit: int) -> ListedBlobs:
+    """Visible blobs, looked up in batches no larger than what is still wanted: deleted ones cost a lookup only. As
+    every batch that comes up to the limit is sound, no damaged row is met again by whoever goes on after the last."""
     found: list[BlobRecord] = []
-    position = None if after is None else domain + after.to_bytes()
+    unreadable: list[str] = []
     for prefix in begin.binary:
-        rows = tx.scan(BLOBS, domain + prefix, position)
+        position = None if after is None else domain + after.to_bytes()
         while len(found) < limit:
-            batch = [
-                decode_blob(blob_key_of(place), data)
-                for place, data in islice(rows, min(limit - len(found), _LIST_BATCH))
-            ]
-            if not batch:
+            rows = read_rows(tx, BLOBS, domain + prefix, position, min(limit - len(found), _LIST_BATCH))
+            if not rows:
                 break
-            owners = load_owners(tx, [record.owner for record in batch])
-            found += [
-                record
-                for record, owner in zip(batch, owners, strict=True)
-                if owner is not None and owner.state is OwnerState.COMMITTED and record.key.text.startswith(begin.text)
-            ]
-    return found
+            position = rows[-1].key
+            batch = [record for row in rows if (record := _listed(row, unreadable)) is not None]
+            committed, lost = committed_owners(tx, [record.owner for record in batch])
+            found += [one for one in batch if one.owner in committed and one.key.text.startswith(begin.text)]
+            unreadable += [one.key.text for one in batch if one.owner in lost]
+    return ListedBlobs(found, [text for text in unreadable if text.startswith(begin.text)])
+
+
+def _listed(row: Row, unreadable: list[str]) -> BlobRecord | None:
+    try:
+        key = blob_key_of(row.key)
+    except IntegrityError:
+        unreadable.append(row.key.hex())
+        return None
+    try:
+        if row.value is not None:
+            return decode_blob(key, row.value)
+    except IntegrityError:
+        pass  # told with those that cannot be read at all
+    unreadable.append(key.text)
+    return None
 
 
 def _check_follows(page: ManifestPage, number: int, offset: int) -> None:

@@ -16,7 +16,8 @@ Laws:
 - What the plan advertises and what the store confirms, size and number of blocks at least, is returned by `put`,
   `stat` and the reader; putting the same bytes again merges attributes. A `locator_hint` wins over the store's own.
 - A source that is not bytes raises InvalidInput; so does a path that is no regular file. A file object is left open.
-- `list` yields stats in the order of key texts, as `BlobManifestRepo.list`.
+- `list` yields stats in the order of key texts, as `BlobManifestRepo.list`. Where the store can get past blobs whose
+  metadata is damaged, it raises IntegrityError, which says how many these are, after everything else was yielded.
 - Memory drawn by all streams of a process stays within the byte budget.
 """
 
