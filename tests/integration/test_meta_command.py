@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from tests.integration.command_runs import block_files, graviton, put_file
@@ -81,3 +83,17 @@ def test_restore_refuses_a_truncated_backup_and_a_store_in_use(tmp_path: Path) -
         cut = graviton(root, "meta", "restore", backup, "--json", GRAVITON_META_PATH=str(place))
         assert (cut.code, cut.objects[0]["error"]) == (1, "integrity")
         assert not place.exists()
+
+
+def test_wrong_totals_are_put_right(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    put_file(root, tmp_path / "file", DATA)
+    right = graviton(root, "stats", "--json").objects
+    assert graviton(root, "meta", "repair-totals").out == "all totals are right\n"
+    with closing(sqlite3.connect(root / "meta.sqlite")) as connection, connection:
+        connection.execute("UPDATE ns_totals SET checksum = checksum + 1")
+    assert graviton(root, "stats").code == 1
+    told = graviton(root, "meta", "repair-totals", "--json")
+    assert (told.code, told.objects[0]["domain"], told.objects[0]["counted"]["blobs"]) == (0, "", 1)
+    assert graviton(root, "stats", "--json").objects == right
+    assert graviton(root, "verify", "--all").code == 0

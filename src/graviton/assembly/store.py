@@ -20,6 +20,7 @@ from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan, StorePolicy
 from graviton.core.ranges import Span
 from graviton.errors import ConfigError, NotFound, Unavailable
+from graviton.metadata.block_prefix import adopt_prefix, check_prefix, remember_prefix
 from graviton.metadata.marker import Decision, StoreMarker
 from graviton.metadata.pairing import adopt, initialise, look
 from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, SmallBlob
@@ -55,6 +56,8 @@ class Store(BlobStore):
         self._kv: KeyValueStore | None = None
         self._cas: CasBlobStore | None = None
         self._marker: StoreMarker | None = None
+        self._knows_prefix = self._side.place is None
+        """The metadata remembers where the blocks are."""
         self._opening = asyncio.Lock()
         self._closed = False
 
@@ -90,7 +93,10 @@ class Store(BlobStore):
             place = wiring.metadata_place(self.settings)
             algo = self.settings.hash or DEFAULT_HASH
             spec = self.settings.chunker or DEFAULT_SPEC
-            return await adopt(kv, place, self._side.markers, algo, spec.text)
+            marker = await adopt(kv, place, self._side.markers, algo, spec.text)
+            if self._side.place is not None:
+                await adopt_prefix(kv, self._side.place)
+            return marker
 
     async def existing(self) -> CasBlobStore | None:
         """The store behind this one, opened; None if there is none yet. Creates nothing. Raises ConfigError."""
@@ -120,7 +126,7 @@ class Store(BlobStore):
         return self._kv
 
     async def _for_writing(self) -> CasBlobStore:
-        if self._cas is None:
+        if self._cas is None or not self._knows_prefix:
             async with self._opening:
                 self._check_open()
                 await self._create()
@@ -155,6 +161,8 @@ class Store(BlobStore):
     async def _look(self, kv: KeyValueStore) -> Decision:
         pair = await look(kv, wiring.metadata_place(self.settings), self._side.markers, self._side.is_empty)
         self._marker = pair.marker
+        if pair.decision is Decision.READY and self._side.place is not None:
+            self._knows_prefix = await check_prefix(kv, wiring.metadata_place(self.settings), self._side.place)
         return pair.decision
 
     async def _create(self) -> bool:
@@ -162,6 +170,8 @@ class Store(BlobStore):
         if self._cas is None:  # somebody else may have opened it while we waited, and is using it
             await self._open_existing()
         if self._cas is not None:
+            assert self._kv is not None
+            await self._remember_prefix(self._kv)
             return False
         settings = self.settings
         kv = wiring.open_metadata(settings, create=True)
@@ -174,11 +184,18 @@ class Store(BlobStore):
                 settings.hash or DEFAULT_HASH,
                 (settings.chunker or DEFAULT_SPEC).text,
             )
+            await self._remember_prefix(kv)
         except BaseException:
             await kv.aclose()
             raise
         self._use(kv)
         return made
+
+    async def _remember_prefix(self, kv: KeyValueStore) -> None:
+        """Before the first write of the first program that does so."""
+        if not self._knows_prefix and self._side.place is not None:
+            await remember_prefix(kv, wiring.metadata_place(self.settings), self._side.place)
+            self._knows_prefix = True
 
     def _use(self, kv: KeyValueStore) -> None:
         self._kv = kv

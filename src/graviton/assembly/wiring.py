@@ -7,6 +7,7 @@ come (retry, metrics, cache) go around the block store, the cache outermost, so 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from typing import NamedTuple
@@ -14,10 +15,11 @@ from typing import NamedTuple
 from graviton.assembly.settings import Settings
 from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import DEFAULT_SPEC, ChunkerSpec, Kernel, select_kernel
-from graviton.core.hashing import DEFAULT_HASH
+from graviton.core.hashing import DEFAULT_HASH, HashAlgo
 from graviton.core.policies import StorePolicy
 from graviton.errors import ConfigError
 from graviton.metadata.block_index import KvBlockIndex
+from graviton.metadata.block_prefix import BlockPlace
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import MarkerStore, StoreMarker
 from graviton.ports.blocks import BlockStore
@@ -49,6 +51,8 @@ class BlockSide(NamedTuple):
     blocks: BlockStore
     reclaimer: BlockReclaimer
     markers: MarkerStore
+    place: BlockPlace | None = None
+    """Where blocks are looked for; None where no setting could say it wrong."""
 
     async def is_empty(self) -> bool:
         """Whether there is no block at all."""
@@ -71,7 +75,25 @@ def block_side(settings: Settings, kernel: Kernel) -> BlockSide:
 
     config = FsConfig(settings.fs_root, settings.fs_block_prefix)
     files = FsBlockStore(config, syncfs=kernel.syncfs, batches=kernel)
-    return BlockSide(files, FsBlockReclaimer(files), FsMarkerStore(config.root))
+
+    async def exists() -> bool:
+        return await asyncio.to_thread(_has_folders, [files.folder_path(algo) for algo in HashAlgo])
+
+    place = BlockPlace(config.prefix, str(config.blocks_path), "GRAVITON_FS_BLOCK_PREFIX", exists)
+    return BlockSide(files, FsBlockReclaimer(files), FsMarkerStore(config.root), place)
+
+
+def _has_folders(paths: list[str]) -> bool:
+    """Whether one of them is there, or may be: what cannot be looked at is not gone."""
+    for path in paths:
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return True
+        return True
+    return False
 
 
 def metadata_exists(settings: Settings) -> bool:

@@ -1,4 +1,4 @@
-"""`graviton meta`: back up and restore the metadata, without which blocks are only a heap."""
+"""`graviton meta`: back up, restore and repair the metadata, without which blocks are only a heap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["meta"]
 @click.group()
 @common_options
 def meta() -> None:
-    """Back up and restore the metadata."""
+    """Back up, restore and repair the metadata."""
 
 
 @command()
@@ -85,5 +85,30 @@ async def restore(call: Call, file: str, trust: bool) -> None:
     call.out.note("now run `graviton store adopt`, and then `graviton verify --all`")
 
 
-for _subcommand in (backup, restore):
+@command(name="repair-totals")
+async def repair_totals(call: Call) -> None:
+    """Count blobs and blocks anew, and put the kept sums right.
+
+    For what `graviton stats` says, if `graviton verify --all` finds it wrong or it cannot be read; nothing else depends
+    on it. Others may go on writing meanwhile.
+    """
+    from graviton.metadata.recount import recompute_totals
+
+    changed = uncounted = 0
+    async with call.store() as store:
+        async for one in recompute_totals(await store.metadata()):
+            changed += one.is_changed
+            uncounted += one.uncounted_rows
+            if one.is_changed:
+                name = f"domain {one.domain!r}" if one.domain else "the default domain"
+                kept, counted = one.kept._asdict(), one.counted._asdict()
+                sums = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counted.items())
+                call.out.result(f"put right: {name} has {sums}", domain=one.domain, kept=kept, counted=counted)
+    if not changed:
+        call.out.result("all totals are right", changed=0)
+    if uncounted:
+        call.out.note(f"{uncounted:,} damaged rows could not be counted; `graviton verify --all` names them")
+
+
+for _subcommand in (backup, restore, repair_totals):
     meta.add_command(_subcommand)

@@ -2,21 +2,22 @@
 
 Every comparison is made inside one snapshot, so nothing that happens meanwhile is taken for damage: totals domain by
 domain, manifests page by page, claims by the thousand. Memory is bounded by one manifest page and its rows. A row that
-cannot be decoded is a finding, and the rest is checked all the same.
+cannot be read or decoded is a finding, and the rest is checked all the same. Every row of every namespace is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from enum import Enum
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from graviton.core.keys import BlobKey
 from graviton.core.manifests import ManifestPage, PageChain
 from graviton.errors import IntegrityError
-from graviton.metadata import totals
+from graviton.metadata.audit_findings import Finding, Law, decoded, unreadable, values
+from graviton.metadata.audit_totals import audit_totals, domains
 from graviton.metadata.owners import load_owner
+from graviton.metadata.row_walk import Row, read_rows, walk_rows
 from graviton.metadata.rows import (
     BLOBS,
     BLOCKS,
@@ -25,6 +26,7 @@ from graviton.metadata.rows import (
     OWNERS,
     PAGES,
     REFS,
+    SCHEMAS,
     TOTALS,
     BlockRow,
     OwnerRow,
@@ -36,43 +38,21 @@ from graviton.metadata.rows import (
     u64,
 )
 from graviton.ports.block_index import BlockState, OwnerState
-from graviton.ports.kv import KeyValueStore, ReadTransaction, prefix_end
-from graviton.ports.manifests import BlobRecord, StoreTotals
+from graviton.ports.kv import KeyValueStore, ReadTransaction
+from graviton.ports.manifests import BlobRecord
 
 __all__ = ["Finding", "Law", "audit", "domains"]
-
-_T = TypeVar("_T")
 
 _BATCH = 1000
 """Rows looked at per snapshot: some milliseconds, and one thread hop per thousand rows."""
 
+_LARGE_BATCH = 16
+"""The same where rows are large: 2.4 MB of manifest pages."""
 
-class Law(Enum):
-    """What a finding breaks; the values are shown and stable."""
+_MAX_REPEATS = 100_000
+"""Damaged rows remembered, so that each is told once; some 20 MB."""
 
-    ROW = "row"
-    """A row can be decoded."""
-    TOTALS = "totals"
-    """The kept totals are those of the visible blobs and stored blocks."""
-    OWNER = "owner"
-    """A blob and a claim have an owner."""
-    HOLDER = "holder"
-    """A visible blob has a holder."""
-    PAGES = "pages"
-    """The pages of a visible blob are sealed, cover it exactly and are those its record tells."""
-    RECORD = "record"
-    """A block of a visible blob, and of any claim, has a record, and is not condemned."""
-    CLAIM = "claim"
-    """The owner of a visible blob has a claim on each of its blocks."""
-
-
-class Finding(NamedTuple):
-    """One law broken at one place."""
-
-    law: Law
-    subject: str
-    """Key text of the blob or block, or the name of a namespace or domain."""
-    message: str
+_OFFSET_BYTES = 8
 
 
 class _Progress(NamedTuple):
@@ -83,82 +63,28 @@ class _Progress(NamedTuple):
     blocks: int
     sealed: bytes = b""
     """The page that was checked last, not yet added to the chain."""
+    is_whole: bool = True
+    """No page was damaged so far; else the numbers and digests of the others say nothing any more."""
 
 
 async def audit(kv: KeyValueStore, domain: str | None = None) -> AsyncIterator[Finding]:
     """Everything that is wrong in a domain, or in all. Costs a pass over all rows; writers go on meanwhile where the
     backend can do that."""
     within = b"" if domain is None else domain_prefix(domain)
-    async for finding in _audit_totals(kv, within):
-        yield finding
-    async for finding in _audit_blobs(kv, within):
-        yield finding
-    async for finding in _audit_claims(kv, within):
-        yield finding
-
-
-async def _only(domain: bytes) -> AsyncIterator[bytes]:
-    yield domain
-
-
-# Totals.
-
-
-async def _audit_totals(kv: KeyValueStore, within: bytes) -> AsyncIterator[Finding]:
-    async for domain in _only(within) if within else domains(kv):
-        for finding in await kv.read(partial(_compare_totals, domain=domain)):
-            yield finding
-
-
-async def domains(kv: KeyValueStore, after: bytes | None = None) -> AsyncIterator[bytes]:
-    """The key prefix of every domain, beyond that of the domain `after`, that has blobs, blocks or totals, in order; of
-    a damaged key, the key itself."""
-    domain = await kv.read(partial(_next_domain, after=None if after is None else prefix_end(after)))
-    while domain is not None:
-        yield domain
-        domain = await kv.read(partial(_next_domain, after=prefix_end(domain)))
-
-
-def _next_domain(tx: ReadTransaction, after: bytes | None) -> bytes | None:
-    """The prefix of the first domain, in order, whose keys are greater than `after`."""
-    firsts = [key for name in (BLOBS, BLOCKS, TOTALS) for key, _ in tx.scan(name, b"", after, 1)]
-    return min(key[: key.find(0) + 1] or key for key in firsts) if firsts else None
-
-
-def _compare_totals(tx: ReadTransaction, domain: bytes) -> list[Finding]:
-    findings: list[Finding] = []
-    sums, name = totals.Sums(), f"domain {domain[:-1].decode(errors='replace')!r}"
-    for place, data in tx.scan(BLOBS, domain):
-        record = _decoded(findings, BLOBS, place, lambda: decode_blob(blob_key_of(place), data))  # noqa: B023
-        if record is not None and _state(findings, tx, record.owner) is OwnerState.COMMITTED:
-            sums.add(b"", blobs=1, logical_bytes=record.key.size)
-    for place, data in tx.scan(BLOCKS, domain):
-        row = _decoded(findings, BLOCKS, place, lambda: BlockRow.decode(data))  # noqa: B023
-        if row is not None and row.state is BlockState.STORED:
-            sums.add(b"", blocks=1, stored_bytes=int.from_bytes(place[-8:], "big"))
-    kept = _decoded(findings, TOTALS, domain, lambda: totals.read(tx, domain))
-    counted = sums.of(b"")
-    if kept is not None and kept != counted:
-        findings.append(Finding(Law.TOTALS, name, f"kept {_numbers(kept)}, counted {_numbers(counted)}"))
-    return findings
-
-
-def _numbers(sums: StoreTotals) -> str:
-    return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in sums._asdict().items())
-
-
-def _state(findings: list[Finding], tx: ReadTransaction, owner: int) -> OwnerState | None:
-    row = _decoded(findings, OWNERS, u64(owner), lambda: load_owner(tx, owner))
-    return None if row is None else row.state
-
-
-def _decoded(findings: list[Finding], namespace: str, place: bytes, decode: Callable[[], _T]) -> _T | None:
-    """What `decode` gives; None and a finding if it cannot."""
-    try:
-        return decode()
-    except IntegrityError as error:
-        findings.append(Finding(Law.ROW, namespace, f"{error} (key {place.hex()})"))
-        return None
+    parts = [(BLOBS, audit_totals(kv, within)), (BLOBS, _audit_blobs(kv, within)), (REFS, _audit_claims(kv, within))]
+    if domain is None:
+        parts.append((OWNERS, _audit_others(kv)))
+    told: set[Finding] = set()
+    for namespace, part in parts:
+        try:
+            async for finding in part:
+                if finding.law is Law.ROW and len(told) < _MAX_REPEATS:
+                    if finding in told:
+                        continue
+                    told.add(finding)
+                yield finding
+        except IntegrityError as error:  # the store cannot even get past the damage; the other parts are looked at
+            yield Finding(Law.ROW, namespace, f"cannot be read to its end: {error}")
 
 
 # Blobs, their pages and blocks.
@@ -175,12 +101,13 @@ async def _audit_blobs(kv: KeyValueStore, within: bytes) -> AsyncIterator[Findin
                     yield finding
                 if progress is None:
                     break
-                progress.chain.add(progress.sealed)  # here, because a function that reads may be run again
+                if progress.is_whole:
+                    progress.chain.add(progress.sealed)  # here, because a function that reads may be run again
         after = places[-1]
 
 
 def _blobs_after(tx: ReadTransaction, within: bytes, after: bytes | None) -> list[bytes]:
-    return [place for place, _ in tx.scan(BLOBS, within, after, _BATCH)]
+    return [row.key for row in read_rows(tx, BLOBS, within, after, _BATCH)]
 
 
 def _check_blob(
@@ -188,8 +115,8 @@ def _check_blob(
 ) -> tuple[_Progress | None, list[Finding]]:
     """Check the next page of a blob; where to go on, None at its end or if it is not visible (any more)."""
     findings: list[Finding] = []
-    data = tx.get(BLOBS, place)
     try:
+        data = tx.get(BLOBS, place)
         record = None if data is None else decode_blob(blob_key_of(place), data)
         owner = None if record is None else load_owner(tx, record.owner)
     except IntegrityError:
@@ -202,24 +129,30 @@ def _check_blob(
         return None, []
     if progress is None:
         progress = _Progress(0, PageChain(record.key.algo), 0)
-        if next(iter(tx.scan(HOLDERS, u64(record.owner), None, 1)), None) is None:
+        if not read_rows(tx, HOLDERS, u64(record.owner), None, 1):
             findings.append(Finding(Law.HOLDER, record.key.text, "nobody holds it, and it is visible"))
-    row = next(iter(tx.scan(PAGES, u64(record.owner), u64(record.owner) + u64(progress.end), 1)), None)
-    if row is None:
-        return None, findings + _check_end(record, progress)
+    prefix = u64(record.owner)
+    rows = read_rows(tx, PAGES, prefix, prefix + u64(progress.end), 1)
+    if not rows:
+        return None, findings + (_check_end(record, progress) if progress.is_whole else [])
+    [row] = rows
     try:
-        page = _page(record, progress, *row)
+        page = _page(record, progress, row)
     except IntegrityError as error:
-        return None, [*findings, Finding(Law.PAGES, record.key.text, str(error))]
+        findings.append(Finding(Law.PAGES, record.key.text, str(error)))
+        end = int.from_bytes(row.key[-_OFFSET_BYTES:], "big")
+        return progress._replace(end=end, is_whole=False), findings
     findings += _check_blocks(tx, record.key, owner, record.owner, page)
-    return _Progress(page.end, progress.chain, progress.blocks + len(page), row[1]), findings
+    return progress._replace(end=page.end, blocks=progress.blocks + len(page), sealed=row.value or b""), findings
 
 
-def _page(record: BlobRecord, progress: _Progress, place: bytes, data: bytes) -> ManifestPage:
-    page = ManifestPage.open(data, record.key)
-    if (page.number, page.offset) != (progress.chain.pages, progress.end) or page.end != int.from_bytes(
-        place[-8:], "big"
-    ):
+def _page(record: BlobRecord, progress: _Progress, row: Row) -> ManifestPage:
+    end = int.from_bytes(row.key[-_OFFSET_BYTES:], "big")
+    if row.value is None:
+        raise IntegrityError(f"the manifest page that ends with byte {end - 1} cannot be read")
+    page = ManifestPage.open(row.value, record.key)
+    follows = not progress.is_whole or (page.number, page.offset) == (progress.chain.pages, progress.end)
+    if page.end != end or not follows:
         raise IntegrityError(f"manifest page {page.number} does not follow byte {progress.end}")
     return page
 
@@ -242,18 +175,21 @@ def _check_end(record: BlobRecord, progress: _Progress) -> list[Finding]:
 def _check_blocks(
     tx: ReadTransaction, blob: BlobKey, owner: OwnerRow, number: int, page: ManifestPage
 ) -> list[Finding]:
-    keys = sorted(set(page.keys), key=lambda key: key.to_bytes())
-    places = [owner.domain + key.to_bytes() for key in keys]
-    refs = tx.get_many(REFS, [place + u64(number) for place in places])
-    records = tx.get_many(BLOCKS, places)
     findings: list[Finding] = []
-    for key, place, ref, data in zip(keys, places, refs, records, strict=True):
-        if ref is None:
+    keys = {owner.domain + key.to_bytes(): key for key in page.keys}
+    places = sorted(keys)
+    refs = values(findings, tx, REFS, [place + u64(number) for place in places])
+    records = values(findings, tx, BLOCKS, places)
+    for place in places:
+        key = keys[place]
+        if refs.get(place + u64(number), b"damaged") is None:
             findings.append(Finding(Law.CLAIM, blob.text, f"its owner has no claim on block {key}"))
-        if data is None:
+        if place not in records:
+            continue
+        if (data := records[place]) is None:
             findings.append(Finding(Law.RECORD, blob.text, f"block {key} has no record"))
             continue
-        row = _decoded(findings, BLOCKS, place, lambda: BlockRow.decode(data))  # noqa: B023
+        row = decoded(findings, BLOCKS, Row(place, data), BlockRow.decode)
         if row is not None and row.state is BlockState.CONDEMNED:
             findings.append(Finding(Law.RECORD, blob.text, f"block {key} is condemned"))
     return findings
@@ -274,16 +210,40 @@ async def _audit_claims(kv: KeyValueStore, within: bytes) -> AsyncIterator[Findi
 
 def _check_claims(tx: ReadTransaction, within: bytes, after: bytes | None) -> tuple[bytes | None, list[Finding]]:
     findings: list[Finding] = []
-    rows = list(tx.scan(REFS, within, after, _BATCH))
-    blocks = sorted({place[:-8] for place, _ in rows})
-    owners = sorted({place[-8:] for place, _ in rows})
-    without_record = {place for place, data in zip(blocks, tx.get_many(BLOCKS, blocks), strict=True) if data is None}
-    without_owner = {place for place, data in zip(owners, tx.get_many(OWNERS, owners), strict=True) if data is None}
-    for place, data in rows:
-        _decoded(findings, REFS, place, lambda: decode_ref(data))  # noqa: B023
+    rows = read_rows(tx, REFS, within, after, _BATCH)
+    records = values(findings, tx, BLOCKS, sorted({row.key[:-8] for row in rows}))
+    owners = values(findings, tx, OWNERS, sorted({row.key[-8:] for row in rows}))
+    without_record = {place for place, data in records.items() if data is None}
+    without_owner = {place for place, data in owners.items() if data is None}
+    for row in rows:
+        place = row.key
+        decoded(findings, REFS, row, decode_ref)
         if place[:-8] in without_record:
-            key = block_key_of(place[-8 - KEY_BYTES : -8], REFS)
+            try:
+                key = block_key_of(place[-8 - KEY_BYTES : -8], REFS)
+            except IntegrityError as error:
+                findings.append(unreadable(REFS, place, str(error)))
+                continue
             findings.append(Finding(Law.RECORD, key.text, f"owner {place[-8:].hex()} claims it, and it has no record"))
         if place[-8:] in without_owner:
             findings.append(Finding(Law.OWNER, REFS, f"a claim of owner {place[-8:].hex()}, which has no row"))
-    return (rows[-1][0] if len(rows) == _BATCH else None), findings
+    return (rows[-1].key if len(rows) == _BATCH else None), findings
+
+
+# Everything else.
+
+
+async def _audit_others(kv: KeyValueStore) -> AsyncIterator[Finding]:
+    """Read every row that was not read above, so that none is damaged and nobody knows."""
+    for namespace in await kv.namespaces():
+        if namespace in (BLOBS, BLOCKS, REFS, TOTALS):
+            continue
+        batch = _LARGE_BATCH if namespace in (PAGES, SCHEMAS) else _BATCH
+        try:
+            async for row in walk_rows(kv, namespace, b"", batch):
+                findings: list[Finding] = []
+                decoded(findings, namespace, row, OwnerRow.decode if namespace == OWNERS else len)
+                for finding in findings:
+                    yield finding
+        except IntegrityError as error:
+            yield Finding(Law.ROW, namespace, f"cannot be read to its end: {error}")

@@ -10,29 +10,28 @@ from typing import NamedTuple
 
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.manifests import ManifestPage, PageChain, is_sealed, page_end_bytes, sealed_page
-from graviton.errors import Conflict, IntegrityError
+from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
+from graviton.errors import Conflict
 from graviton.metadata import confirms, sessions, totals
+from graviton.metadata.manifest_checks import Answers, Suspect, sound_ones
 from graviton.metadata.owners import check_open, load_open, load_owner, load_owners, save_owner
-from graviton.metadata.rows import BLOBS, HOLDERS, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
+from graviton.metadata.row_walk import each_row, read_rows
+from graviton.metadata.rows import BLOBS, HOLDERS, KEY_BYTES, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
+from graviton.metadata.visibility import load_or_rebuild_owner, visible, visible_many
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, StoreTotals
 
 __all__ = [
+    "Committed",
     "Prepared",
-    "UncheckedManifestError",
     "add_pages",
     "commit",
     "delete",
     "forget_dropped",
     "seal_some",
     "undelete",
-    "visible",
 ]
-
-_CHECK_PAGES = 4
-"""Pages of a visible blob that a commit checks by itself, 590 KB: a fraction of a millisecond."""
 
 _FORGET_PAGES = 16
 """Pages of a forgotten owner removed per transaction, 2.4 MB."""
@@ -83,6 +82,7 @@ class _Changes:
     def __init__(self) -> None:
         self.rows: dict[str, dict[bytes, bytes]] = {PAGES: {}, OWNERS: {}, BLOBS: {}, HOLDERS: {}}
         self.added = totals.Sums()
+        self.dropped: list[int] = []
 
     def write(self, tx: Transaction, owner: int) -> None:
         for namespace, rows in self.rows.items():
@@ -90,23 +90,24 @@ class _Changes:
         self.added.write(tx, owner)
 
 
-class UncheckedManifestError(Exception):
-    """A commit met a visible blob with so many pages that they must be checked outside of the transaction first."""
+class Committed(NamedTuple):
+    """What a group of commits did."""
 
-    def __init__(self, record: BlobRecord) -> None:
-        super().__init__(record.key.text)
-        self.record = record
+    results: list[CommitResult]
+    dropped: list[int]
+    """Owners that no blob row names any more, so that nobody can bring them back: merged sessions, replaced owners."""
 
 
-def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, checked: Mapping[int, bool]) -> list[CommitResult]:
-    """Make blobs visible, or merge into those that are, as if one after the other. `checked` says of owners with many
-    pages whether these are sound. Raises Conflict, InvalidInput, UncheckedManifestError."""
+def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, answers: Answers) -> Committed:
+    """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
+    there whether they are sound. Raises Conflict, InvalidInput, UncheckedManifestsError."""
     if not group:
-        return []
+        return Committed([], [])
     owners = _confirmed_owners(tx, group, changes := _Changes())
     places = [owner.domain + one.commit.key.to_bytes() for owner, one in zip(owners, group, strict=True)]
-    there = _visible_many(tx, places, [one.commit.key for one in group])
-    broken = {record.owner for record in there.values() if not _has_sound_pages(tx, record, checked)}
+    there, lost = visible_many(tx, places, [one.commit.key for one in group])
+    readable = {place: record for place, record in there.items() if record.owner not in lost}
+    broken = lost | _broken(tx, group, places, readable, answers)
     results = []
     for one, owner, place in zip(group, owners, places, strict=True):
         existing = there.get(place)
@@ -119,7 +120,26 @@ def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, checked: Map
         there[place] = record
         results.append(CommitResult(record, existing is None))
     changes.write(tx, group[0].commit.session)
-    return results
+    return Committed(results, changes.dropped)
+
+
+def _broken(
+    tx: ReadTransaction,
+    group: Sequence[Prepared],
+    places: Sequence[bytes],
+    there: Mapping[bytes, BlobRecord],
+    answers: Answers,
+) -> set[int]:
+    """The owners of visible blobs whose manifests must be replaced. Where the group brings the very same pages, it has
+    confirmed the very same blocks just now."""
+    same = {
+        place
+        for one, place in zip(group, places, strict=True)
+        if place in there and there[place].pages_digest == one.pages_digest
+    }
+    suspects = [Suspect(record, place[:-KEY_BYTES], place not in same) for place, record in there.items()]
+    sound = sound_ones(tx, suspects, answers)
+    return {one.record.owner for one in suspects if one.question not in sound}
 
 
 def _confirmed_owners(tx: Transaction, group: Sequence[Prepared], changes: _Changes) -> list[OwnerRow]:
@@ -172,30 +192,13 @@ def _merge(
     changes: _Changes, one: BlobCommit, owner: OwnerRow, place: bytes, existing: BlobRecord, now_ns: int
 ) -> BlobRecord:
     changes.rows[OWNERS][u64(one.session)] = owner.turned(OwnerState.DROPPED, now_ns).encode()
+    changes.dropped.append(one.session)
     said = BinaryAttributes(one.attributes.advertised)  # what is confirmed belongs to the manifest that stays
     record = existing._replace(attributes=existing.attributes.merge(said))
     if record.attributes != existing.attributes:
         changes.rows[BLOBS][place] = encode_blob(record)
     changes.rows[HOLDERS][_holder_key(existing.owner, one.holder)] = b""
     return record
-
-
-def _has_sound_pages(tx: ReadTransaction, record: BlobRecord, checked: Mapping[int, bool]) -> bool:
-    """Whether the manifest of a visible blob can be read: putting its bytes again must not be acknowledged over one
-    that cannot."""
-    if record.owner in checked:
-        return checked[record.owner]
-    if record.page_count > _CHECK_PAGES:
-        raise UncheckedManifestError(record)
-    chain = PageChain(record.key.algo)
-    try:
-        for _, data in tx.scan(PAGES, u64(record.owner)):
-            if not is_sealed(data, record.key):
-                return False
-            chain.add(data)
-    except IntegrityError:  # the store's own checksum of the row
-        return False
-    return chain.pages == record.page_count and chain.digest() == record.pages_digest
 
 
 def _replace(
@@ -213,31 +216,13 @@ def _replace(
     record = record._replace(attributes=existing.attributes.merge(record.attributes))
     changes.rows[BLOBS][place] = encode_blob(record)
     changes.added.add(owner.domain, blobs=-1, logical_bytes=-record.key.size)  # the blob was counted before
-    holders = [key for key, _ in tx.scan(HOLDERS, u64(existing.owner))]
+    holders = [row.key for row in each_row(tx, HOLDERS, u64(existing.owner))]
     tx.delete_many(HOLDERS, holders)
     changes.rows[HOLDERS].update({u64(session) + key[8:]: b"" for key in holders})
-    old = load_owner(tx, existing.owner)
-    assert old is not None, "a visible blob has an owner"
+    old = load_or_rebuild_owner(tx, existing, owner.domain)
     changes.rows[OWNERS][u64(existing.owner)] = old.turned(OwnerState.DROPPED, now_ns).encode()
+    changes.dropped.append(existing.owner)
     return record
-
-
-def _visible_many(tx: ReadTransaction, places: Sequence[bytes], keys: Sequence[BlobKey]) -> dict[bytes, BlobRecord]:
-    """The visible blobs among those at `places`, keys of the namespace `blobs`."""
-    rows = zip(places, keys, tx.get_many(BLOBS, places), strict=True)
-    found = {place: decode_blob(key, data) for place, key, data in rows if data is not None}
-    owners = load_owners(tx, [record.owner for record in found.values()])
-    return {
-        place: record
-        for (place, record), owner in zip(found.items(), owners, strict=True)
-        if owner is not None and owner.state is OwnerState.COMMITTED
-    }
-
-
-def visible(tx: ReadTransaction, domain: bytes, key: BlobKey) -> BlobRecord | None:
-    """The record of a blob whose owner is committed, or None."""
-    place = domain + key.to_bytes()
-    return _visible_many(tx, [place], [key]).get(place)
 
 
 def delete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: int) -> bool:
@@ -269,11 +254,12 @@ def undelete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: 
 
 
 def forget_dropped(tx: Transaction, owners: Sequence[int]) -> list[int]:
-    """Take claims and pages away from owners that were dropped the moment they were committed, because their blobs were
-    there already: nobody can ask for them back. The owners that are left for another transaction."""
+    """Take claims and pages away from owners that a commit dropped: nobody can ask for them back. The owners that are
+    left for another transaction."""
     left = sessions.MAX_DROP
     for place, owner in enumerate(owners):
-        pages = [key for key, _ in tx.scan(PAGES, u64(owner), None, _FORGET_PAGES)]
+        # A damaged page is why some of them were dropped.
+        pages = [row.key for row in read_rows(tx, PAGES, u64(owner), None, _FORGET_PAGES)]
         tx.delete_many(PAGES, pages)
         if len(pages) == _FORGET_PAGES:
             return list(owners[place:])

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from itertools import islice
 
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.manifests import ManifestPage, PageChain, is_sealed
+from graviton.core.manifests import ManifestPage, PageChain
 from graviton.core.names import check_name
 from graviton.core.ranges import Span
-from graviton.errors import GravitonError, IntegrityError, InvalidInput, NotFound
-from graviton.metadata import commits, totals
+from graviton.errors import GravitonError, IntegrityError, InvalidInput
+from graviton.metadata import commits, manifest_checks, totals
 from graviton.metadata.key_prefix import KeyPrefix, blob_key_prefix
-from graviton.metadata.owners import load_owner, load_owners
-from graviton.metadata.rows import BLOBS, PAGES, blob_key_of, decode_blob, domain_prefix, u64
-from graviton.ports.block_index import OwnerState
+from graviton.metadata.page_reads import no_such_blob, read_pages
+from graviton.metadata.row_walk import Row, read_rows
+from graviton.metadata.rows import BLOBS, blob_key_of, decode_blob, domain_prefix
+from graviton.metadata.visibility import committed_owners, visible
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction
 from graviton.ports.manifests import (
     MAX_COMMIT_PAGES,
@@ -23,13 +23,11 @@ from graviton.ports.manifests import (
     BlobManifestRepo,
     BlobRecord,
     CommitResult,
+    ListedBlobs,
     StoreTotals,
 )
 
 __all__ = ["KvBlobManifestRepo"]
-
-_READ_PAGES = 2
-"""Pages fetched per hop: 295 KB at most, which describe up to 8 GiB at the default chunk size."""
 
 _LIST_BATCH = 1000
 """Records decoded at once by `list`: about 1 MB with long attributes."""
@@ -52,19 +50,19 @@ class KvBlobManifestRepo(BlobManifestRepo):
 
     async def commit(self, commits_: Sequence[BlobCommit]) -> list[CommitResult]:
         prepared = [await self._prepare(one) for one in commits_]
-        results = await self._commit(prepared)
-        merged = zip(commits_, results, strict=True)
-        await self._forget([one.session for one, result in merged if result.record.owner != one.session])
+        results, dropped = await self._commit(prepared)
+        await self._forget(dropped)
         return results
 
-    async def _commit(self, prepared: Sequence[commits.Prepared]) -> list[CommitResult]:
+    async def _commit(self, prepared: Sequence[commits.Prepared]) -> commits.Committed:
         now_ns = self._clock.now_ns()
-        checked: dict[int, bool] = {}
+        answers: dict[tuple[int, bool], bool] = {}
         while True:
             try:
-                return await self._kv.transact(lambda tx: commits.commit(tx, prepared, now_ns, checked))
-            except commits.UncheckedManifestError as unchecked:
-                checked[unchecked.record.owner] = await self._is_sound(unchecked.record)
+                return await self._kv.transact(lambda tx: commits.commit(tx, prepared, now_ns, answers))
+            except manifest_checks.UncheckedManifestsError as unchecked:
+                for suspect in unchecked.suspects:
+                    answers[suspect.question] = await manifest_checks.check_outside(self._kv, suspect)
 
     async def _prepare(self, one: BlobCommit) -> commits.Prepared:
         """Seal the pages that were added while the blob's key was not known, and those that come with the commit."""
@@ -95,24 +93,6 @@ class KvBlobManifestRepo(BlobManifestRepo):
             raise InvalidInput(f"the pages of blob {one.key} cover {end} bytes", subject=one.key.text)
         return commits.Prepared(one, sealed, chain.pages, blocks, chain.digest())
 
-    async def _is_sound(self, record: BlobRecord) -> bool:
-        """Whether all pages of a visible blob can be read; of one that is gone meanwhile the answer does not matter."""
-        chain = PageChain(record.key.algo)
-        after: bytes | None = None
-        try:
-            while chain.pages < record.page_count:
-                rows = await self._kv.read(
-                    lambda tx, at=after: list(tx.scan(PAGES, u64(record.owner), at, _SEAL_PAGES))  # type: ignore[misc]
-                )
-                if not rows or not all(is_sealed(data, record.key) for _, data in rows):
-                    return False
-                for _, data in rows:
-                    chain.add(data)
-                after = rows[-1][0]
-        except IntegrityError:  # the store's own checksum of a row
-            return False
-        return chain.pages == record.page_count and chain.digest() == record.pages_digest
-
     async def _forget(self, owners: Sequence[int]) -> None:
         """Best effort: the commit has happened, and what stays behind belongs to dropped owners, which garbage
         collection takes away."""
@@ -127,54 +107,13 @@ class KvBlobManifestRepo(BlobManifestRepo):
 
     async def get(self, key: BlobKey, domain: str = "") -> BlobRecord:
         prefix = domain_prefix(domain)
-        record = await self._kv.read(lambda tx: commits.visible(tx, prefix, key))
+        record = await self._kv.read(lambda tx: visible(tx, prefix, key))
         if record is None:
-            raise _no_such_blob(key)
+            raise no_such_blob(key)
         return record
 
-    async def pages(
-        self, record: BlobRecord, span: Span | None = None, domain: str = ""
-    ) -> AsyncIterator[ManifestPage]:
-        prefix = domain_prefix(domain)
-        start, end = (0, record.key.size) if span is None else (span.start, min(span.end, record.key.size))
-        first = await self._kv.read(lambda tx: _first_page_rows(tx, prefix, record, start, end))
-        if first is None:
-            raise _no_such_blob(record.key)
-        rows: list[tuple[bytes, bytes]] = first
-        position, end_of_last = start, None
-        chain = PageChain(record.key.algo)
-        while position < end:
-            if not rows:
-                await self._missing_page(record, position, prefix)
-            for key, data in rows:
-                page = self._open_page(record, key, data)
-                if page.offset > position or (end_of_last is not None and page.offset != end_of_last):
-                    raise _damaged_page(record, position, page.offset, "a manifest page is missing")
-                chain.add(data)
-                position = end_of_last = page.end
-                yield page
-                if position >= end:
-                    break
-            else:
-                rows = await self._kv.read(lambda tx, at=position: _page_rows(tx, record.owner, at))  # type: ignore[misc]
-        if span is None and (chain.pages != record.page_count or chain.digest() != record.pages_digest):
-            raise _damaged_page(record, 0, record.key.size, "the manifest pages do not match the blob's record")
-
-    def _open_page(self, record: BlobRecord, key: bytes, data: bytes) -> ManifestPage:
-        end = int.from_bytes(key[-8:], "big")
-        try:
-            page = ManifestPage.open(data, record.key)
-        except IntegrityError as error:
-            raise _damaged_page(record, None, end, str(error)) from error
-        if page.end != end:
-            raise _damaged_page(record, page.offset, page.end, "a manifest page lies in the wrong place")
-        return page
-
-    async def _missing_page(self, record: BlobRecord, position: int, prefix: bytes) -> None:
-        """No page where there must be one: NotFound if the blob was deleted meanwhile, else IntegrityError."""
-        if not await self._kv.read(lambda tx: _is_committed(tx, prefix, record)):
-            raise _no_such_blob(record.key)
-        raise _damaged_page(record, position, record.key.size, "a manifest page is missing")
+    def pages(self, record: BlobRecord, span: Span | None = None, domain: str = "") -> AsyncIterator[ManifestPage]:
+        return read_pages(self._kv, domain_prefix(domain), record, span)
 
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         prefix, now_ns = domain_prefix(domain), self._clock.now_ns()
@@ -189,6 +128,13 @@ class KvBlobManifestRepo(BlobManifestRepo):
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""
     ) -> list[BlobRecord]:
+        found = await self.list_readable(prefix, after, limit, domain)
+        found.check()
+        return found.records
+
+    async def list_readable(
+        self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""
+    ) -> ListedBlobs:
         domain_key, begin = domain_prefix(domain), blob_key_prefix(prefix)
         return await self._kv.read(lambda tx: _list(tx, domain_key, begin, after, limit))
 
@@ -197,45 +143,38 @@ class KvBlobManifestRepo(BlobManifestRepo):
         return await self._kv.read(lambda tx: totals.read(tx, prefix))
 
 
-def _is_committed(tx: ReadTransaction, domain: bytes, record: BlobRecord) -> bool:
-    owner = load_owner(tx, record.owner)
-    return owner is not None and owner.state is OwnerState.COMMITTED and owner.domain == domain
-
-
-def _first_page_rows(
-    tx: ReadTransaction, domain: bytes, record: BlobRecord, start: int, end: int
-) -> list[tuple[bytes, bytes]] | None:
-    """The first pages of a span; None if the blob is not visible (any more)."""
-    if not _is_committed(tx, domain, record):
-        return None
-    return _page_rows(tx, record.owner, start) if start < end else []
-
-
-def _page_rows(tx: ReadTransaction, owner: int, position: int) -> list[tuple[bytes, bytes]]:
-    """Pages from the one that holds byte `position` on: the key is the offset after a page's last byte."""
-    return list(tx.scan(PAGES, u64(owner), u64(owner) + u64(position), _READ_PAGES))
-
-
-def _list(tx: ReadTransaction, domain: bytes, begin: KeyPrefix, after: BlobKey | None, limit: int) -> list[BlobRecord]:
-    """Visible blobs, looked up in batches no larger than what is still wanted: deleted ones cost a lookup only."""
+def _list(tx: ReadTransaction, domain: bytes, begin: KeyPrefix, after: BlobKey | None, limit: int) -> ListedBlobs:
+    """Visible blobs, looked up in batches no larger than what is still wanted: deleted ones cost a lookup only. As
+    every batch that comes up to the limit is sound, no damaged row is met again by whoever goes on after the last."""
     found: list[BlobRecord] = []
-    position = None if after is None else domain + after.to_bytes()
+    unreadable: list[str] = []
     for prefix in begin.binary:
-        rows = tx.scan(BLOBS, domain + prefix, position)
+        position = None if after is None else domain + after.to_bytes()
         while len(found) < limit:
-            batch = [
-                decode_blob(blob_key_of(place), data)
-                for place, data in islice(rows, min(limit - len(found), _LIST_BATCH))
-            ]
-            if not batch:
+            rows = read_rows(tx, BLOBS, domain + prefix, position, min(limit - len(found), _LIST_BATCH))
+            if not rows:
                 break
-            owners = load_owners(tx, [record.owner for record in batch])
-            found += [
-                record
-                for record, owner in zip(batch, owners, strict=True)
-                if owner is not None and owner.state is OwnerState.COMMITTED and record.key.text.startswith(begin.text)
-            ]
-    return found
+            position = rows[-1].key
+            batch = [record for row in rows if (record := _listed(row, unreadable)) is not None]
+            committed, lost = committed_owners(tx, [record.owner for record in batch])
+            found += [one for one in batch if one.owner in committed and one.key.text.startswith(begin.text)]
+            unreadable += [one.key.text for one in batch if one.owner in lost]
+    return ListedBlobs(found, [text for text in unreadable if text.startswith(begin.text)])
+
+
+def _listed(row: Row, unreadable: list[str]) -> BlobRecord | None:
+    try:
+        key = blob_key_of(row.key)
+    except IntegrityError:
+        unreadable.append(row.key.hex())
+        return None
+    try:
+        if row.value is not None:
+            return decode_blob(key, row.value)
+    except IntegrityError:
+        pass  # told with those that cannot be read at all
+    unreadable.append(key.text)
+    return None
 
 
 def _check_follows(page: ManifestPage, number: int, offset: int) -> None:
@@ -243,17 +182,3 @@ def _check_follows(page: ManifestPage, number: int, offset: int) -> None:
         raise InvalidInput(
             f"page {page.number} at {page.offset} does not follow page {number - 1}, which ends at {offset}"
         )
-
-
-def _no_such_blob(key: BlobKey) -> NotFound:
-    return NotFound(f"there is no blob {key}", operation="get", subject=key.text, hint="`graviton ls` lists the blobs.")
-
-
-def _damaged_page(record: BlobRecord, start: int | None, end: int, what: str) -> IntegrityError:
-    where = f"bytes up to {end - 1}" if start is None else f"bytes {start}-{end - 1}"
-    return IntegrityError(
-        f"blob {record.key}: {what} ({where})",
-        operation="get",
-        subject=record.key.text,
-        hint="Restore the metadata from a backup, or delete the blob and put the file again.",
-    )

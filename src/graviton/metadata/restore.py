@@ -5,12 +5,13 @@
 3. Records go in, in bounded batches, each of which looks that the mark is still this run's.
 4. The last transaction, durable, writes the store's marker and takes the mark away.
 
-Interrupted anywhere, the mark stays, and the next restore clears the store and starts over. Three things differ from
+Interrupted anywhere, the mark stays, and the next restore clears the store and starts over. Four things differ from
 the backup, because the world went on without it:
 - open sessions are *ended*: their writers are gone, or talk to the old metadata, and must not commit here;
 - the marker gets a new metadata id, so that only one of the old and the new metadata can manage the blocks;
 - blocks the block store no longer has (they were collected after the backup) become *damaged*, so that the next put
-  of their bytes writes them again instead of relying on them.
+  of their bytes writes them again instead of relying on them;
+- totals are counted anew, so that a wrong sum is not carried along.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -27,15 +29,16 @@ from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlockKey
 from graviton.errors import ConfigError, Conflict, IntegrityError
 from graviton.metadata import totals
+from graviton.metadata.audit_totals import count, domains
 from graviton.metadata.backup import translate_os_error
 from graviton.metadata.backup_format import BackupHeader, Record, read_backup
 from graviton.metadata.marker import StoreMarker, new_id
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
 from graviton.metadata.rows import (
     BLOCKS,
-    KEY_BYTES,
     OWNERS,
     STORE,
+    TOTALS,
     BlockRow,
     OwnerRow,
     block_key_of,
@@ -181,24 +184,20 @@ class _Load:
     async def add(self, batch: Sequence[Record]) -> None:
         """Write one batch, changed where it must be."""
         missing = await self._missing_blocks(batch)
-        rows, lost = [], []
+        rows = []
         for place, record in enumerate(batch):
-            if record.namespace == STORE and record.key in (MARKER_KEY, RESTORING_KEY):
+            if record.namespace == TOTALS or (record.namespace == STORE and record.key in (MARKER_KEY, RESTORING_KEY)):
                 continue
-            if place in missing:
-                lost.append(record)
             rows.append(self._ended_if_open(record) if place not in missing else _damage(record))
 
         def run(tx: Transaction) -> None:
             self._check_mark(tx)
             for name in dict.fromkeys(row.namespace for row in rows):
                 tx.put_many(name, [(row.key, row.value) for row in rows if row.namespace == name])
-            for record in lost:
-                _subtract(tx, record.key)
 
         await self._kv.transact(run, Durability.RELAXED)
         self.records += len(batch)
-        self._missing += len(lost)
+        self._missing += len(missing)
 
     async def _missing_blocks(self, batch: Sequence[Record]) -> set[int]:
         """Places in the batch of stored blocks that the block store does not have."""
@@ -225,6 +224,7 @@ class _Load:
         """Make the restored store valid, durably."""
         if self.records != self._summary.records:
             raise IntegrityError("the backup file changed while it was restored", operation="meta.restore")
+        await self._count()
         old = self._summary.marker
         marker = None if old is None else old._replace(metadata_id=new_id())
 
@@ -237,12 +237,18 @@ class _Load:
         await self._kv.transact(run)
         return RestoreResult(marker, self.records, self._ended, self._missing)
 
+    async def _count(self) -> None:
+        """Write the totals of what is there now."""
+        async for domain in domains(self._kv):
+            counted = await self._kv.read(partial(count, domain=domain, findings=[]))
+
+            def run(tx: Transaction, domain: bytes = domain, counted: StoreTotals = counted) -> None:
+                self._check_mark(tx)
+                totals.put_sum(tx, domain, counted)
+
+            await self._kv.transact(run, Durability.RELAXED)
+
 
 def _damage(record: Record) -> Record:
     row = BlockRow.decode(record.value)
     return record._replace(value=row._replace(state=BlockState.DAMAGED, generation=row.generation + 1).encode())
-
-
-def _subtract(tx: Transaction, block: bytes) -> None:
-    size = int.from_bytes(block[-8:], "big")
-    totals.put_delta(tx, block[:-KEY_BYTES], 0, StoreTotals(blocks=-1, stored_bytes=-size))

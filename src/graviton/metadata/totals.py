@@ -8,11 +8,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
+from graviton.errors import IntegrityError
 from graviton.metadata.rows import TOTALS, decode_totals, encode_totals, u64
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["Sums", "add", "put_delta", "read"]
+__all__ = ["Sums", "add", "put_delta", "put_sum", "read"]
 
 _FOLD_ONE_IN = 64
 """One change in so many, drawn at random, folds: a read then sums about a hundred rows, and a change costs one."""
@@ -33,13 +34,25 @@ def add(tx: Transaction, domain: bytes, owner: int, delta: StoreTotals) -> None:
 
 
 def put_delta(tx: Transaction, domain: bytes, owner: int, delta: StoreTotals) -> None:
-    """As `add`, and never fold: for a restore, which has not written all rows yet."""
+    """As `add`, and never fold."""
     tx.put(TOTALS, domain + u64(owner) + secrets.token_bytes(8), encode_totals(delta))
 
 
+def put_sum(tx: Transaction, domain: bytes, sums: StoreTotals) -> None:
+    """Begin the totals of `domain`, which has none yet, with a sum."""
+    tx.put(TOTALS, domain + _FOLDED, encode_totals(sums))
+
+
 def read(tx: ReadTransaction, domain: bytes) -> StoreTotals:
-    """The sums."""
-    return _sum(value for _, value in tx.scan(TOTALS, domain))
+    """The sums. Raises IntegrityError."""
+    try:
+        return _sum(value for _, value in tx.scan(TOTALS, domain))
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"the totals cannot be read: {error}",
+            operation="totals",
+            hint="`graviton meta repair-totals` counts them anew; nothing else depends on them.",
+        ) from error
 
 
 class Sums:
@@ -78,6 +91,9 @@ def _sum(rows: Iterable[bytes]) -> StoreTotals:
 
 
 def _fold(tx: Transaction, domain: bytes) -> None:
-    rows = list(tx.scan(TOTALS, domain, None, _FOLD_ROWS))
+    try:
+        rows = list(tx.scan(TOTALS, domain, None, _FOLD_ROWS))
+    except IntegrityError:
+        return  # whoever asks for the totals is told of the damaged row; a put has no need of them
     tx.delete_many(TOTALS, [key for key, _ in rows])
     tx.put(TOTALS, domain + _FOLDED, encode_totals(_sum(value for _, value in rows)))

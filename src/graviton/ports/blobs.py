@@ -16,7 +16,9 @@ Laws:
 - What the plan advertises and what the store confirms, size and number of blocks at least, is returned by `put`,
   `stat` and the reader; putting the same bytes again merges attributes. A `locator_hint` wins over the store's own.
 - A source that is not bytes raises InvalidInput; so does a path that is no regular file. A file object is left open.
-- `list` yields stats in the order of key texts, as `BlobManifestRepo.list`; a negative limit raises InvalidInput.
+- `list` yields stats in the order of key texts, as `BlobManifestRepo.list`; a negative limit raises InvalidInput. Where
+  the store can get past blobs whose metadata is damaged, it raises IntegrityError, which says how many these are, after
+  everything else was yielded.
 - Memory drawn by all streams of a process stays within the byte budget.
 """
 
@@ -67,7 +69,7 @@ class IngestStats(NamedTuple):
     size: int
     """Bytes of the blob."""
     blocks: int = 0
-    """Blocks of its manifest, repeats included."""
+    """Blocks that this put cut the bytes into, repeats included."""
     fresh_blocks: int = 0
     """Blocks whose bytes were written."""
     fresh_bytes: int = 0
@@ -106,9 +108,13 @@ class BlobWriteResult(NamedTuple):
     locator: Locator
     attributes: BinaryAttributes
     stats: IngestStats
+    """What this put did. If the blob was there already, cut otherwise, its manifest has other blocks: see `blocks`."""
     chunker: str
+    """Canonical spec text of how the visible blob is cut; empty where the store does not cut."""
     created: bool
     """False if the blob was visible already."""
+    blocks: int
+    """Blocks of the visible blob, cut by `chunker`, repeats included; as `BlobStat.blocks`."""
 
     @property
     def id(self) -> str:

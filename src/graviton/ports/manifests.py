@@ -6,8 +6,10 @@ Laws:
 - `commit` makes blobs visible, all of one call in one durable transaction. For each it takes the last pages, confirms
   the given claims, seals the pages, and then needs the session to be open and fully confirmed, else Conflict. If the
   blob exists already (in this domain) its manifest stays, attributes and holder are merged into it, and the session
-  becomes dropped: the result says `created=False`. Several commits of one blob in one call are as if one after the
-  other.
+  becomes dropped: the result says `created=False`. But a manifest that cannot be relied on, because a page of it is
+  damaged or a block of it is not `stored` after this call has confirmed its own, gives way to the new one, which takes
+  over attributes and holders; its owner becomes dropped. Several commits of one blob in one call are as if one after
+  the other.
 - `get`, `pages` and `delete` of an unknown or deleted blob: NotFound, NotFound, False; never an empty stream.
 - `pages(blob, span)` yields, in order, exactly the pages that overlap `span` (None: all of them; none for an empty
   blob). Every page is checked against its seal and its place: IntegrityError names the blob and the byte range. With
@@ -17,6 +19,7 @@ Laws:
   are taken away.
 - `list` yields visible blobs whose key text begins with `prefix`, after the key `after`, in the order of key bytes
   (algorithm tag, digest, size), which is the order of key texts.
+  A row that cannot be read costs nobody the others: `list_readable` passes it over and tells its key, `list` raises.
 - Totals agree with the visible blobs and stored blocks after every transaction.
 """
 
@@ -30,9 +33,10 @@ from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
 from graviton.core.ranges import Span
+from graviton.errors import IntegrityError
 from graviton.ports.capabilities import Capabilities
 
-__all__ = ["BlobCommit", "BlobManifestRepo", "BlobRecord", "CommitResult", "StoreTotals"]
+__all__ = ["BlobCommit", "BlobManifestRepo", "BlobRecord", "CommitResult", "ListedBlobs", "StoreTotals", "unlistable"]
 
 
 class BlobCommit(NamedTuple):
@@ -75,6 +79,30 @@ class BlobRecord(NamedTuple):
     created_at_ns: int
     """UTC nanoseconds of the commit that made it visible."""
     attributes: BinaryAttributes
+
+
+class ListedBlobs(NamedTuple):
+    """Visible blobs, and what cannot be told."""
+
+    records: list[BlobRecord]
+    unreadable: list[str]
+    """Key texts of blobs whose rows are damaged, as far as their keys are keys."""
+
+    def check(self) -> None:
+        """Raise IntegrityError if there is anything unreadable."""
+        if self.unreadable:
+            raise unlistable(len(self.unreadable), self.unreadable[0])
+
+
+def unlistable(count: int, first: str) -> IntegrityError:
+    """The error for `count` blobs that could not be listed, of which `first` is one."""
+    others = f" and {count - 1} more" if count > 1 else ""
+    return IntegrityError(
+        f"the metadata of blob {first}{others} cannot be read; all others are listed",
+        operation="list",
+        subject=first,
+        hint="`graviton verify --all` names every damage, and docs/guides/verify-and-repair.md what helps.",
+    )
 
 
 class StoreTotals(NamedTuple):
@@ -122,7 +150,13 @@ class BlobManifestRepo(ABC):
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""
     ) -> list[BlobRecord]:
-        """Up to `limit` visible blobs. Raises InvalidInput if `prefix` cannot begin a key text."""
+        """Up to `limit` visible blobs. Raises InvalidInput if `prefix` cannot begin a key text, IntegrityError."""
+
+    async def list_readable(
+        self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""
+    ) -> ListedBlobs:
+        """As `list`, past damaged rows where that is possible: fewer than `limit` records only at the end."""
+        return ListedBlobs(await self.list(prefix, after, limit, domain), [])
 
     @abstractmethod
     async def totals(self, domain: str = "") -> StoreTotals:

@@ -13,11 +13,11 @@ from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
 from graviton.errors import IntegrityError
 from graviton.metadata.owners import load_owner
-from graviton.metadata.rows import BLOBS, BLOCKS, KEY_BYTES, PAGES, BlockRow, blob_key_of, decode_blob, u64
+from graviton.metadata.row_walk import Row, read_rows
+from graviton.metadata.rows import BLOBS, BLOCKS, PAGES, BlockRow, blob_key_of, decode_blob, u64
 from graviton.ports.block_index import BlockRecord, OwnerState
 from graviton.ports.kv import KeyValueStore, ReadTransaction
 from graviton.ports.manifests import BlobRecord
-from graviton.services.row_walk import Row, read_rows
 
 __all__ = ["BadBlob", "FoundBlob", "walk_blobs"]
 
@@ -26,8 +26,6 @@ _ROWS = 128
 
 _SMALL_BLOCKS = 64
 """Blobs of at most so many blocks bring everything with them."""
-
-_OFFSET_BYTES = 8
 
 
 class FoundBlob(NamedTuple):
@@ -62,7 +60,7 @@ async def walk_blobs(kv: KeyValueStore, domain: bytes) -> AsyncGenerator[FoundBl
 
 
 def _look(tx: ReadTransaction, domain: bytes, after: bytes | None) -> tuple[list[Row], list[FoundBlob | BadBlob]]:
-    rows = read_rows(tx, BLOBS, domain, after, _ROWS, KEY_BYTES)
+    rows = read_rows(tx, BLOBS, domain, after, _ROWS)
     found = [_blob(tx, domain, row) for row in rows]
     return rows, [one for one in found if one is not None]
 
@@ -88,7 +86,7 @@ def _blob(tx: ReadTransaction, domain: bytes, row: Row) -> FoundBlob | BadBlob |
 def _small(tx: ReadTransaction, domain: bytes, record: BlobRecord) -> FoundBlob:
     """The blob with its rows; whatever cannot be read is left to the check of the blob, which says more."""
     try:
-        pages = read_rows(tx, PAGES, u64(record.owner), None, 2, _OFFSET_BYTES)
+        pages = read_rows(tx, PAGES, u64(record.owner), None, 2)
         if len(pages) > 1 or not pages or pages[0].value is None:
             return FoundBlob(record)
         keys = list(dict.fromkeys(ManifestPage.open(pages[0].value, record.key).keys))

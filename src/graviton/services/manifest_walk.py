@@ -11,10 +11,10 @@ from typing import NamedTuple
 from graviton.core.manifests import ManifestPage, PageChain
 from graviton.core.ranges import Span
 from graviton.errors import IntegrityError
+from graviton.metadata.row_walk import Row, read_rows
 from graviton.metadata.rows import PAGES, u64
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobRecord
-from graviton.services.row_walk import Row, read_rows
 
 __all__ = ["PageDamage", "walk_manifest"]
 
@@ -44,7 +44,7 @@ async def walk_manifest(
             rows = all_rows
         else:
             rows = await kv.read(
-                lambda tx, after=after: read_rows(tx, PAGES, prefix, after, _READ_PAGES, _OFFSET_BYTES)  # type: ignore[misc]
+                lambda tx, after=after: read_rows(tx, PAGES, prefix, after, _READ_PAGES)  # type: ignore[misc]
             )
         for row in rows:
             for item in walk.take(row):

@@ -28,10 +28,10 @@ from graviton.core.names import decode_name
 from graviton.core.ranges import Span
 from graviton.errors import IntegrityError, InvalidInput
 from graviton.metadata.audit import Finding, Law, audit, domains
+from graviton.metadata.row_walk import Row, walk_rows
 from graviton.metadata.rows import (
     BLOBS,
     BLOCKS,
-    KEY_BYTES,
     BlockRow,
     block_key_of,
     domain_prefix,
@@ -42,7 +42,6 @@ from graviton.services.blob_check import BlobCheck, VerifyParts
 from graviton.services.blob_rows import FoundBlob, walk_blobs
 from graviton.services.block_checks import BlockChecks
 from graviton.services.findings import Damage, Part, Report, VerifySummary
-from graviton.services.row_walk import Row, walk_rows
 
 __all__ = ["Verification"]
 
@@ -180,6 +179,13 @@ class Verification:
             raise errors.exceptions[0] from None
 
     async def _visible(self) -> AsyncIterator[FoundBlob]:
+        try:
+            async for blob in self._readable():
+                yield blob
+        except IntegrityError as error:  # the store cannot even get past the damage
+            self.found(Damage(Part.STORE, f"does not tell all blobs: {error.message}"))
+
+    async def _readable(self) -> AsyncIterator[FoundBlob]:
         async for found in walk_blobs(self._parts.kv, domain_prefix(self._domain)):
             if isinstance(found, FoundBlob):
                 yield found
@@ -203,8 +209,14 @@ class Verification:
             self._damaged_blobs += not check.is_sound
 
     async def _other_blocks(self) -> None:
+        try:
+            await self._unused_blocks()
+        except IntegrityError as error:
+            self.found(Damage(Part.STORE, f"does not tell all blocks: {error.message}"))
+
+    async def _unused_blocks(self) -> None:
         batch: list[BlockKey] = []
-        async for row in walk_rows(self._parts.kv, BLOCKS, domain_prefix(self._domain), KEY_BYTES):
+        async for row in walk_rows(self._parts.kv, BLOCKS, domain_prefix(self._domain)):
             key, state = _block_of(row)
             if key is None:
                 self.found(Damage(Part.STORE, "has a block record without a key", is_note=True))
@@ -220,14 +232,9 @@ class Verification:
         await self._unused(batch)
 
     async def _structure(self) -> None:
-        try:
-            async for finding in audit(self._parts.kv):
-                if _is_news(finding, self._named):
-                    self.found(Damage(Part.STORE, f"breaks the law of {finding.law.value}: {_told(finding)}"))
-        except IntegrityError as error:
-            # A row that the backend itself refuses, and nothing behind it can be audited. Often it was named before.
-            problem = f"cannot be audited to its end: {error.message}"
-            self.found(Damage(Part.STORE, problem, is_note=self._damages > 0))
+        async for finding in audit(self._parts.kv):
+            if _is_news(finding, self._named):
+                self.found(Damage(Part.STORE, f"breaks the law of {finding.law.value}: {_told(finding)}"))
 
     async def _unused(self, keys: Sequence[BlockKey]) -> None:
         if self._quick:

@@ -32,7 +32,7 @@ from graviton.ports.blobs import (
 from graviton.ports.block_index import BlockIndex
 from graviton.ports.blocks import BlockStore
 from graviton.ports.events import Event, EventKind, EventSink, NoEvents
-from graviton.ports.manifests import BlobManifestRepo, StoreTotals
+from graviton.ports.manifests import BlobManifestRepo, StoreTotals, unlistable
 from graviton.ports.metrics import MetricKeys, MetricsRegistry, NoMetrics
 from graviton.ports.reclaimer import BlockReclaimer
 from graviton.stores.block_access import BlockAccess
@@ -194,16 +194,19 @@ class CasBlobStore(BlobStore):
     ) -> AsyncIterator[BlobStat]:
         self._check_open()
         check_limit(limit)
-        left = limit
+        left, unreadable, first = limit, 0, ""
         while left is None or left > 0:
             count = _LIST_PAGE if left is None else min(left, _LIST_PAGE)
-            records = await self.manifests.list(prefix, after, count, domain)
+            records, damaged = await self.manifests.list_readable(prefix, after, count, domain)
+            unreadable, first = unreadable + len(damaged), first or "".join(damaged[:1])
             for record in records:
                 yield stat_of(record)
             if len(records) < count:
-                return
+                break
             after = records[-1].key
             left = None if left is None else left - count
+        if unreadable:
+            raise unlistable(unreadable, first)
 
     async def totals(self, domain: str = "") -> StoreTotals:
         """The kept sums of a domain, at once."""

@@ -58,7 +58,9 @@ def result_of(committed: CommitResult, plan: BlobWritePlan, stats: IngestStats) 
     """What the caller of a put gets."""
     record = committed.record
     locator = plan.locator_hint or blob_locator(record.key)
-    return BlobWriteResult(record.key, locator, record.attributes, stats, record.chunker, committed.created)
+    return BlobWriteResult(
+        record.key, locator, record.attributes, stats, record.chunker, committed.created, record.block_count
+    )
 
 
 def stat_of(record: BlobRecord) -> BlobStat:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,3 +76,15 @@ def overwrite(path: Path, data: bytes) -> None:
     """Change a block's file, which is read-only."""
     path.chmod(0o600)
     path.write_bytes(data)
+
+
+def spoil_row(root: Path, namespace: str, key: bytes | None = None) -> bytes:
+    """Flip a bit of a row (the first) behind SQLite's back, so that it fails its checksum; the key."""
+    connection = sqlite3.connect(root / "meta.sqlite")
+    with closing(connection), connection:
+        if key is None:
+            [(key,)] = connection.execute(f"SELECT key FROM ns_{namespace} ORDER BY key LIMIT 1").fetchall()
+        changed = connection.execute(f"UPDATE ns_{namespace} SET checksum = checksum + 1 WHERE key = ?", (key,))
+        assert changed.rowcount == 1
+    assert isinstance(key, bytes)
+    return key

@@ -82,7 +82,7 @@ class InMemoryBlobStore(BlobStore):
         seconds = self._clock.monotonic() - started
         stats = IngestStats(len(data), blocks, fresh, len(data) if fresh else 0, 0, seconds)
         locator = plan.locator_hint or Locator("memory", self._bucket, key.hex)
-        return BlobWriteResult(key, locator, stat.attributes, stats, "", before is None)
+        return BlobWriteResult(key, locator, stat.attributes, stats, "", before is None, blocks)
 
     def _add(self, plan: BlobWritePlan, before: StoredBlob | None, stat: BlobStat, data: bytes) -> BlobStat:
         holders = frozenset((plan.holder,))

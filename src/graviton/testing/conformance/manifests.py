@@ -1,4 +1,5 @@
-"""The laws of `BlobManifestRepo`: commit, holders. Listings: manifest_lists.py; pages: manifest_pages.py."""
+"""The laws of `BlobManifestRepo`: commit, holders. Listings: manifest_lists.py; pages: manifest_pages.py;
+repairs: manifest_repairs.py."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from graviton.testing.conformance.checks import cancelled_everywhere, collect, g
 from graviton.testing.conformance.contract import needs
 from graviton.testing.conformance.manifest_lists import ManifestListLaws
 from graviton.testing.conformance.manifest_pages import ManifestPageLaws
+from graviton.testing.conformance.manifest_repairs import ManifestRepairLaws
 from graviton.testing.conformance.metadata_values import (
     CHUNKER,
     Metadata,
@@ -278,7 +280,7 @@ class _HolderLaws(MetadataContract):
         assert await metadata.repo.undelete(upload.key, domain="") is False
 
 
-class BlobManifestRepoContract(ManifestPageLaws, ManifestListLaws, _HolderLaws, _CommitLaws):
+class BlobManifestRepoContract(ManifestRepairLaws, ManifestPageLaws, ManifestListLaws, _HolderLaws, _CommitLaws):
     """All laws of `graviton.ports.manifests`."""
 
     port = BlobManifestRepo
