@@ -22,7 +22,7 @@ from graviton.core.ranges import Span
 from graviton.errors import ConfigError, NotFound, Unavailable
 from graviton.metadata.block_prefix import adopt_prefix, check_prefix, remember_prefix
 from graviton.metadata.marker import Decision, StoreMarker
-from graviton.metadata.pairing import adopt, initialise, look
+from graviton.metadata.pairing import adopt, check_adoptable, initialise, look
 from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, SmallBlob
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
@@ -84,10 +84,14 @@ class Store(BlobStore):
         assert self._marker is not None
         return self._marker, made
 
-    async def adopt(self) -> StoreMarker:
-        """Say that these blocks and this metadata belong together, whatever their markers say. Raises ConfigError."""
+    async def adopt(self, *, without_metadata: bool = False) -> StoreMarker:
+        """Say that these blocks and this metadata belong together, whatever their markers say. Blocks whose metadata is
+        missing or empty are refused, and nothing is touched, unless `without_metadata` says that it is lost for good:
+        no blob is left then. Raises ConfigError."""
         async with self._opening:
             self._check_open()
+            if not without_metadata:
+                await self._check_adoptable()
             kv = self._kv or wiring.open_metadata(self.settings, create=True)
             self._kv = kv
             place = wiring.metadata_place(self.settings)
@@ -97,6 +101,13 @@ class Store(BlobStore):
             if self._side.place is not None:
                 await adopt_prefix(kv, self._side.place)
             return marker
+
+    async def _check_adoptable(self) -> None:
+        if self._kv is None and wiring.metadata_exists(self.settings):
+            self._kv = wiring.open_metadata(self.settings, create=False)
+        kv = self._kv or wiring.empty_metadata()
+        markers, is_empty = self._side.markers, self._side.is_empty
+        await check_adoptable(kv, wiring.metadata_place(self.settings), markers.where, is_empty)
 
     async def existing(self) -> CasBlobStore | None:
         """The store behind this one, opened; None if there is none yet. Creates nothing. Raises ConfigError."""

@@ -18,7 +18,7 @@ from graviton.metadata.rows import DATA_NAMESPACES, STORE
 from graviton.metadata.schema_store import register_builtin_schemas
 from graviton.ports.kv import KeyValueStore, ReadTransaction, Transaction
 
-__all__ = ["MARKER_KEY", "RESTORING_KEY", "Pair", "adopt", "initialise", "look", "read_meta_side"]
+__all__ = ["MARKER_KEY", "RESTORING_KEY", "Pair", "adopt", "check_adoptable", "initialise", "look", "read_meta_side"]
 
 MARKER_KEY = b"marker"
 """Key of the metadata's marker in the namespace `store`."""
@@ -112,6 +112,19 @@ def _put_if_absent(tx: Transaction, proposal: StoreMarker) -> bytes:
     tx.put(STORE, MARKER_KEY, data)
     register_builtin_schemas(tx, proposal.created_at_ns)
     return data
+
+
+async def check_adoptable(kv: KeyValueStore, kv_where: str, blocks_where: str, blocks_empty: BlocksEmpty) -> None:
+    """Raise ConfigError if there are blocks and metadata that knows none: then the metadata is lost, or is somewhere
+    else, and a store of the two would look clean and hold nothing."""
+    if (await read_meta_side(kv, kv_where)).empty and not await blocks_empty():
+        raise ConfigError(
+            f"there are blocks at {blocks_where}, and the metadata at {kv_where} is empty: no blob would be left",
+            operation="store.adopt",
+            subject=kv_where,
+            hint="Check the metadata path, or bring the metadata back (`graviton meta restore FILE`) and adopt then."
+            " Only if there is no backup: adopt without metadata, and put the files again.",
+        )
 
 
 async def adopt(

@@ -37,6 +37,8 @@ from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
 from graviton.metadata.rows import (
     BLOCKS,
     OWNERS,
+    SCHEMA_NAMES,
+    SCHEMAS,
     STORE,
     TOTALS,
     BlockRow,
@@ -86,7 +88,7 @@ async def restore_metadata(
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> RestoreResult:
-    """Load the backup `path` into `kv`, which is empty or holds an interrupted restore.
+    """Load the backup `path` into `kv`, which is empty, was made and not used, or holds an interrupted restore.
 
     `blocks_exist` is asked about every stored block; None trusts the backup, which is only right if nothing was
     collected since. Raises IntegrityError naming the byte (nothing was written), NotFound, ConfigError for a store that
@@ -156,13 +158,15 @@ class _Load:
                     pass
 
     def _take(self, tx: Transaction, names: Sequence[str]) -> bool:
-        """Set this run's mark; whether the store is empty apart from it."""
-        found = False
+        """Set this run's mark; whether the store is empty apart from it. A store that was made and not used holds a
+        marker and descriptions of formats, which are no data and give way."""
+        found = has_data = False
         restoring = tx.get(STORE, RESTORING_KEY) is not None
         for name in names:
             for key, _ in tx.scan(name, limit=2):
                 found = found or (name, key) != (STORE, RESTORING_KEY)
-        if found and not restoring:
+                has_data = has_data or name not in (STORE, SCHEMAS, SCHEMA_NAMES)
+        if has_data and not restoring:
             raise ConfigError(
                 "the metadata store is not empty, and a restore never overwrites",
                 operation="meta.restore",

@@ -81,11 +81,15 @@ class BlobCheck:
                     await self._found(Part.PAGE, item.problem, item.span)
                     self._progress(item.span.length)
                     continue
-                await self._records(item)
+                unfit = await self._records(item)
                 if quick:
                     await self._exist(item)
                 elif not self._prove(item):
                     await self._read(item)
+                for entry, problem in unfit:
+                    # Of a block that is lost as well, that was told, and its record can be no other.
+                    if not self._checks.is_known_bad(entry.key):
+                        await self._found(Part.BLOCK_RECORD, problem, Span(entry.offset, entry.end), entry.key)
         if not quick and self.is_sound and not self._is_proven:
             await self._whole()
 
@@ -98,15 +102,20 @@ class BlobCheck:
             self._progress(first.size)
         return self._is_proven
 
-    async def _records(self, page: ManifestPage) -> None:
+    async def _records(self, page: ManifestPage) -> list[tuple[ManifestEntry, str]]:
+        """Report the records that are lost; entries and problems of those that are there and in the wrong state."""
         records = await self._lookup(page.keys)
+        unfit: dict[BlockKey, tuple[ManifestEntry, str]] = {}
         reported: set[BlockKey] = set()
         for entry in page:
             found = records[entry.key]
-            problem = found if isinstance(found, str) else _UNFIT.get(found.state)
-            if problem is not None and entry.key not in reported:
+            if isinstance(found, BlockRecord):
+                if found.state in _UNFIT:
+                    unfit.setdefault(entry.key, (entry, _UNFIT[found.state]))
+            elif entry.key not in reported:
                 reported.add(entry.key)
-                await self._found(Part.BLOCK_RECORD, problem, Span(entry.offset, entry.end), entry.key)
+                await self._found(Part.BLOCK_RECORD, found, Span(entry.offset, entry.end), entry.key)
+        return list(unfit.values())
 
     async def _lookup(self, keys: tuple[BlockKey, ...]) -> dict[BlockKey, BlockRecord | str]:
         """The record of each key, or what is wrong with it."""

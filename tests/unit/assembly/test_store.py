@@ -13,7 +13,9 @@ from graviton.assembly.store import Store
 from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from graviton.core.policies import BlobLayout
 from graviton.errors import ConfigError, InvalidInput, NotFound, Unavailable, Unsupported
+from graviton.metadata.backup import backup_metadata
 from graviton.metadata.marker import MARKER_FILE
+from graviton.metadata.restore import restore_metadata
 
 
 async def test_opening_and_reading_create_nothing(tmp_path: Path) -> None:
@@ -149,3 +151,34 @@ def test_the_public_names_are_all_there() -> None:
     assert graviton.Store is Store
     with pytest.raises(AttributeError):
         _ = graviton.nothing
+
+
+async def test_blocks_without_metadata_are_adopted_only_if_that_is_said(tmp_path: Path) -> None:
+    async with graviton.open(tmp_path) as store:
+        key = (await store.put(b"hello")).key
+        await backup_metadata(await store.metadata(), tmp_path / "backup")
+    (tmp_path / "meta.sqlite").unlink()
+    before = sorted(tmp_path.rglob("*"))
+    async with graviton.open(tmp_path) as store:
+        with pytest.raises(ConfigError, match="is empty") as caught:
+            await store.adopt()
+        assert "graviton meta restore FILE" in caught.value.hint
+        assert sorted(tmp_path.rglob("*")) == before
+        await store.adopt(without_metadata=True)
+    async with graviton.open(tmp_path) as store:
+        assert await store.stat(key) is None
+        with pytest.raises(ConfigError, match="is empty"):
+            await store.adopt()
+        cas = await store.required()
+        await restore_metadata(await store.metadata(), tmp_path / "backup", blocks_exist=cas.blocks.exists_many)
+    async with graviton.open(tmp_path) as store:
+        await store.adopt()
+    async with graviton.open(tmp_path) as store, await store.get(key) as reader:
+        assert await reader.read() == b"hello"
+
+
+async def test_empty_blocks_are_adopted_with_empty_metadata(tmp_path: Path) -> None:
+    async with graviton.open(tmp_path) as store:
+        made = await store.adopt()
+    async with graviton.open(tmp_path) as store:
+        assert await store.marker() == made

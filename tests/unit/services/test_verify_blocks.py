@@ -276,3 +276,23 @@ async def test_every_domain_is_verified(tmp_path: Path) -> None:
             assert damage.to_json()["domain"] == "tenant/b"
             await store.put(noise(BLOCK_BYTES, 2), plans[2])
             block_file(tmp_path, BlockKey(only.digest, only.size)).unlink()
+
+
+@pytest.mark.parametrize("quick", [True, False])
+async def test_folder_in_the_place_of_a_block_is_told_once(tmp_path: Path, quick: bool) -> None:
+    """Also after a put that wanted to repair it, and left the record pending."""
+    data = noise(3 * BLOCK_BYTES)
+    async with opened(tmp_path) as store:
+        blob = (await store.put(data)).key
+        block = (await entries_of(store, blob))[1].key
+        path = block_file(tmp_path, block)
+        path.unlink()
+        path.mkdir()
+        for _ in range(2):
+            [damage] = (await verified(store, quick=quick)).damages
+            assert (damage.part, damage.block, damage.span) == (Part.BLOCK, block, Span(BLOCK_BYTES, 2 * BLOCK_BYTES))
+            with pytest.raises(IntegrityError, match="folder"):
+                await store.put(data)
+        path.rmdir()
+        await store.put(data)
+        assert (await verified(store, quick=quick)).damages == []
