@@ -41,6 +41,20 @@ def test_adopt_joins_what_was_separated(tmp_path: Path) -> None:
     assert graviton(root, "verify", "--all").code == 0
 
 
+def test_adopt_gives_up_blocks_only_when_told_so(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    put_file(root, tmp_path / "file", b"some bytes")
+    for path in root.glob("meta.sqlite*"):
+        path.unlink()
+    refused = graviton(root, "store", "adopt")
+    assert refused.code == 1
+    assert "meta restore" in refused.err
+    assert "--without-metadata" in refused.err
+    assert graviton(root, "store", "adopt", "--without-metadata").code == 0
+    assert graviton(root, "put", tmp_path / "file").code == 0
+    assert graviton(root, "verify", "--all").code == 0
+
+
 def test_check_runs_the_laws_beside_the_data_and_touches_nothing(tmp_path: Path) -> None:
     root = tmp_path / "store"
     put_file(root, tmp_path / "file", b"some bytes")

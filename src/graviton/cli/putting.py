@@ -257,7 +257,7 @@ class Putter:
             id=result.id,
             path=shown,
             size=stats.size,
-            blocks=stats.blocks,
+            blocks=result.blocks,
             fresh_blocks=stats.fresh_blocks,
             fresh_bytes=stats.fresh_bytes,
             repaired_blocks=stats.repaired_blocks,

@@ -69,20 +69,26 @@ async def init(call: Call, spec_text: str | None, hash_text: str | None) -> None
 
 
 @command()
-async def adopt(call: Call) -> None:
+@click.option(
+    "--without-metadata",
+    is_flag=True,
+    help="Also where blocks lie and no metadata: what was stored before is given up.",
+)
+async def adopt(call: Call, without_metadata: bool) -> None:
     """Say that these blocks and this metadata belong together.
 
     Every store has a marker on both sides, in the folder of the blocks and in the metadata, and a command refuses to
     work when they differ: a wrong folder, a disk that is not mounted, or restored metadata must not be mixed up with
     something else. If you are sure that the two sides do belong together (you moved one, or restored the metadata),
     adopt them. What the metadata says is taken; without a marker there, what the blocks' side says, under a new
-    metadata id, so that older metadata is refused from then on; without any, a new store begins. No block and no blob
-    is changed: run `graviton verify --all` afterwards to see what is there.
+    metadata id, so that older metadata is refused from then on; without any, a new store begins. Blocks whose metadata
+    is lost are refused: restore it with `graviton meta restore`. No block and no blob is changed: run
+    `graviton verify --all` afterwards to see what is there.
     """
     async with call.store() as found:
         where = found.sides.markers.where
         call.out.note(f"taking the blocks at {where} and the metadata of these settings as one store")
-        marker = await found.adopt()
+        marker = await found.adopt(without_metadata=without_metadata)
     _print_marker(call.out, f"adopted: both sides at {where} now say the same", marker, adopted=True)
     call.out.note("no block and no blob was changed; `graviton verify --all` tells what is there")
 

@@ -123,7 +123,7 @@ async def check_adoptable(kv: KeyValueStore, kv_where: str, blocks_where: str, b
             operation="store.adopt",
             subject=kv_where,
             hint="Check the metadata path, or bring the metadata back (`graviton meta restore FILE`) and adopt then."
-            " Only if there is no backup: adopt without metadata, and put the files again.",
+            " Only if there is no backup: `graviton store adopt --without-metadata`, then put the files again.",
         )
 
 
