@@ -143,8 +143,7 @@ class Put:
         cannot be ended now expires."""
         for writer in self._writers:
             writer.cancel()
-        if self._writers:
-            await asyncio.wait(self._writers)
+        await asyncio.gather(*self._writers, return_exceptions=True)
         if self._session is not None:
             try:
                 await self._parts.block_index.end(self._session)
@@ -205,8 +204,8 @@ class Put:
         while True:
             done = {writer for writer in self._writers if writer.done()}
             self._writers -= done
-            for writer in done:
-                writer.result()
+            if errors := [error for writer in done if (error := writer.exception()) is not None]:
+                raise errors[0]  # of several that failed together all were asked, so none is reported as lost
             if len(self._writers) <= allowed:
                 return
             await asyncio.wait(self._writers, return_when=asyncio.FIRST_COMPLETED)

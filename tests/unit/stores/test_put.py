@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import io
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +35,7 @@ from graviton.errors import (
 )
 from graviton.metadata.rows import PAGES
 from graviton.ports.blobs import BlobSource, SmallBlob
-from graviton.ports.blocks import DEFAULT_WRITE_PLAN, BlockBatchResult
+from graviton.ports.blocks import DEFAULT_WRITE_PLAN, BlockBatchResult, BlockWritePlan, CanonicalBlock
 from graviton.ports.kv import Durability
 from tests.support import SMALL_SPEC, World, YieldingBlocks, YieldingKv, some_bytes
 
@@ -715,3 +717,30 @@ async def test_putting_again_replaces_a_damaged_manifest_of_any_length(kernel: K
             assert await reader.read() == data
         totals = await world.store.totals()
         assert (totals.blobs, totals.logical_bytes) == (1, len(data))
+
+
+async def test_writers_that_fail_together_are_told_once(kernel: Kernel) -> None:
+    """Two segments are written side by side: on a full disk both fail, and nobody asks the second one."""
+
+    class Full(YieldingBlocks):
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiting = 0
+
+        async def put_blocks(
+            self, blocks: Sequence[CanonicalBlock], plan: BlockWritePlan = DEFAULT_WRITE_PLAN
+        ) -> BlockBatchResult:
+            self.waiting += 1
+            while self.waiting < 2:
+                await asyncio.sleep(0)
+            raise StorageFull("planned")
+
+    world = World(kernel, blocks=Full(), spec=ChunkerSpec.parse("fixed-v1:65536"))
+    untold: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: untold.append(context))
+    with pytest.raises(StorageFull):
+        await world.store.put(bytearray(some_bytes(24 * 1024 * 1024)))
+    gc.collect()
+    await asyncio.sleep(0)
+    assert untold == []
+    assert world.budget.used == 0
