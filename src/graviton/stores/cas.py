@@ -7,19 +7,19 @@ behind the `BlobStore` port and decides nothing else.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
+from graviton.concurrency.lifetime import Lifetime
 from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import ChunkerSpec, Kernel
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
-from graviton.errors import NotFound, RangeNotSatisfiable, Retry, Unavailable
+from graviton.errors import NotFound, RangeNotSatisfiable
 from graviton.ports.blobs import (
     BlobReader,
     BlobSource,
@@ -87,8 +87,7 @@ class CasBlobStore(BlobStore):
         self._clock = clock or SystemClock()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton")
         self._operations = Operations(self._metrics)
-        self._closed = False
-        self._pid = os.getpid()
+        self._lifetime = Lifetime("store", "store")
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
         in_place = blocks.capabilities.writes_in_place and manifests.capabilities.writes_in_place
         self._small_puts = SmallPuts(self._parts) if in_place else None
@@ -176,7 +175,7 @@ class CasBlobStore(BlobStore):
         return CasBlobReader(parts, record, span or Span(0, key.size), whole=span is None)
 
     async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
-        self._check_open()
+        self._lifetime.check()
         try:
             return stat_of(await self.manifests.get(key, domain))
         except NotFound:
@@ -192,7 +191,7 @@ class CasBlobStore(BlobStore):
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
     ) -> AsyncIterator[BlobStat]:
-        self._check_open()
+        self._lifetime.check()
         check_limit(limit)
         left, unreadable, first = limit, 0, ""
         while left is None or left > 0:
@@ -210,7 +209,7 @@ class CasBlobStore(BlobStore):
 
     async def totals(self, domain: str = "") -> StoreTotals:
         """The kept sums of a domain, at once."""
-        self._check_open()
+        self._lifetime.check()
         return await self.manifests.totals(domain)
 
     async def aclose(self) -> None:
@@ -220,8 +219,8 @@ class CasBlobStore(BlobStore):
         Waits for that, never stopping the event loop. A silent pipe is left within a fraction of a second; a blocking
         iterator or file object only when its own code returns. Cancelling this ends the wait for it.
         """
-        self._closed = True
-        if self._pid != os.getpid():  # the threads and what is going on are the parent's
+        self._lifetime.is_closed = True
+        if not self._lifetime.is_here:  # the threads and what is going on are the parent's
             await self.blocks.aclose()
             return
         try:
@@ -248,18 +247,6 @@ class CasBlobStore(BlobStore):
                 facts = {"fresh_bytes": result.stats.fresh_bytes}
                 self._events.emit(Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), result.id, facts))
 
-    def _check_open(self) -> None:
-        """Raises Unavailable after `aclose`, and in a child made by fork, which has none of the threads."""
-        if self._closed:
-            raise Unavailable("this store is closed", operation="store", retry=Retry.PERMANENT)
-        if self._pid != os.getpid():
-            raise Unavailable(
-                "this store was opened before a fork",
-                operation="store",
-                hint="Open the store again in the child process.",
-                retry=Retry.PERMANENT,
-            )
-
     def _counted(self, operation: str) -> AbstractContextManager[None]:
-        self._check_open()
+        self._lifetime.check()
         return self._operations.running(operation)

@@ -9,7 +9,6 @@ docs/decisions/0005-small-puts.md.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -19,8 +18,8 @@ from queue import Empty, SimpleQueue
 
 from graviton.concurrency.blocking import declare_blocking_thread
 from graviton.concurrency.calls import Call, deliver
+from graviton.concurrency.lifetime import Lifetime
 from graviton.concurrency.threads import joined, started
-from graviton.errors import Retry, Unavailable
 from graviton.ports.blobs import BlobWriteResult
 from graviton.stores.put import Parts
 from graviton.stores.put_many import MAX_GROUP_BYTES, MAX_GROUP_ITEMS, Item, put_group
@@ -51,37 +50,25 @@ class SmallPuts:
         self._queue: _Queue = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._closed = False
-        self._pid = os.getpid()
+        self._lifetime = Lifetime("store", "store")
         weakref.finalize(self, self._queue.put, None)  # forgotten without close
 
     async def put(self, item: Item) -> BlobWriteResult:
         """Store one blob, whole or not at all. Cancelled, it returns when the blob will not be stored or has been."""
         put = _Put(item)
         with self._lock:
-            self._check_usable()
+            self._lifetime.check()
             if self._thread is None:
                 self._thread = started(partial(_work, self._queue, self._parts), "graviton-small-puts")
             self._queue.put(put)
         return await put.outcome()
 
-    def _check_usable(self) -> None:
-        if self._closed:
-            raise Unavailable("this store is closed", operation="store", retry=Retry.PERMANENT)
-        if self._pid != os.getpid():
-            raise Unavailable(
-                "this store was opened before a fork",
-                operation="store",
-                hint="Open the store again in the child process.",
-                retry=Retry.PERMANENT,
-            )
-
     async def aclose(self) -> None:
         """Let the puts that were accepted finish and end the thread. Idempotent."""
         with self._lock:
-            self._closed = True
+            self._lifetime.is_closed = True
             thread, self._thread = self._thread, None
-        if thread is not None and self._pid == os.getpid():
+        if thread is not None and self._lifetime.is_here:
             self._queue.put(None)
             await joined([thread])
 

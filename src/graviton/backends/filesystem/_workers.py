@@ -7,7 +7,6 @@ this costs 65 us (benchmarks/filesystem), and a cancelled call sees its flag, cl
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,8 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from graviton.concurrency.blocking import may_block
-from graviton.errors import Retry, Unavailable
+from graviton.concurrency.lifetime import Lifetime
+from graviton.errors import Unavailable
 
 __all__ = ["CallCancelled", "CancelFlag", "WorkerPool"]
 
@@ -134,8 +134,7 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._pending = [0]  # shared with the threads, which must not keep the pool alive
-        self._pid = os.getpid()
-        self._closed = False
+        self._lifetime = Lifetime("store", name)
         weakref.finalize(self, self._queue.put, None)  # a pool that was never closed takes its threads with it
 
     async def run(self, fn: Callable[[CancelFlag], _T], *, must_run: bool = False) -> _T:
@@ -193,22 +192,14 @@ class WorkerPool:
 
     def check_usable(self) -> None:
         """Raise Unavailable after `close`, and in a child made by fork, which has none of the threads."""
-        if self._closed:
-            raise Unavailable("this store is closed", operation=self._name, retry=Retry.PERMANENT)
-        if self._pid != os.getpid():
-            raise Unavailable(
-                "this store was opened before a fork",
-                operation=self._name,
-                hint="Open the store again in the child process.",
-                retry=Retry.PERMANENT,
-            )
+        self._lifetime.check()
 
     async def close(self) -> None:
         """Let the calls that were accepted finish and end the threads. Idempotent."""
         with self._lock:
-            self._closed = True
+            self._lifetime.is_closed = True
             threads, self._threads = self._threads, []
-        if not threads or self._pid != os.getpid():
+        if not threads or not self._lifetime.is_here:
             return
         loop = asyncio.get_running_loop()
         ended = loop.create_future()

@@ -6,7 +6,6 @@ BEGIN IMMEDIATE, so none can fail half-way for want of a lock; reads go through 
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -20,14 +19,19 @@ from graviton.backends.sqlite._transaction import MAX_VALUE_BYTES, ReadView
 from graviton.backends.sqlite._writer import Writer
 from graviton.backends.sqlite.config import SqliteConfig
 from graviton.concurrency.blocking import may_block
+from graviton.concurrency.lifetime import Lifetime
 from graviton.concurrency.threads import joined
-from graviton.errors import Retry, Unavailable
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 
 __all__ = ["SqliteKeyValueStore"]
 
 _T = TypeVar("_T")
+
+_FORK_HINT = (
+    "Close the store before the fork and open it after, or start the process another way (multiprocessing: spawn):"
+    " SQLite connections do not survive a fork."
+)
 
 
 class SqliteKeyValueStore(KeyValueStore):
@@ -47,8 +51,7 @@ class SqliteKeyValueStore(KeyValueStore):
     def __init__(self, config: SqliteConfig, *, connect: Connect = connect) -> None:
         self.config = config
         self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._closed = False
+        self._lifetime = Lifetime("metadata store", "kv", subject=str(config.path), fork_hint=_FORK_HINT)
         self._writer = Writer(config, partial(open_writer, config, connect))
         self._readers = Readers(str(config.path), config.max_readers, partial(open_reader, config, connect))
         weakref.finalize(self, _abandon, self._writer, self._readers)  # forgotten without aclose
@@ -57,19 +60,19 @@ class SqliteKeyValueStore(KeyValueStore):
         call: ViewCall[_T] = ViewCall(fn, durability is Durability.FULL)
         if may_block():
             with self._lock:
-                self._check_usable()
+                self._lifetime.check()
                 self._writer.start()
             self._writer.run(call)
             return call.ended()
         with self._lock:
-            self._check_usable()
+            self._lifetime.check()
             self._writer.submit(call)
         return await call.outcome()
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
         call: ViewCall[_T] = ViewCall(fn, full=False)
         with self._lock:
-            self._check_usable()
+            self._lifetime.check()
             self._readers.submit(call)
         return await call.outcome()
 
@@ -82,29 +85,16 @@ class SqliteKeyValueStore(KeyValueStore):
 
     async def aclose(self) -> None:
         with self._lock:
-            if self._closed:
+            if self._lifetime.is_closed:
                 return
-            self._closed = True
-            if self._pid != os.getpid():
+            self._lifetime.is_closed = True
+            if not self._lifetime.is_here:
                 return  # the threads are the parent's
             readers = self._readers.stop()
         await joined(readers)
         writer = self._writer.stop()  # last: it may be the last connection of all, which tidies up the WAL
         if writer is not None:
             await joined([writer])
-
-    def _check_usable(self) -> None:
-        if self._closed:
-            raise Unavailable("this metadata store is closed", operation="kv", retry=Retry.PERMANENT)
-        if self._pid != os.getpid():
-            raise Unavailable(
-                "this metadata store was opened before a fork",
-                operation="kv",
-                subject=str(self.config.path),
-                hint="Close the store before the fork and open it after, or start the process another way"
-                " (multiprocessing: spawn): SQLite connections do not survive a fork.",
-                retry=Retry.PERMANENT,
-            )
 
 
 def _abandon(writer: Writer, readers: Readers) -> None:
