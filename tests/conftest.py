@@ -21,6 +21,12 @@ def _kernel() -> Kernel:
     return select_kernel(os.environ.get("GRAVITON_KERNEL", "auto"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Where there is no native kernel, and the run says so, stores of default settings fall back with a warning.
+    if os.environ.get("GRAVITON_KERNEL") == "python":
+        config.addinivalue_line("filterwarnings", "ignore:the native kernel is not installed:RuntimeWarning")
+
+
 def pytest_report_header() -> str:
     kernel = _kernel()
     return f"graviton kernel: {kernel.name}, simd: {kernel.simd}"

@@ -49,7 +49,11 @@ def test_get_writes_over_nothing_of_the_store(run: Cli, blob: str, tmp_path: Pat
             done = run("get", blob, "-o", target)
             assert (done.code, len(done.err.splitlines())) == (1, 1), target
             assert "belongs to the store itself" in done.err
-            assert (target.read_bytes() if target.exists() else None) == before
+            after = target.read_bytes() if target.exists() else None
+            if target.name.endswith(("-wal", "-shm")):  # they come and go with whoever has the database open
+                assert after != b"hello"
+            else:
+                assert after == before
     assert run("get", blob, "-o", run.root / "cas/blocks", "--force").code == 1
     (tmp_path / "alias").symlink_to(run.root / "meta.sqlite")
     assert run("get", blob, "-o", "alias").code == 1

@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
-from graviton.errors import Unavailable
+from graviton.errors import GravitonError, Unavailable
 
-__all__ = ["Call", "deliver"]
+__all__ = ["Call", "deliver", "own_copy"]
 
 _T = TypeVar("_T")
 
@@ -99,3 +99,14 @@ def deliver(calls: Iterable[Call[Any]]) -> None:
 def _settle_all(calls: list[Call[Any]]) -> None:
     for call in calls:
         call.settle()
+
+
+def own_copy(error: BaseException) -> BaseException:
+    """An own instance for each caller: tracebacks and notes of one must not show up with another."""
+    if not isinstance(error, GravitonError):
+        return error
+    made = type(error)(
+        error.message, operation=error.operation, subject=error.subject, hint=error.hint, retry=error.retry
+    )
+    made.__cause__ = error.__cause__
+    return made

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Callable
+from functools import partial
 
 from graviton.errors import GravitonError, Retry, Unavailable
 from graviton.ports.metrics import MetricKeys, MetricsRegistry
@@ -16,6 +19,7 @@ class Operations:
 
     def __init__(self, metrics: MetricsRegistry) -> None:
         self._metrics = metrics
+        self._lock = threading.Lock()
         self._running: set[_Operation] = set()
         self._idle: asyncio.Future[None] | None = None
 
@@ -26,12 +30,16 @@ class Operations:
 
     async def end(self) -> None:
         """Cancel everything that is going on and wait until it has cleaned up."""
-        for operation in self._running:
+        for operation in list(self._running):
             operation.interrupt()
-        while self._running:
-            if self._idle is None or self._idle.done():
-                self._idle = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._idle)  # others may wait for it too
+        while True:
+            with self._lock:
+                if not self._running:
+                    return
+                if self._idle is None or self._idle.done():
+                    self._idle = asyncio.get_running_loop().create_future()
+                idle = self._idle
+            await asyncio.shield(idle)  # others may wait for it too
 
     def add(self, operation: _Operation) -> None:
         """Called when an operation begins."""
@@ -39,9 +47,25 @@ class Operations:
 
     def remove(self, operation: _Operation) -> None:
         """Called when it has ended, whatever came of it."""
-        self._running.discard(operation)
-        if not self._running and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        with self._lock:
+            self._running.discard(operation)
+            idle = None if self._running else self._idle
+        if idle is not None:
+            _in_loop(idle.get_loop(), partial(_settle, idle))
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> bool:
+    """Have `loop`, perhaps that of another thread, make a call; False if it is closed."""
+    try:
+        loop.call_soon_threadsafe(call)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Operation:
@@ -58,7 +82,8 @@ class _Operation:
         """Make it raise Unavailable as soon as it has cleaned up."""
         if not self._interrupted:
             self._interrupted = True
-            self._task.cancel()
+            if not _in_loop(self._task.get_loop(), self._task.cancel):
+                self._all.remove(self)  # it will never go on
 
     def __enter__(self) -> None:
         task = asyncio.current_task()

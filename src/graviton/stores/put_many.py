@@ -15,7 +15,7 @@ from graviton.core.chunking import ChunkerSpec
 from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import paginate
-from graviton.errors import GravitonError, InvalidInput
+from graviton.errors import GravitonError, InvalidInput, Unavailable
 from graviton.ports.blobs import BlobWriteResult, IngestStats, SmallBlob
 from graviton.ports.block_index import OpenedSession
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
@@ -201,5 +201,7 @@ async def _end_all(parts: Parts, sessions: Sequence[OpenedSession]) -> None:
     for session, _ in sessions:
         try:
             await parts.block_index.end(session)
+        except Unavailable:
+            return  # each of the others would wait as long; they expire
         except GravitonError:
             continue

@@ -17,9 +17,10 @@ from itertools import groupby
 from queue import Empty, SimpleQueue
 
 from graviton.concurrency.blocking import declare_blocking_thread
-from graviton.concurrency.calls import Call, deliver
+from graviton.concurrency.calls import Call, deliver, own_copy
 from graviton.concurrency.lifetime import Lifetime
 from graviton.concurrency.threads import joined, started
+from graviton.errors import Unavailable
 from graviton.ports.blobs import BlobWriteResult
 from graviton.stores.put import Parts
 from graviton.stores.put_many import MAX_GROUP_BYTES, MAX_GROUP_ITEMS, Item, put_group
@@ -59,9 +60,24 @@ class SmallPuts:
         with self._lock:
             self._lifetime.check()
             if self._thread is None:
-                self._thread = started(partial(_work, self._queue, self._parts), "graviton-small-puts")
+                self._thread = self._begin()
             self._queue.put(put)
         return await put.outcome()
+
+    def _begin(self) -> threading.Thread:
+        """The event loop is made here, so that a lack of handles is told and not the end of a thread. It is nobody
+        else's business: policies for the application's own loops do not concern it."""
+        try:
+            loop = asyncio.SelectorEventLoop()
+        except OSError as error:
+            raise Unavailable(
+                f"no handles for the store: {error.strerror}", operation="put", hint="Raise the limit: ulimit -n."
+            ) from error
+        try:
+            return started(partial(_work, self._queue, self._parts, loop), "graviton-small-puts")
+        except BaseException:
+            loop.close()
+            raise
 
     async def aclose(self) -> None:
         """Let the puts that were accepted finish and end the thread. Idempotent."""
@@ -73,20 +89,30 @@ class SmallPuts:
             await joined([thread])
 
 
-def _work(queue: _Queue, parts: Parts) -> None:
+def _work(queue: _Queue, parts: Parts, loop: asyncio.AbstractEventLoop) -> None:
     declare_blocking_thread()
-    asyncio.run(_serve(queue, parts))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(_serve(queue, parts))
 
 
 async def _serve(queue: _Queue, parts: Parts) -> None:
-    while waiting := _gathered(queue):
-        begun = [put for put in waiting if put is not None and put.take()]  # the others were cancelled meanwhile
+    while await _serve_waiting(queue, parts):
+        pass
+
+
+async def _serve_waiting(queue: _Queue, parts: Parts) -> bool:
+    """Store what waits now; whether to go on. Whatever goes wrong, who was taken gets an answer."""
+    waiting = _gathered(queue)
+    begun = [put for put in waiting if put is not None and put.take()]  # the others were cancelled meanwhile
+    try:
         for group in _compatible(begun):
             await _store(parts, group)
-            deliver(group)
-        if waiting[-1] is None:
-            return
-        del waiting, begun
+    except BaseException as error:  # noqa: BLE001 - the thread must live
+        for put in begun:
+            if put.result is None and put.error is None:
+                put.error = Unavailable(f"the put was stopped by {type(error).__name__}", operation="put")
+        deliver(begun)
+    return waiting[-1] is not None
 
 
 def _gathered(queue: _Queue) -> list[_Put | None]:
@@ -119,15 +145,29 @@ def _compatible(puts: Sequence[_Put]) -> Iterator[list[_Put]]:
 
 
 async def _store(parts: Parts, puts: Sequence[_Put]) -> None:
-    """Give each put its result or its error. What fails together is tried alone: nobody fails for a stranger's blob."""
+    """Give each put its result or its error.
+
+    What fails together is tried alone, so that nobody fails for a stranger's blob. Not if the store cannot be reached:
+    that concerns all, and each try would wait as long again.
+    """
+    error = await _try(parts, puts)
+    if error is not None and len(puts) > 1 and not isinstance(error, Unavailable):
+        for put in puts:
+            put.error = Unavailable("cancelled") if put.cancelled else await _try(parts, [put])
+            deliver([put])
+        return
+    if error is not None:
+        for put in puts:
+            put.error = own_copy(error)
+    deliver(puts)
+
+
+async def _try(parts: Parts, puts: Sequence[_Put]) -> BaseException | None:
+    """Store a group; what went wrong, without the frames that hold its bytes."""
     try:
         results = await put_group(parts, [put.item for put in puts])
-    except BaseException as error:  # noqa: BLE001 - the thread must live, and the caller be told
-        if len(puts) == 1:
-            puts[0].error = error
-            return
-        for put in puts:
-            await _store(parts, [put])
-    else:
-        for put, result in zip(puts, results, strict=True):
-            put.result = result
+    except BaseException as error:  # noqa: BLE001 - the caller is told
+        return error.with_traceback(None)
+    for put, result in zip(puts, results, strict=True):
+        put.result = result
+    return None

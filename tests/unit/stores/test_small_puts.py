@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import threading
@@ -21,6 +22,7 @@ from graviton.errors import DigestMismatch, StorageFull, Unavailable
 from graviton.metadata.rows import BLOBS, OWNERS, OwnerRow
 from graviton.ports.block_index import OwnerState
 from graviton.stores import small_puts
+from graviton.stores.put_many import MAX_SMALL_BYTES
 from tests.support import World, some_bytes
 
 _T = TypeVar("_T")
@@ -240,3 +242,43 @@ async def test_memory_needs_no_thread(kernel: graviton.Kernel) -> None:
     world = World(kernel)
     await world.store.put(b"small")
     assert _threads() == []
+
+
+async def test_want_of_handles_is_told_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it ended the thread before it had begun, and every small put hung from then on."""
+    async with graviton.open(tmp_path) as store:
+        await store.put(bytes(MAX_SMALL_BYTES + 1))
+        with monkeypatch.context() as patch:
+
+            def refuse() -> None:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+            patch.setattr(asyncio, "SelectorEventLoop", refuse)
+            with pytest.raises(Unavailable, match="handles"):
+                await asyncio.wait_for(store.put(b"small"), 10)
+        await asyncio.wait_for(store.put(b"small"), 10)
+
+
+async def test_nobody_waits_for_the_busy_store_of_others_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What concerns all is tried once, and each gets an error of his own."""
+    async with graviton.open(tmp_path) as store:
+        gate = await _Gate.before(store, monkeypatch)
+
+        async def busy(*_: object) -> None:
+            raise Unavailable("planned")
+
+        cas = await store.required()
+        monkeypatch.setattr(cas.index, "open", busy)
+        results = await gate.all_at_once(*[store.put(blob) for blob in BLOBS_AT_ONCE[:9]])
+        assert gate.groups == [1, 8]
+        assert [type(result) for result in results] == [Unavailable] * 9
+        assert len({id(result) for result in results}) == 9
+
+
+async def test_no_error_holds_the_blobs_of_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = graviton.BlobWritePlan(attributes=graviton.BinaryAttributes.EMPTY.advertise({SIZE: 5}, at_ns=1))
+    async with graviton.open(tmp_path) as store:
+        gate = await _Gate.before(store, monkeypatch)
+        results = await gate.all_at_once(*[store.put(blob, wrong) for blob in BLOBS_AT_ONCE[:4]])
+        assert [type(result) for result in results] == [DigestMismatch] * 4
+        assert [result.__context__ for result in results if isinstance(result, DigestMismatch)] == [None] * 4

@@ -30,7 +30,7 @@ from graviton.backends.sqlite.errors import (
     translate,
     translate_os,
 )
-from graviton.concurrency.calls import deliver
+from graviton.concurrency.calls import deliver, own_copy
 from graviton.concurrency.threads import started
 from graviton.errors import GravitonError, Retry, Unavailable
 
@@ -143,7 +143,7 @@ class Writer:
         except BaseException as error:  # noqa: BLE001 - the thread must live, and every caller be told
             for call in calls:
                 if call.error is None:
-                    call.error = _copy(error)
+                    call.error = own_copy(error)
 
     def _run_alone(self, call: ViewCall[Any]) -> None:
         try:
@@ -324,14 +324,3 @@ class Writer:
         for connection in connections:
             if connection is not None:
                 connection.close()
-
-
-def _copy(error: BaseException) -> BaseException:
-    """An own instance for each caller: tracebacks and notes of one must not show up with another."""
-    if not isinstance(error, GravitonError):
-        return error
-    made = type(error)(
-        error.message, operation=error.operation, subject=error.subject, hint=error.hint, retry=error.retry
-    )
-    made.__cause__ = error.__cause__
-    return made
