@@ -310,6 +310,10 @@ class Writer:
         finally:
             self._roll_back(connection)
         self._checkpoint(connection)
+        if self._connection is None:
+            raise Unavailable(
+                f"a transaction on {self._path} could not be taken back", operation=OPERATION, subject=self._path
+            )
         self._suspect = False
 
     def _close(self) -> None:
