@@ -13,22 +13,40 @@ from typing import Any, Generic, TypeVar
 
 from graviton.errors import GravitonError, Unavailable
 
-__all__ = ["Call", "deliver", "own_copy"]
+__all__ = ["Call", "CallCancelled", "CancelFlag", "deliver", "own_copy"]
 
 _T = TypeVar("_T")
 
 
-class Call(Generic[_T]):
-    """One piece of work with its outcome. Made on the loop; the thread fills `result` or `error` and delivers."""
+class CallCancelled(BaseException):
+    """Raised on the thread by `CancelFlag.check`: unwinds the work, never reaches a caller."""
 
-    __slots__ = ("_ended", "_ticket", "_waiter", "cancelled", "error", "future", "loop", "result")
+
+class CancelFlag:
+    """What work sees of its call: whether somebody still waits. Set on the loop, asked on the thread."""
+
+    __slots__ = ("cancelled",)
 
     def __init__(self) -> None:
+        self.cancelled = False
+
+    def check(self) -> None:
+        """Raise CallCancelled if nobody waits any more."""
+        if self.cancelled:
+            raise CallCancelled
+
+
+class Call(CancelFlag, Generic[_T]):
+    """One piece of work with its outcome. Made on the loop; the thread fills `result` or `error` and delivers."""
+
+    __slots__ = ("_ended", "_ticket", "_waiter", "error", "future", "loop", "result")
+
+    def __init__(self) -> None:
+        super().__init__()
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self.loop.create_future()
         """Says that the call has ended, never how: `outcome` raises the error itself, because a future takes no
         StopIteration, and who waits would wait for ever."""
-        self.cancelled = False
         self.result: _T | None = None
         self.error: BaseException | None = None
         self._ticket = [None]
@@ -51,6 +69,7 @@ class Call(Generic[_T]):
             self.cancelled = True
             if not self._ended and not self.take():
                 await self._until_ended()
+            self.forget()
             raise
         return self.ended()
 
@@ -66,6 +85,10 @@ class Call(Generic[_T]):
             raise Unavailable(f"the work was stopped by {type(error).__name__}") from error
         finally:
             del error  # its traceback holds this frame
+
+    def forget(self) -> None:
+        """Nobody asks for the outcome: let it go, with the frames of an error that hold this call and its bytes."""
+        self.result = self.error = None
 
     async def _until_ended(self) -> None:
         while not self._ended:
@@ -92,8 +115,9 @@ def deliver(calls: Iterable[Call[Any]]) -> None:
     for loop, mine in by_loop.items():
         try:
             loop.call_soon_threadsafe(_settle_all, mine)
-        except RuntimeError:
-            pass  # the loop is closed: nobody waits
+        except RuntimeError:  # the loop is closed: nobody waits
+            for call in mine:
+                call.forget()
 
 
 def _settle_all(calls: list[Call[Any]]) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
+from collections.abc import Coroutine
 
 import pytest
 
-from graviton.backends.filesystem._workers import CancelFlag, WorkerPool
+from graviton.backends.filesystem._workers import WorkerPool
+from graviton.concurrency.calls import CancelFlag
 from graviton.errors import Unavailable
 
 
@@ -59,3 +63,85 @@ async def test_without_a_thread_calls_fail_and_later_ones_work(monkeypatch: pyte
         assert await asyncio.wait_for(waiting, 10.0) == "done"
     await held
     await pool.close()
+
+
+async def test_a_call_that_waits_for_a_thread_can_be_left_at_once_with_its_bytes() -> None:
+    pool = WorkerPool(1, "test")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(flag: CancelFlag) -> None:
+        begun.set()
+        assert go_on.wait(10.0)
+
+    class Work:
+        def __call__(self, flag: CancelFlag) -> None:
+            raise AssertionError("it began")
+
+    held = asyncio.ensure_future(pool.run(hold))
+    await asyncio.to_thread(begun.wait, 10.0)
+    work = Work()
+    gone = weakref.ref(work)
+    left = asyncio.ensure_future(pool.run(work))
+    await asyncio.sleep(0)
+    del work
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(left, 10.0)
+    del left
+    gc.collect()
+    assert gone() is None
+    go_on.set()
+    await held
+    assert await pool.run(lambda flag: "next") == "next"
+    await pool.close()
+
+
+async def test_a_call_that_must_run_does_so_after_it_was_cancelled() -> None:
+    pool = WorkerPool(1, "test")
+    begun, go_on = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def hold(flag: CancelFlag) -> None:
+        begun.set()
+        assert go_on.wait(10.0)
+
+    held = asyncio.ensure_future(pool.run(hold))
+    await asyncio.to_thread(begun.wait, 10.0)
+    cleaning = asyncio.ensure_future(pool.run(lambda flag: ran.append("cleaned up"), must_run=True))
+    await asyncio.sleep(0)
+    cleaning.cancel()
+    await asyncio.sleep(0)
+    cleaning.cancel()
+    await asyncio.sleep(0.01)
+    assert not cleaning.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await cleaning
+    assert ran == ["cleaned up"]
+    await held
+    await pool.close()
+
+
+def test_a_call_whose_loop_ended_harms_no_thread() -> None:
+    """Its coroutine is thrown away while it waits for a thread, without a cancellation."""
+    pool = WorkerPool(1, "test")
+    begun, go_on, ran = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(flag: CancelFlag) -> None:
+        begun.set()
+        assert go_on.wait(10.0)
+
+    async def leave() -> None:
+        for call in (pool.run(hold), pool.run(lambda flag: ran.set(), must_run=True)):
+            waiting.append(call)
+            call.send(None)
+        await asyncio.to_thread(begun.wait, 10.0)
+
+    waiting: list[Coroutine[object, None, None]] = []
+    asyncio.run(leave())
+    for call in waiting:
+        call.close()
+    go_on.set()
+    assert asyncio.run(pool.run(lambda flag: "next")) == "next"
+    assert ran.is_set()
+    asyncio.run(pool.close())

@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 from graviton.backends.filesystem._disk import FILE_MODE, Disk
 from graviton.backends.filesystem._names import TempNames, block_name
-from graviton.backends.filesystem._workers import CancelFlag, WorkerPool
+from graviton.backends.filesystem._workers import WorkerPool
 from graviton.backends.filesystem.config import FsConfig
 from graviton.backends.filesystem.errors import mapped, translate
+from graviton.concurrency.calls import CancelFlag
 from graviton.core.buffers import Buffer
 from graviton.core.files import FileBatches, FilesError, write_all
 from graviton.core.keys import BlockKey

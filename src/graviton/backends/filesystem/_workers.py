@@ -10,107 +10,47 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from graviton.concurrency.blocking import may_block
+from graviton.concurrency.calls import Call, CancelFlag, deliver
 from graviton.concurrency.lifetime import Lifetime
+from graviton.concurrency.threads import started
 from graviton.errors import Unavailable
 
-__all__ = ["CallCancelled", "CancelFlag", "WorkerPool"]
+__all__ = ["WorkerPool"]
 
 _T = TypeVar("_T")
 _I = TypeVar("_I")
 
 
-class CallCancelled(BaseException):
-    """Raised in the worker by `CancelFlag.check`; unwinds the function and never reaches a caller."""
-
-
-class CancelFlag:
-    """Set when the waiting task is cancelled."""
-
-    __slots__ = ("is_set",)
-
-    def __init__(self) -> None:
-        self.is_set = False
-
-    def check(self) -> None:
-        """Raise CallCancelled if nobody waits any more."""
-        if self.is_set:
-            raise CallCancelled
-
-
-class _Call(Generic[_T]):
+class _Call(Call[_T]):
     """One function on its way through a worker and back to its loop."""
 
-    __slots__ = ("ended", "error", "flag", "fn", "future", "loop", "must_run", "result", "waiter")
+    __slots__ = ("fn",)
 
-    def __init__(self, fn: Callable[[CancelFlag], _T], loop: asyncio.AbstractEventLoop, must_run: bool) -> None:
+    def __init__(self, fn: Callable[[CancelFlag], _T]) -> None:
+        super().__init__()
         self.fn: Callable[[CancelFlag], _T] | None = fn
-        self.must_run = must_run
-        self.flag = CancelFlag()
-        self.loop = loop
-        self.future: asyncio.Future[None] = loop.create_future()
-        """Says that the call has ended, never how: `outcome` raises the error itself, because a future takes no
-        StopIteration, and who waits would wait for ever."""
-        self.result: _T | None = None
-        self.error: BaseException | None = None
-        self.waiter: asyncio.Future[None] | None = None
-        self.ended = False
 
     def run(self) -> None:
         """On the worker: call the function, send the outcome to the loop, keep no reference to its arguments."""
         fn, self.fn = self.fn, None
-        result: Any = None
-        error: BaseException | None = None
+        assert fn is not None
         try:
-            if not self.must_run:
-                self.flag.check()  # cancelled while it waited for a thread
-            assert fn is not None
-            result = fn(self.flag)
-        except BaseException as caught:  # noqa: BLE001 - delivered to the caller
-            error = caught
+            self.result = fn(self)
+        except BaseException as error:  # noqa: BLE001 - delivered to the caller
+            self.error = error
         finally:
             del fn
-        try:
-            self.loop.call_soon_threadsafe(self._deliver, result, error)
-        except RuntimeError:
-            pass  # the loop is closed: nobody waits
-        finally:
-            del result, error
+        deliver((self,))
 
-    def _deliver(self, result: _T, error: BaseException | None) -> None:
-        self.ended = True
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
-        if not self.future.done():
-            self.result, self.error = result, error
-            self.future.set_result(None)
-
-    async def outcome(self) -> _T:
-        """On the loop: the result. If cancelled, first wait until the function has noticed and cleaned up."""
-        try:
-            await self.future
-        except asyncio.CancelledError:
-            self.flag.is_set = True
-            while not self.ended:
-                self.waiter = self.loop.create_future()
-                try:
-                    await self.waiter
-                except asyncio.CancelledError:
-                    continue  # cancelled again: cleaning up is still not optional
-            raise
-        if self.error is None:
-            return self.result  # type: ignore[return-value]
-        error, self.error = self.error, None
-        try:
-            if isinstance(error, Exception):
-                raise error  # of StopIteration Python makes a RuntimeError here, as everywhere (PEP 479)
-            # SystemExit and the like: the loop must not be torn down from another thread
-            raise Unavailable(f"a worker was stopped by {type(error).__name__}") from error
-        finally:
-            del error  # its traceback holds this frame
+    def run_if_wanted(self) -> None:
+        """The same, unless it was cancelled while it waited for a thread."""
+        if self.take():
+            self.run()
 
 
 _Job: TypeAlias = "Callable[[], None] | _Stop | None"
@@ -143,9 +83,15 @@ class WorkerPool:
         if may_block():
             self.check_usable()
             return fn(CancelFlag())
-        call = _Call(fn, asyncio.get_running_loop(), must_run)
-        self._post(call.run)
-        return await call.outcome()
+        call = _Call(fn)
+        if must_run:
+            call.take()  # as good as begun: it is not taken back but waited for
+        self._post(call.run if must_run else call.run_if_wanted)
+        try:
+            return await call.outcome()
+        except asyncio.CancelledError:
+            call.fn = None  # of a call that was taken back: it still waits for a thread, its bytes need not
+            raise
 
     def spread(self, fn: Callable[[_I], None], items: Sequence[_I], width: int) -> None:
         """On a worker: `fn(item)` for each item, here and on up to `width - 1` free workers; returns when all is done.
@@ -172,23 +118,12 @@ class WorkerPool:
             self._queue.put(job)
 
     def _begin_thread(self) -> None:
-        thread = threading.Thread(
-            target=_work,
-            args=(self._queue, self._lock, self._pending),
-            name=f"{self._name}-{len(self._threads)}",
-            daemon=True,  # a forgotten aclose must not hang the interpreter's exit
-        )
+        work = partial(_work, self._queue, self._lock, self._pending)
         try:
-            thread.start()
-        except RuntimeError as error:
-            if self._threads:
-                return  # those that there are do it
-            raise Unavailable(
-                f"no thread for the store: {error}",
-                operation=self._name,
-                hint="The limit of threads or memory is reached (ulimit -u, pids.max): end something, then try again.",
-            ) from error
-        self._threads.append(thread)
+            self._threads.append(started(work, f"{self._name}-{len(self._threads)}"))
+        except Unavailable:
+            if not self._threads:  # else those that there are do it
+                raise
 
     def check_usable(self) -> None:
         """Raise Unavailable after `close`, and in a child made by fork, which has none of the threads."""

@@ -6,9 +6,9 @@ import os
 from typing import Final, NamedTuple
 
 from graviton.backends.filesystem._mounts import file_system_type
-from graviton.backends.filesystem._workers import CancelFlag
 from graviton.backends.filesystem.blocks import FsBlockStore
 from graviton.backends.filesystem.errors import mapped
+from graviton.concurrency.calls import CancelFlag
 from graviton.core.hashing import HashAlgo
 
 __all__ = ["WARN_ENTRIES", "FolderLoad", "folder_loads"]

@@ -7,13 +7,9 @@ from typing import Any, TypeVar
 
 from graviton.concurrency.calls import Call
 
-__all__ = ["CallCancelled", "ViewCall"]
+__all__ = ["ViewCall"]
 
 _T = TypeVar("_T")
-
-
-class CallCancelled(BaseException):
-    """Raised by a transaction whose caller is gone: unwinds the function, never reaches a caller."""
 
 
 class ViewCall(Call[_T]):
@@ -25,8 +21,3 @@ class ViewCall(Call[_T]):
         super().__init__()
         self.fn: Callable[[Any], _T] = fn
         self.full = full
-
-    def check(self) -> None:
-        """On the thread: raise CallCancelled if nobody waits any more."""
-        if self.cancelled:
-            raise CallCancelled

@@ -16,7 +16,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias
 
-from graviton.backends.sqlite._calls import CallCancelled, ViewCall
+from graviton.backends.sqlite._calls import ViewCall
 from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import WriteView
 from graviton.backends.sqlite._wal import Wal
@@ -30,7 +30,7 @@ from graviton.backends.sqlite.errors import (
     translate,
     translate_os,
 )
-from graviton.concurrency.calls import deliver, own_copy
+from graviton.concurrency.calls import CallCancelled, deliver, own_copy
 from graviton.concurrency.threads import started
 from graviton.errors import GravitonError, Retry, Unavailable
 
