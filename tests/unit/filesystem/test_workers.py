@@ -142,6 +142,26 @@ def test_a_call_whose_loop_ended_harms_no_thread() -> None:
     for call in waiting:
         call.close()
     go_on.set()
-    assert asyncio.run(pool.run(lambda flag: "next")) == "next"
+    assert asyncio.run(asyncio.wait_for(pool.run(lambda flag: "next"), 10.0)) == "next"
     assert ran.is_set()
     asyncio.run(pool.close())
+
+
+async def test_closing_waits_for_all_threads_also_if_cancelled() -> None:
+    pool = WorkerPool(3, "test-closing")
+    go_on = threading.Event()
+    calls = [asyncio.ensure_future(pool.run(lambda flag: go_on.wait(10.0))) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    closing = asyncio.ensure_future(pool.close())
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+    go_on.set()
+    assert await asyncio.gather(*calls) == [True] * 5, "a call that was accepted did not finish"
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("test-closing")]
+    with pytest.raises(Unavailable, match="closed"):
+        await pool.run(lambda flag: None)
+    await pool.close()

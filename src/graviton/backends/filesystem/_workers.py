@@ -17,7 +17,7 @@ from typing import Generic, TypeAlias, TypeVar
 from graviton.concurrency.blocking import may_block
 from graviton.concurrency.calls import Call, CancelFlag, deliver
 from graviton.concurrency.lifetime import Lifetime
-from graviton.concurrency.threads import started
+from graviton.concurrency.threads import joined, started
 from graviton.errors import Unavailable
 
 __all__ = ["WorkerPool"]
@@ -53,15 +53,8 @@ class _Call(Call[_T]):
             self.run()
 
 
-_Job: TypeAlias = "Callable[[], None] | _Stop | None"
-
-
-class _Stop:
-    """Goes from thread to thread and ends each; the last one says so."""
-
-    def __init__(self, threads: int, ended: Callable[[], object]) -> None:
-        self.threads = threads
-        self.ended = ended
+_Queue: TypeAlias = "SimpleQueue[Callable[[], None] | None]"
+"""None goes from thread to thread and ends each."""
 
 
 class WorkerPool:
@@ -70,7 +63,7 @@ class WorkerPool:
     def __init__(self, size: int, name: str) -> None:
         self._size = size
         self._name = name
-        self._queue: SimpleQueue[_Job] = SimpleQueue()
+        self._queue: _Queue = SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._pending = [0]  # shared with the threads, which must not keep the pool alive
@@ -130,40 +123,20 @@ class WorkerPool:
         self._lifetime.check()
 
     async def close(self) -> None:
-        """Let the calls that were accepted finish and end the threads. Idempotent."""
+        """Let the calls that were accepted finish and end the threads; cancelling does not cut it short. Idempotent."""
         with self._lock:
             self._lifetime.is_closed = True
             threads, self._threads = self._threads, []
-        if not threads or not self._lifetime.is_here:
-            return
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-        self._queue.put(_Stop(len(threads), lambda: loop.call_soon_threadsafe(_settle, ended)))
-        try:
-            await ended
-        finally:
-            if ended.done() and not ended.cancelled():
-                for thread in threads:
-                    thread.join()  # they are past their last job: microseconds
+        if threads and self._lifetime.is_here:
+            self._queue.put(None)
+            await joined(threads)
 
 
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _work(queue: SimpleQueue[_Job], lock: threading.Lock, pending: list[int]) -> None:
+def _work(queue: _Queue, lock: threading.Lock, pending: list[int]) -> None:
     while True:
         job = queue.get()
-        if job is None:  # the pool was collected
+        if job is None:
             queue.put(None)
-            return
-        if isinstance(job, _Stop):
-            job.threads -= 1
-            if job.threads:
-                queue.put(job)
-            else:
-                job.ended()
             return
         job()
         del job  # it holds payloads that belong to the caller
