@@ -43,7 +43,7 @@ class Call:
         """The store that `settings`, else those of this call, name, for `async with`. Touches nothing until it is used;
         what only reads calls `required` on it first, which says where there is no store. Raises ConfigError."""
         from graviton.assembly.store import Store
-        from graviton.stores.threads import finish_anyway
+        from graviton.concurrency.finishing import finish_anyway
 
         store = Store(settings or self.settings())
         try:

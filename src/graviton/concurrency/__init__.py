@@ -1,1 +1,1 @@
-"""Between event loops and threads: what backends and stores share. Imports nothing of ours but errors."""
+"""Between event loops and threads: what backends, stores and services share. Imports nothing of ours but errors."""

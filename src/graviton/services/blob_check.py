@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import NamedTuple
 
+from graviton.concurrency.executors import in_thread
 from graviton.constraints.budget import ByteBudget
 from graviton.core.keys import BlockKey
 from graviton.core.manifests import ManifestEntry, ManifestPage
@@ -21,7 +22,6 @@ from graviton.services.block_checks import BlockChecks, StoredSizes
 from graviton.services.findings import Damage, Part, Report
 from graviton.services.manifest_walk import PageDamage, walk_manifest
 from graviton.stores.block_access import BlockAccess
-from graviton.stores.threads import in_thread
 
 __all__ = ["BlobCheck", "VerifyParts"]
 

@@ -14,9 +14,9 @@ import stat
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
+from graviton.concurrency.executors import in_thread
 from graviton.constraints.throttle import Throttle
 from graviton.errors import GravitonError, InvalidInput, NotFound, PermissionDenied, Unavailable
-from graviton.stores.threads import in_thread
 
 __all__ = ["has_changed", "kind_of", "open_regular", "paced", "read_error", "read_up_to"]
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
 
+from graviton.concurrency.executors import in_thread
 from graviton.constraints.throttle import Throttle
 from graviton.core.attributes import MIME, BinaryAttributes
 from graviton.core.keys import BlobKey
@@ -24,7 +25,6 @@ from graviton.services.own_places import Identity
 from graviton.services.sources import paced, read_error, read_up_to
 from graviton.services.spool import ListingSpool, open_spool
 from graviton.services.tree_walk import Found, TreeWalk
-from graviton.stores.threads import in_thread
 
 __all__ = ["LISTING_MIME", "TreeEvents", "TreePut", "TreePutResult", "TreeStore"]
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Final, NamedTuple, Protocol
 
+from graviton.concurrency.executors import in_thread
 from graviton.core.keys import BlobKey
 from graviton.core.listing import EntryType, ListingDecoder, ListingEntry
 from graviton.core.ranges import Span
@@ -24,7 +25,6 @@ from graviton.services.output_files import holds_blob, write_file, write_link
 from graviton.services.own_places import OwnPlaces, belongs
 from graviton.services.restore_errors import restore_error
 from graviton.services.safe_folders import SafeFolders
-from graviton.stores.threads import in_thread
 
 __all__ = ["RestoreEvents", "RestoreResult", "TreeRestore", "read_listing"]
 

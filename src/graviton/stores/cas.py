@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
+from graviton.concurrency.executors import end_pool
+from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.lifetime import Lifetime
 from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import ChunkerSpec, Kernel
@@ -44,7 +46,6 @@ from graviton.stores.results import CasDefaults, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
 from graviton.stores.small_puts import SmallPuts
 from graviton.stores.streaming import CasBlobReader, ReadParts
-from graviton.stores.threads import end_pool, finish_anyway
 
 __all__ = ["CasBlobStore"]
 

@@ -15,11 +15,11 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+from graviton.concurrency.executors import POLL_SECONDS, OwnThread, in_thread
 from graviton.core.buffers import Buffer, as_bytes, memory_of
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blobs import BlobSource
 from graviton.stores.pieces import AsyncPieceFiller, MemoryFiller, PieceFiller, pour
-from graviton.stores.threads import POLL_SECONDS, OwnThread, in_thread
 
 __all__ = ["Filler", "open_filler"]
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from concurrent.futures import Executor
 from typing import Any
 
+from graviton.concurrency.executors import in_thread
+from graviton.concurrency.finishing import finish_anyway
 from graviton.core.buffers import Buffer, as_bytes
-from graviton.stores.threads import finish_anyway, in_thread
 
 __all__ = ["AsyncPieceFiller", "MemoryFiller", "PieceFiller", "pour"]
 

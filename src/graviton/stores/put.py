@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
+from graviton.concurrency.executors import in_thread
+from graviton.concurrency.finishing import finish_anyway
 from graviton.constraints.budget import ByteBudget
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.chunking import Kernel
@@ -29,7 +31,6 @@ from graviton.ports.manifests import BlobCommit, BlobManifestRepo, CommitResult
 from graviton.stores.committing import commit_all
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of
 from graviton.stores.segments import MAX_BUFFERS, Segment, Segments
-from graviton.stores.threads import finish_anyway, in_thread
 
 __all__ = ["Ingested", "Parts", "Put", "put_one", "session_tag"]
 

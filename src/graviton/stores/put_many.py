@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from graviton.concurrency.executors import in_thread
+from graviton.concurrency.finishing import finish_anyway
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.chunking import ChunkerSpec
 from graviton.core.hashing import Digest, HashAlgo
@@ -24,7 +26,6 @@ from graviton.stores.committing import commit_all
 from graviton.stores.put import Parts, session_tag
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of, wanted
 from graviton.stores.segments import step_bytes
-from graviton.stores.threads import finish_anyway, in_thread
 
 __all__ = ["MAX_GROUP_BYTES", "MAX_GROUP_ITEMS", "MAX_SMALL_BYTES", "Item", "groups", "put_group"]
 

@@ -7,7 +7,7 @@ import os
 import select
 import stat
 
-from graviton.stores.threads import POLL_SECONDS, OwnThread, in_thread
+from graviton.concurrency.executors import POLL_SECONDS, OwnThread, in_thread
 
 __all__ = ["Sink"]
 

@@ -12,6 +12,8 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
+from graviton.concurrency.executors import in_thread
+from graviton.concurrency.finishing import finish_anyway
 from graviton.constraints.budget import ByteBudget, Lease
 from graviton.core.manifests import ManifestEntry, ManifestPage
 from graviton.core.ranges import Span
@@ -22,7 +24,6 @@ from graviton.stores.block_access import BlockAccess
 from graviton.stores.operations import Operations
 from graviton.stores.placed_file import PlacedFile
 from graviton.stores.sinks import Sink
-from graviton.stores.threads import finish_anyway, in_thread
 
 __all__ = ["CasBlobReader", "ReadParts"]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from graviton.concurrency.finishing import finish_anyway
 from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import Kernel
 from graviton.core.keys import BlobKey, BlockKey
@@ -22,7 +23,6 @@ from graviton.metadata.rows import PAGES
 from graviton.ports.blobs import BlobReader, BlobWriteResult
 from graviton.ports.block_index import BlockState
 from graviton.stores.placed_file import PlacedFile
-from graviton.stores.threads import finish_anyway
 from tests.support import World, YieldingBlocks, some_bytes
 
 pytestmark = pytest.mark.python_kernel

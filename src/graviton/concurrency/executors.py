@@ -1,4 +1,4 @@
-"""Running blocking code beside the event loop, without ever leaving it behind.
+"""Blocking calls on the threads of an executor, beside the event loop and never left behind.
 
 Work that ends by itself (hashing, disks) shares the few threads of a pool. What may wait for somebody else (a pipe, a
 file object, an iterator) gets a thread of its own, or four silent sources would stop everything.
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar, TypeVarTuple
+from typing import ParamSpec, TypeVar, TypeVarTuple
 
 from graviton.concurrency.blocking import may_block
+from graviton.concurrency.finishing import until_done
 from graviton.errors import Retry, Unavailable
 
-__all__ = ["POLL_SECONDS", "OwnThread", "end_pool", "finish_anyway", "in_thread"]
+__all__ = ["POLL_SECONDS", "OwnThread", "end_pool", "in_thread"]
 
 POLL_SECONDS = 0.2
 """How long a wait for a pipe or terminal may go on after nobody wants it any more."""
@@ -49,7 +50,7 @@ async def in_thread(
         if not job.cancel():
             if interrupt is not None:
                 interrupt()
-            await _end(waiting)
+            await until_done(waiting)
         raise
 
 
@@ -60,30 +61,6 @@ def _called(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
         return call(*args)
     except StopIteration as error:
         raise RuntimeError("a call on a thread raised StopIteration") from error
-
-
-async def finish_anyway(work: Awaitable[_T]) -> _T:
-    """The result of `work`, which is done to its end even if the task is cancelled meanwhile: for giving back what
-    must not stay behind. On a thread that may block nobody cancels."""
-    if may_block():
-        return await work
-    job = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(job)
-    except asyncio.CancelledError:
-        await _end(job)
-        raise
-
-
-async def _end(job: asyncio.Future[Any]) -> None:
-    """Wait until `job` is done, whatever comes of it."""
-    while not job.done():
-        try:
-            await asyncio.wait([job])
-        except asyncio.CancelledError:  # asked again: still wait, the caller honours the first request
-            continue
-    if not job.cancelled():
-        job.exception()  # retrieved, so that it is not reported as lost
 
 
 class OwnThread(Executor):
