@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar, TypeVarTuple
 
 from graviton.concurrency.blocking import may_block
 from graviton.concurrency.finishing import until_done
+from graviton.concurrency.threads import started
 from graviton.errors import Retry, Unavailable
 
 __all__ = ["POLL_SECONDS", "OwnThread", "end_pool", "in_thread"]
@@ -31,7 +32,7 @@ _Ts = TypeVarTuple("_Ts")
 async def in_thread(
     pool: Executor, call: Callable[[*_Ts], _T], *args: *_Ts, interrupt: Callable[[], object] | None = None
 ) -> _T:
-    """The result of `call(*args)` on a thread of `pool`. Raises Unavailable if the pool was ended.
+    """The result of `call(*args)` on a thread of `pool`. Raises Unavailable if the pool was ended or has no thread.
 
     If the task is cancelled meanwhile, a call that has not begun is taken back. One that has is still waited for, so
     that no thread uses a buffer or descriptor that its owner gave back; then the cancellation goes on. `interrupt` is
@@ -75,7 +76,7 @@ class OwnThread(Executor):
         self._thread: threading.Thread | None = None
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """See `Executor.submit`."""
+        """See `Executor.submit`. Raises Unavailable if the system gives no thread."""
         future: Future[_T] = Future()
 
         def call() -> None:
@@ -87,8 +88,7 @@ class OwnThread(Executor):
                 future.set_exception(error)
 
         if self._thread is None:
-            self._thread = threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True)
-            self._thread.start()
+            self._thread = started(partial(_work, self._calls), self._name)
         self._calls.put(call)
         return future
 

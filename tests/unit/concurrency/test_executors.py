@@ -118,3 +118,23 @@ async def test_a_thread_of_its_own_ends_when_nobody_refers_to_it() -> None:
     del own
     await asyncio.to_thread(thread.join, 10.0)
     assert not thread.is_alive()
+
+
+async def test_a_thread_that_cannot_begin_is_no_closed_store_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The store was said to be closed, every later call waited for ever, and giving the source back failed."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    own = OwnThread("test-refused")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Unavailable, match="no thread") as caught:
+            await in_thread(own, len, "")
+        assert caught.value.hint
+    try:
+        assert await asyncio.wait_for(in_thread(own, len, "four"), 10.0) == 4
+    finally:
+        own.shutdown()
