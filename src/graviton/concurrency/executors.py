@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar, TypeVarTuple
 
 from graviton.concurrency.blocking import may_block
 from graviton.concurrency.finishing import until_done
-from graviton.concurrency.threads import started
+from graviton.concurrency.threads import started, waited_for
 from graviton.errors import Retry, Unavailable
 
 __all__ = ["POLL_SECONDS", "OwnThread", "end_pool", "in_thread"]
@@ -113,8 +113,4 @@ def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
 async def end_pool(pool: Executor) -> None:
     """Let the calls that were accepted finish and end the threads, without stopping the loop meanwhile."""
     pool.shutdown(wait=False)
-    waiting = OwnThread("graviton-close")
-    try:
-        await in_thread(waiting, pool.shutdown)
-    finally:
-        waiting.shutdown()
+    await waited_for(pool.shutdown)

@@ -108,7 +108,21 @@ async def test_ending_a_pool_lets_calls_finish_and_the_loop_run() -> None:
     assert await call == "held"
     with pytest.raises(Unavailable, match="closed"):
         await in_thread(pool, len, "")
-    assert not [thread.name for thread in threading.enumerate() if thread.name in ("test-ending_0", "graviton-close")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name in ("test-ending_0", "graviton-closing")]
+
+
+async def test_a_pool_is_ended_also_without_a_thread_to_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the store was closed then: the error was raised half way."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = ThreadPoolExecutor(1, "test-ended")
+    await in_thread(pool, len, "")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        await end_pool(pool)
+    assert not [thread.name for thread in threading.enumerate() if thread.name == "test-ended_0"]
 
 
 async def test_a_thread_of_its_own_ends_when_nobody_refers_to_it() -> None:
