@@ -5,7 +5,6 @@ A file is handed to a put as an `io.FileIO`, whose descriptor the put reads dire
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 import os
@@ -14,14 +13,11 @@ import stat
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
-from graviton.concurrency.executors import in_thread
+from graviton.concurrency.executors import POLL_SECONDS, in_thread
 from graviton.constraints.throttle import Throttle
 from graviton.errors import GravitonError, InvalidInput, NotFound, PermissionDenied, Unavailable
 
 __all__ = ["has_changed", "kind_of", "open_regular", "paced", "read_error", "read_up_to"]
-
-_POLL_SECONDS = 0.2
-"""How long a read from a silent pipe goes on after it was cancelled."""
 
 
 def open_regular(path: str | bytes, *, dir_fd: int | None = None, follow: bool = True, shown: str = "") -> io.FileIO:
@@ -110,20 +106,19 @@ async def paced(file: io.FileIO, throttle: Throttle) -> AsyncIterator[bytes]:
         if can_block:
             poll = select.poll()
             poll.register(fd, select.POLLIN | select.POLLHUP)
-            while not poll.poll(_POLL_SECONDS * 1000):
+            while not poll.poll(POLL_SECONDS * 1000):
                 if cancelled:
                     return b""
         return os.read(fd, throttle.piece_bytes)
 
+    def stop() -> None:
+        nonlocal cancelled
+        cancelled = True
+
     with ThreadPoolExecutor(1, thread_name_prefix="graviton-paced") as pool:
         while True:
-            job = asyncio.ensure_future(in_thread(pool, read))
             try:
-                piece = await asyncio.shield(job)
-            except asyncio.CancelledError:
-                cancelled = True
-                await asyncio.wait([job])
-                raise
+                piece = await in_thread(pool, read, interrupt=stop)
             except OSError as error:
                 raise read_error(error, str(file.name)) from error
             if not piece:
