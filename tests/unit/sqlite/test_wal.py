@@ -223,6 +223,37 @@ async def test_nothing_is_committed_until_the_log_is_mended(
     await store.aclose()
 
 
+async def test_mending_that_cannot_be_ended_is_told_and_done_again(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost with it: the next transaction has a new one, and mends first."""
+    store = opened(tmp_path, disk)
+    await fill(store)
+    losses = 2  # once on its own, then for a transaction
+    write_again = Wal.write_again
+
+    def write(wal: Wal) -> None:
+        nonlocal losses
+        write_again(wal)
+        if losses:
+            losses -= 1
+            disk.failing["ROLLBACK"] = WRITE
+
+    monkeypatch.setattr(Wal, "write_again", write)
+    disk.failing = {"COMMIT": FSYNC}
+    with pytest.raises(Unavailable):
+        await store.put("a", b"failed", b"")
+    with pytest.raises(Unavailable):
+        await store.put("a", b"refused", b"")
+    assert losses == 0
+    disk.log.clear()
+    await store.put("a", b"next", b"")
+    assert disk.log[: len(MENDED)] == MENDED
+    assert await keys(store) == [b"0", b"next"]
+    await store.aclose()
+    assert [path.name for path in tmp_path.iterdir()] == ["meta.sqlite"]
+
+
 async def test_checkpoint_without_room_loses_nothing_and_refuses_nothing(tmp_path: Path, disk: Disk) -> None:
     store = opened(tmp_path, disk)
     disk.failing = {CHECKPOINT: FULL}

@@ -16,7 +16,7 @@ import pytest
 import graviton
 from graviton.assembly.store import Store
 from graviton.backends.sqlite._transaction import WriteView
-from graviton.backends.sqlite._writer import Writer
+from graviton.backends.sqlite._write_connections import WriteConnections
 from graviton.core.attribute_values import SIZE
 from graviton.errors import DigestMismatch, StorageFull, Unavailable
 from graviton.metadata.rows import BLOBS, OWNERS, OwnerRow
@@ -73,13 +73,13 @@ class _Gate:
 async def test_puts_that_wait_together_share_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with graviton.open(tmp_path) as store:
         gate, durable = await _Gate.before(store, monkeypatch), []
-        real = Writer._commit
+        real = WriteConnections.commit
 
-        def counted(self: Writer, connection: object) -> None:
+        def counted(self: WriteConnections) -> None:
             durable.append(self._full)
-            real(self, connection)  # type: ignore[arg-type]
+            real(self)
 
-        monkeypatch.setattr(Writer, "_commit", counted)
+        monkeypatch.setattr(WriteConnections, "commit", counted)
         results = await gate.all_at_once(*[store.put(blob) for blob in BLOBS_AT_ONCE])
         assert gate.groups == [1, 39]
         assert durable.count(True) == 2

@@ -1,10 +1,10 @@
-"""The one writing connection of a store, its thread, and group commit.
+"""The thread that writes to a store, and group commit.
 
 Calls that wait at the same moment share one transaction and one commit, each inside a savepoint of its own, so that
 the failure of one undoes only that one. A single call, the usual case, has no savepoint. If SQLite gives up the whole
 transaction (no room, I/O error), each call of the group is run again by itself; the port allows running it again.
 
-A thread that may block (concurrency/blocking.py) uses the connection where it is, in its turn.
+A thread that may block (concurrency/blocking.py) uses the connections where it is, in its turn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias
 
@@ -20,23 +19,15 @@ from graviton.backends.sqlite._calls import ViewCall
 from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import WriteView
 from graviton.backends.sqlite._wal import Wal
+from graviton.backends.sqlite._wal_care import WalCare
+from graviton.backends.sqlite._write_connections import OPERATION, WriteConnections
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.backends.sqlite.errors import (
-    FAILURES,
-    FSYNC_FAILED,
-    FULL,
-    READONLY,
-    primary_code,
-    translate,
-    translate_os,
-)
+from graviton.backends.sqlite.errors import FAILURES, READONLY, primary_code, translate, translate_os
 from graviton.concurrency.calls import CallCancelled, deliver, own_copy
 from graviton.concurrency.threads import started
 from graviton.errors import GravitonError, Retry, Unavailable
 
 __all__ = ["Writer"]
-
-OPERATION = "kv.transact"
 
 
 class _Look:
@@ -58,23 +49,17 @@ class Writer:
     def __init__(self, config: SqliteConfig, open_connection: Callable[[], sqlite3.Connection]) -> None:
         self._config = config
         self._path = str(config.path)
-        self._open = open_connection
+        wal = Wal(self._path, config.checkpoint_pages)
+        self._connections = WriteConnections(wal, self._path, open_connection)
+        self._care = WalCare(wal, self._connections)
         self._queue: SimpleQueue[_Job] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._begun = threading.Event()
         self._turn = threading.Lock()
-        """Held by the thread that uses the connection."""
+        """Held by the thread that uses the connections."""
         self._is_closed = False
         self._is_asked_to_look = False
-        self._connection: sqlite3.Connection | None = None
-        self._checkpointer: sqlite3.Connection | None = None
-        """A second one, which moves pages while the first keeps writers away; see `_checkpoint`."""
-        self._wal = Wal(self._path, config.checkpoint_pages)
         self._known: set[str] = set()
-        self._full: bool | None = None
-        """Whether `synchronous` is FULL now; None: not set yet."""
-        self._suspect = False
-        """The disk failed in a commit or a checkpoint: the WAL may have a hole; see `_mend`."""
 
     def submit(self, call: ViewCall[Any]) -> None:
         """Queue a call. The caller makes sure that two threads do not do this at once. Raises Unavailable."""
@@ -82,7 +67,7 @@ class Writer:
         self._queue.put(call)
 
     def start(self) -> None:
-        """Begin the thread, which has the connection in its care. As `submit`."""
+        """Begin the thread, which has the connections in its care. As `submit`."""
         if self._thread is None:
             self._thread = started(self._work, "graviton-sqlite-writer")
 
@@ -93,12 +78,12 @@ class Writer:
             if self._is_closed:
                 raise Unavailable("this metadata store is closed", operation=OPERATION, retry=Retry.PERMANENT)
             self._run([call])
-            if not self._is_asked_to_look and (self._suspect or self._wal.is_long()):
+            if not self._is_asked_to_look and self._care.is_due():
                 self._is_asked_to_look = True
                 self._queue.put(_LOOK)
 
     def stop(self) -> threading.Thread | None:
-        """Let the calls that were accepted finish, then close the connection; the thread to wait for, if any."""
+        """Let the calls that were accepted finish, then close the connections; the thread to wait for, if any."""
         self._queue.put(None)
         thread, self._thread = self._thread, None
         return thread
@@ -112,7 +97,10 @@ class Writer:
             finally:
                 with self._turn:
                     self._is_closed = True
-                    self._close()
+                    # Whoever closes the last connection of all moves the WAL into the file; SQLite would, too, and drop
+                    # errors.
+                    self._care.look(closing=True)
+                    self._connections.drop()
 
     def _run_next(self) -> bool:
         jobs = [self._queue.get()]
@@ -124,12 +112,12 @@ class Writer:
         calls = [job for job in jobs if isinstance(job, ViewCall)]
         begun = [call for call in calls if call.take()]  # the others were cancelled while they waited
         with self._turn:
-            was_suspect = self._suspect
+            was_suspect = self._connections.is_suspect
             if begun:
                 self._run(begun)
                 deliver(begun)
-            if not (begun and was_suspect and self._suspect):  # else mending was just tried in vain
-                self._look_after_wal()
+            if not (begun and was_suspect and self._connections.is_suspect):  # else mending was just tried in vain
+                self._care.look()
             self._is_asked_to_look = False
         return jobs[-1] is not None
 
@@ -160,36 +148,31 @@ class Writer:
             for call in calls:
                 done += self._run_one(connection, call, seen, in_group=len(calls) > 1)
             if not done:
-                self._roll_back(connection)
+                self._connections.roll_back()
                 return
-            self._commit(connection)
+            self._commit()
         except BaseException as error:
-            self._roll_back(connection)
+            self._connections.roll_back()
             if len(calls) > 1 and isinstance(error, GravitonError):
                 raise _GroupUndoneError from error
             raise
         self._known |= seen
 
     def _begin(self, full: bool) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = self._open()
-            self._full = None
+        connection = self._connections.writing()
         try:
-            if self._suspect:
-                self._mend(self._connection)
-            if full is not self._full:
-                self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}").fetchone()
-                self._full = full
-            self._connection.execute("BEGIN IMMEDIATE")
+            if self._connections.is_suspect:
+                self._care.mend()
+            self._connections.begin(full)
         except FAILURES as error:
             if primary_code(error) == READONLY:
                 # SQLite opens a file only for reading, and does not say so, when opening it for writing failed at that
                 # moment (no handles, a full disk): the next transaction tries again with a connection of its own.
-                self._drop_connection()
+                self._connections.drop()
             raise translate(error, self._path, OPERATION) from error
         except OSError as error:
             raise translate_os(error, self._path, OPERATION, "write again the -wal of") from error
-        return self._connection
+        return connection
 
     def _run_one(self, connection: sqlite3.Connection, call: ViewCall[Any], seen: set[str], in_group: bool) -> int:
         """Run one call; 1 if it wants to be committed, 0 if it failed and was undone."""
@@ -231,100 +214,8 @@ class Writer:
         except FAILURES as error:
             raise translate(error, self._path, OPERATION) from error
 
-    def _commit(self, connection: sqlite3.Connection) -> None:
+    def _commit(self) -> None:
         try:
-            connection.execute("COMMIT")
+            self._connections.commit()
         except FAILURES as error:
-            if getattr(error, "sqlite_errorcode", 0) in FSYNC_FAILED:
-                self._suspect = True
             raise translate(error, self._path, OPERATION) from error
-
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
-        try:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            # A connection that cannot roll back is of no use: the next transaction begins with a new one, and SQLite
-            # forgets what was not committed.
-            self._suspect = True
-            self._drop_connection()
-
-    def _look_after_wal(self, closing: bool = False) -> None:
-        """Between transactions, when the results are on their way: keep the WAL short, and mend it if it may be broken.
-
-        Nobody waits for this, so nobody can be told of an error. None needs to: what was acknowledged is as durable as
-        it was said to be without a checkpoint, and what fails here is done again before the next transaction, which
-        fails with it if it fails again.
-        """
-        connection = self._connection
-        if connection is None:
-            return
-        if not self._suspect and (closing or self._wal.is_long()):
-            with suppress(Exception):
-                self._checkpoint(connection)
-        if self._suspect:
-            with suppress(Exception):
-                self._mend(connection)
-
-    def _checkpoint(self, connection: sqlite3.Connection) -> None:
-        """Move what no reader holds from the WAL into the file, waiting for no reader. Raises FAILURES and what opening
-        a connection raises.
-
-        Under the write lock, which needs two connections: SQLite before 3.51.3 may count pages as moved that are not
-        if somebody begins the WAL anew during a checkpoint (the WAL-reset bug, https://sqlite.org/wal.html).
-        """
-        pages = -1  # also if another process is at it now
-        try:
-            if self._checkpointer is None:
-                self._checkpointer = self._open()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                pages = self._move_pages(self._checkpointer)
-            finally:
-                self._roll_back(connection)
-        finally:
-            self._wal.back_off(pages)
-
-    def _move_pages(self, checkpointer: sqlite3.Connection) -> int:
-        """Pages in the WAL; -1 if that is not known."""
-        try:
-            _, pages, _ = checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except BaseException as error:
-            # For want of room nothing is lost, it stays in the WAL. Any other error may be one of a sync.
-            if isinstance(error, sqlite3.Error) and primary_code(error) == FULL:
-                return -1
-            self._suspect = True
-            raise
-        return int(pages)
-
-    def _mend(self, connection: sqlite3.Connection) -> None:
-        """After an error of the disk nothing may be committed on top of the WAL as it is: the system reports a failed
-        write-back once and then calls the lost pages clean, so the next fsync would succeed over a WAL with a hole.
-
-        All of it is written again, from what is still in memory, and only then moved into the file: with half of that
-        done and a hole in the WAL a power cut would leave a file that nothing completes. Raises FAILURES and OSError.
-        """
-        connection.execute("BEGIN IMMEDIATE")  # keeps the writers of all processes away
-        try:
-            self._wal.write_again()
-        finally:
-            self._roll_back(connection)
-        self._checkpoint(connection)
-        if self._connection is None:
-            raise Unavailable(
-                f"a transaction on {self._path} could not be taken back", operation=OPERATION, subject=self._path
-            )
-        self._suspect = False
-
-    def _close(self) -> None:
-        # Whoever closes the last connection of all moves the WAL into the file; SQLite would, too, and drop errors.
-        self._look_after_wal(closing=True)
-        self._drop_connection()
-
-    def _drop_connection(self) -> None:
-        connections = self._checkpointer, self._connection
-        self._checkpointer = self._connection = None
-        self._wal.close()
-        for connection in connections:
-            if connection is not None:
-                connection.close()
