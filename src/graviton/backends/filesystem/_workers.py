@@ -71,8 +71,9 @@ class WorkerPool:
         weakref.finalize(self, self._queue.put, None)  # a pool that was never closed takes its threads with it
 
     async def run(self, fn: Callable[[CancelFlag], _T], *, must_run: bool = False) -> _T:
-        """`fn(flag)` on a worker, or here where that may block. Raises what it raises. Cancelled, it waits for `fn` to
-        notice; with `must_run` it begins even so, because it cleans up."""
+        """`fn(flag)` on a worker, or here where that may block. Raises what it raises. Cancelled, a call that has not
+        begun is taken back, and one that has is waited for until `fn` notices. With `must_run` it begins even so,
+        because it cleans up."""
         if may_block():
             self.check_usable()
             return fn(CancelFlag())
