@@ -15,7 +15,7 @@ from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState, Clai
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["KvBlockIndex"]
+__all__ = ["DEFAULT_LIFETIME_SECONDS", "KvBlockIndex", "lifetime_ns_of"]
 
 _T = TypeVar("_T")
 
@@ -40,9 +40,7 @@ class KvBlockIndex(BlockIndex):
         domain: str = "",
         lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
     ) -> list[OpenedSession]:
-        prefix, now_ns, lifetime_ns = domain_prefix(domain), self._clock.now_ns(), int(lifetime_seconds * 1e9)
-        if not 0 <= lifetime_ns < MAX_LIFETIME_NS:
-            raise InvalidInput(f"the lifetime of a session is 0 seconds to 100 years, not {lifetime_seconds}")
+        prefix, now_ns, lifetime_ns = domain_prefix(domain), self._clock.now_ns(), lifetime_ns_of(lifetime_seconds)
         return await self._kv.transact(
             lambda tx: sessions.open_sessions(tx, prefix, batches, now_ns, lifetime_ns), Durability.RELAXED
         )
@@ -106,6 +104,14 @@ class KvBlockIndex(BlockIndex):
         position = None if after is None else prefix + after.to_bytes()
         async for block, data in self._kv.scan(BLOCKS, prefix, position):
             yield BlockRow.decode(data).record(block_key_of(block, BLOCKS))
+
+
+def lifetime_ns_of(seconds: float) -> int:
+    """The lifetime of a session in nanoseconds. Raises InvalidInput."""
+    lifetime_ns = int(seconds * 1e9)
+    if not 0 <= lifetime_ns < MAX_LIFETIME_NS:
+        raise InvalidInput(f"the lifetime of a session is 0 seconds to 100 years, not {seconds}")
+    return lifetime_ns
 
 
 def _stored_of_generation(tx: ReadTransaction, block: bytes, generation: int) -> BlockRow | None:

@@ -15,6 +15,7 @@ from graviton.errors import Conflict
 from graviton.metadata import confirms, sessions, totals
 from graviton.metadata.manifest_checks import Answers, Suspect, sound_ones
 from graviton.metadata.owners import check_open, load_open, load_owner, load_owners, save_owner
+from graviton.metadata.preparing import Prepared
 from graviton.metadata.row_walk import each_row, read_rows
 from graviton.metadata.rows import BLOBS, HOLDERS, KEY_BYTES, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
 from graviton.metadata.visibility import load_or_rebuild_owner, visible, visible_many
@@ -24,7 +25,6 @@ from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, Store
 
 __all__ = [
     "Committed",
-    "Prepared",
     "add_pages",
     "commit",
     "delete",
@@ -35,17 +35,6 @@ __all__ = [
 
 _FORGET_PAGES = 16
 """Pages of a forgotten owner removed per transaction, 2.4 MB."""
-
-
-class Prepared(NamedTuple):
-    """A commit whose pages are sealed: all that can be worked out before the transaction."""
-
-    commit: BlobCommit
-    sealed: Sequence[tuple[ManifestPage, bytes]]
-    """The last pages, not yet written."""
-    page_count: int
-    block_count: int
-    pages_digest: bytes
 
 
 def page_key(owner: int, end: int) -> bytes:

@@ -22,7 +22,7 @@ from graviton.ports.block_index import BlockState
 from graviton.ports.kv import KeyValueStore, ReadTransaction
 from graviton.ports.manifests import BlobRecord
 
-__all__ = ["Answers", "Suspect", "UncheckedManifestsError", "check_outside", "sound_ones"]
+__all__ = ["Answers", "Suspect", "UncheckedManifestsError", "check_outside", "is_complete", "sound_ones", "unanswered"]
 
 MAX_PAGES_INSIDE = 4
 """Pages of a blob whose seals are checked by a commit itself, 590 KB: a fraction of a millisecond."""
@@ -64,14 +64,20 @@ class UncheckedManifestsError(Exception):
 
 def sound_ones(tx: ReadTransaction, suspects: Sequence[Suspect], answers: Answers) -> set[tuple[int, bool]]:
     """The questions whose answer is yes. Raises UncheckedManifestsError."""
+    unknown = unanswered(suspects, answers)
+    yes = {one.question for one in suspects if answers.get(one.question)}
+    return yes | {one.question for one in unknown if _is_sound(tx, one)}
+
+
+def unanswered(suspects: Sequence[Suspect], answers: Answers) -> list[Suspect]:
+    """Those that a transaction looks at itself. Raises UncheckedManifestsError if that is too much."""
     unknown = [one for one in suspects if one.question not in answers]
     looked_up = [one for one in unknown if one.with_blocks]
     if sum(one.record.block_count for one in looked_up) > MAX_BLOCKS_INSIDE:
         raise UncheckedManifestsError(looked_up)
     if large := [one for one in unknown if one.record.page_count > MAX_PAGES_INSIDE]:
         raise UncheckedManifestsError(large)
-    yes = {one.question for one in suspects if answers.get(one.question)}
-    return yes | {one.question for one in unknown if _is_sound(tx, one)}
+    return unknown
 
 
 async def check_outside(kv: KeyValueStore, suspect: Suspect) -> bool:
@@ -88,7 +94,7 @@ async def check_outside(kv: KeyValueStore, suspect: Suspect) -> bool:
             after = rows[-1][0]
     except IntegrityError:
         return False
-    return _is_complete(chain, suspect.record)
+    return is_complete(chain, suspect.record)
 
 
 def _is_sound(tx: ReadTransaction, suspect: Suspect) -> bool:
@@ -98,10 +104,11 @@ def _is_sound(tx: ReadTransaction, suspect: Suspect) -> bool:
             chain.add(data)
     except IntegrityError:
         return False
-    return _is_complete(chain, suspect.record)
+    return is_complete(chain, suspect.record)
 
 
-def _is_complete(chain: PageChain, record: BlobRecord) -> bool:
+def is_complete(chain: PageChain, record: BlobRecord) -> bool:
+    """Whether these were all pages of the blob."""
     return chain.pages == record.page_count and chain.digest() == record.pages_digest
 
 

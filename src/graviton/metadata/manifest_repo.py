@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.manifests import ManifestPage, PageChain
+from graviton.core.manifests import ManifestPage
 from graviton.core.names import check_name
 from graviton.core.ranges import Span
-from graviton.errors import GravitonError, IntegrityError, InvalidInput
+from graviton.errors import GravitonError, IntegrityError
 from graviton.metadata import commits, manifest_checks, totals
 from graviton.metadata.key_prefix import KeyPrefix, blob_key_prefix
-from graviton.metadata.page_reads import no_such_blob, read_pages
+from graviton.metadata.page_reads import KvPages, no_such_blob, read_pages
+from graviton.metadata.preparing import SEAL_PAGES, Prepared, prepare
 from graviton.metadata.row_walk import Row, read_rows
 from graviton.metadata.rows import BLOBS, blob_key_of, decode_blob, domain_prefix
 from graviton.metadata.visibility import committed_owners, visible
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction
 from graviton.ports.manifests import (
-    MAX_COMMIT_PAGES,
     BlobCommit,
     BlobManifestRepo,
     BlobRecord,
@@ -31,9 +31,6 @@ __all__ = ["KvBlobManifestRepo"]
 
 _LIST_BATCH = 1000
 """Records decoded at once by `list`: about 1 MB with long attributes."""
-
-_SEAL_PAGES = 16
-"""Pages sealed per transaction, 2.4 MB."""
 
 
 class KvBlobManifestRepo(BlobManifestRepo):
@@ -54,7 +51,7 @@ class KvBlobManifestRepo(BlobManifestRepo):
         await self._forget(dropped)
         return results
 
-    async def _commit(self, prepared: Sequence[commits.Prepared]) -> commits.Committed:
+    async def _commit(self, prepared: Sequence[Prepared]) -> commits.Committed:
         now_ns = self._clock.now_ns()
         answers: dict[tuple[int, bool], bool] = {}
         while True:
@@ -64,34 +61,13 @@ class KvBlobManifestRepo(BlobManifestRepo):
                 for suspect in unchecked.suspects:
                     answers[suspect.question] = await manifest_checks.check_outside(self._kv, suspect)
 
-    async def _prepare(self, one: BlobCommit) -> commits.Prepared:
-        """Seal the pages that were added while the blob's key was not known, and those that come with the commit."""
-        check_name(one.holder, "holder")
-        if len(one.pages) > MAX_COMMIT_PAGES:
-            raise InvalidInput(f"a commit brings at most {MAX_COMMIT_PAGES} pages, not {len(one.pages)}")
-        chain = PageChain(one.key.algo)
-        blocks = end = 0
-        after: bytes | None = None
-        while chain.pages < one.pages[0].number if one.pages else end < one.key.size:
-            rows = await self._kv.transact(
-                lambda tx, after=after: commits.seal_some(tx, one.session, one.key, after, _SEAL_PAGES),  # type: ignore[misc]
-                Durability.RELAXED,
+    async def _prepare(self, one: BlobCommit) -> Prepared:
+        def seal_some(after: bytes | None) -> Awaitable[Sequence[tuple[ManifestPage, bytes, bytes]]]:
+            return self._kv.transact(
+                lambda tx: commits.seal_some(tx, one.session, one.key, after, SEAL_PAGES), Durability.RELAXED
             )
-            if not rows:
-                break
-            after = rows[-1][2]
-            for page, data, _ in rows:
-                _check_follows(page, chain.pages, end)
-                chain.add(data)
-                blocks, end = blocks + len(page), page.end
-        sealed = [(page, page.seal(one.key)) for page in one.pages]
-        for page, data in sealed:
-            _check_follows(page, chain.pages, end)
-            chain.add(data)
-            blocks, end = blocks + len(page), page.end
-        if end != one.key.size:
-            raise InvalidInput(f"the pages of blob {one.key} cover {end} bytes", subject=one.key.text)
-        return commits.Prepared(one, sealed, chain.pages, blocks, chain.digest())
+
+        return await prepare(one, seal_some)
 
     async def _forget(self, owners: Sequence[int]) -> None:
         """Best effort: the commit has happened, and what stays behind belongs to dropped owners, which garbage
@@ -113,7 +89,7 @@ class KvBlobManifestRepo(BlobManifestRepo):
         return record
 
     def pages(self, record: BlobRecord, span: Span | None = None, domain: str = "") -> AsyncIterator[ManifestPage]:
-        return read_pages(self._kv, domain_prefix(domain), record, span)
+        return read_pages(KvPages(self._kv, domain_prefix(domain), record), record, span)
 
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         prefix, now_ns = domain_prefix(domain), self._clock.now_ns()
@@ -175,10 +151,3 @@ def _listed(row: Row, unreadable: list[str]) -> BlobRecord | None:
         pass  # told with those that cannot be read at all
     unreadable.append(key.text)
     return None
-
-
-def _check_follows(page: ManifestPage, number: int, offset: int) -> None:
-    if (page.number, page.offset) != (number, offset):
-        raise InvalidInput(
-            f"page {page.number} at {page.offset} does not follow page {number - 1}, which ends at {offset}"
-        )

@@ -12,10 +12,12 @@ from graviton.ports.kv import ReadTransaction, Transaction
 
 __all__ = [
     "check_open",
+    "drawn_owner",
     "first_kinds",
     "load_open",
     "load_owner",
     "load_owners",
+    "not_open",
     "renewed",
     "save_owner",
     "unused_owners",
@@ -33,11 +35,18 @@ def unused_owners(tx: ReadTransaction, count: int, now_ns: int) -> int:
     rest is random. Nothing relies on their order.
     """
     while True:
+        first = drawn_owner(now_ns, count)
+        next_used = next(iter(tx.scan(OWNERS, b"", u64(first - 1), 1)), None)
+        if next_used is None or int.from_bytes(next_used[0], "big") >= first + count:
+            return first
+
+
+def drawn_owner(now_ns: int, count: int) -> int:
+    """The first of `count` numbers in a row that are probably unused."""
+    while True:
         since_epoch_ms = max(0, now_ns // 1_000_000 - _EPOCH_MS) & ((1 << (63 - _RANDOM_BITS)) - 1)
         first = (since_epoch_ms << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
-        next_used = next(iter(tx.scan(OWNERS, b"", u64(first - 1) if first else None, 1)), None)
-        is_free = next_used is None or int.from_bytes(next_used[0], "big") >= first + count
-        if 0 < first < 2**63 - count and is_free:
+        if 0 < first < 2**63 - count:
             return first
 
 
@@ -72,14 +81,18 @@ def load_open(tx: ReadTransaction, session: int) -> OwnerRow:
 def check_open(session: int, row: OwnerRow | None) -> OwnerRow:
     """`row`, the one of `session`, if it is open. Raises Conflict."""
     if row is None or row.state is not OwnerState.OPEN:
-        state = "unknown" if row is None else row.state.name.lower()
-        raise Conflict(
-            f"the session {session:x} is {state}, not open",
-            operation="session",
-            subject=f"{session:x}",
-            hint="Start the put again.",
-        )
+        raise not_open(session, None if row is None else row.state)
     return row
+
+
+def not_open(session: int, state: OwnerState | None) -> Conflict:
+    """The error for a session that is something else, or (None) unknown."""
+    return Conflict(
+        f"the session {session:x} is {'unknown' if state is None else state.name.lower()}, not open",
+        operation="session",
+        subject=f"{session:x}",
+        hint="Start the put again.",
+    )
 
 
 def save_owner(tx: Transaction, owner: int, row: OwnerRow) -> None:

@@ -28,7 +28,7 @@ DAY_NS = 24 * HOUR_NS
 
 
 class _ClaimLaws(MetadataContract):
-    async def test_unknown_block_has_norecord_of(self) -> None:
+    async def test_unknown_block_has_no_record(self) -> None:
         index = (await self.open_metadata()).index
         assert await index.records([block_key("a"), block_key("b")]) == [None, None]
         assert await index.records([]) == []

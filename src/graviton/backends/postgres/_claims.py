@@ -1,0 +1,220 @@
+"""Sessions and claims as transactions: points 1 and 5 of docs/block-life.md, in SQL.
+
+What keeps claims and a collector apart is the foreign key from `refs` to `blocks`: to insert a claim the server locks
+the block's row FOR KEY SHARE, and whoever condemns locks it FOR UPDATE. So the claim comes first, and the look at the
+state after it, in a statement of its own that sees what a lock was waited for. Claims of the same block do not wait for
+each other unless they change its state.
+
+Every transaction locks in one order: its owner, then new blocks, then blocks it claims, then blocks whose state it
+changes, each in the order of keys. A collector locks blocks in the same order and no owner afterwards. So there is no
+cycle of waiting; should one come into being elsewhere, the server ends one of the transactions and it begins again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from graviton.backends.postgres._keys import KEY_ARRAYS, KEY_ORDER, block_key, columns, in_order
+from graviton.backends.postgres._owners import LOCK_OWNERS, check_open
+from graviton.backends.postgres._scripts import Script, Statement
+from graviton.backends.postgres.errors import RacedError
+from graviton.core.keys import BlockKey
+from graviton.metadata.owners import drawn_owner
+from graviton.metadata.rows import RELIES, WRITES
+from graviton.ports.block_index import BlockState, Claim, OpenedSession, OwnerState
+
+__all__ = ["FIND", "claim_more", "open_sessions"]
+
+FIND = f"""
+SELECT b.id, b.algo, b.digest, b.size, b.state, r.kind
+FROM {KEY_ARRAYS} AS k(algo, digest, size)
+JOIN blocks b ON b.domain_id = %(domain)b AND b.algo = k.algo AND b.digest = k.digest AND b.size = k.size::int
+LEFT JOIN refs r ON r.owner_id = %(owner)b AND r.block_id = b.id
+"""
+"""The records of keys, and how `owner` holds them; 0 is nobody."""
+
+_INSERT_BLOCKS = f"""
+INSERT INTO blocks (domain_id, algo, digest, size, state, generation)
+SELECT %(domain)b, k.algo, k.digest, k.size::int, {BlockState.PENDING.value}, 1
+FROM {KEY_ARRAYS} AS k(algo, digest, size)
+ON CONFLICT DO NOTHING
+RETURNING id, algo, digest, size
+"""
+
+_INSERT_OWNERS = f"""
+INSERT INTO owners (id, domain_id, state, unconfirmed, changed_at, expires_at, lifetime)
+SELECT o.id, %(domain)b, {OwnerState.OPEN.value}, o.unconfirmed, %(now)b, %(expires)b, %(lifetime)b
+FROM unnest(%(owners)b::bigint[], %(unconfirmed)b::int[]) AS o(id, unconfirmed)
+"""
+
+_INSERT_REFS = """
+INSERT INTO refs (owner_id, block_id, kind)
+SELECT * FROM unnest(%(owners)b::bigint[], %(blocks)b::bigint[], %(kinds)b::smallint[])
+"""
+
+_LOOK = f"SELECT id FROM blocks WHERE id = ANY(%(blocks)b::bigint[]) AND state <> {BlockState.STORED.value}"
+
+_TAKE_OVER = f"""
+WITH wanted AS (
+    SELECT b.id, b.state FROM blocks b WHERE b.id = ANY(%(blocks)b::bigint[]) AND b.state <> {BlockState.STORED.value}
+    ORDER BY {KEY_ORDER} FOR NO KEY UPDATE
+)
+UPDATE blocks b SET state = {BlockState.PENDING.value}, generation = b.generation + 1, wanted_back = false
+FROM wanted WHERE b.id = wanted.id
+RETURNING b.id, wanted.state
+"""
+
+_WILL_WRITE = f"""
+UPDATE refs SET kind = {WRITES} FROM unnest(%(owners)b::bigint[], %(blocks)b::bigint[]) AS c(owner_id, block_id)
+WHERE refs.owner_id = c.owner_id AND refs.block_id = c.block_id
+"""
+
+_ADD_UNCONFIRMED = """
+UPDATE owners SET unconfirmed = unconfirmed + x.more, expires_at = %(now)b + lifetime
+FROM unnest(%(owners)b::bigint[], %(unconfirmed)b::int[]) AS x(id, more) WHERE owners.id = x.id
+"""
+
+
+class _Found(NamedTuple):
+    """The record of a key as it was found, or made."""
+
+    id: int
+    state: BlockState
+    is_new: bool
+    kind: int | None = None
+    """How the session holds it already."""
+
+
+_States = {state.value: state for state in BlockState}
+
+
+def open_sessions(
+    domain_id: int, batches: Sequence[Sequence[BlockKey]], now_ns: int, lifetime_ns: int
+) -> Script[list[OpenedSession]]:
+    """Start a session per batch and claim its keys, as if one after the other."""
+    first = drawn_owner(now_ns, len(batches))
+    keys = in_order(key for batch in batches for key in batch)
+    found = yield from _find(domain_id, 0, keys)
+    plan = _Plan([(first + place, batch) for place, batch in enumerate(batches)], found)
+    owners = Statement(
+        _INSERT_OWNERS,
+        {
+            "domain": domain_id,
+            "now": now_ns,
+            "expires": now_ns + lifetime_ns,
+            "lifetime": lifetime_ns,
+            "owners": [session for session, _ in plan.requests],
+            "unconfirmed": plan.unconfirmed(),
+        },
+    )
+    yield from plan.insert(owners)
+    yield from plan.settle(now_ns)
+    return [OpenedSession(session, claims) for (session, _), claims in zip(plan.requests, plan.outcomes(), strict=True)]
+
+
+def claim_more(session: int, keys: Sequence[BlockKey], now_ns: int, *, again: bool = False) -> Script[list[Claim]]:
+    """Claim more keys for an open session. `again`: a first try may have happened, so what the session holds and has
+    not confirmed is to be written, rather once too often than not at all. Raises Conflict."""
+    (locked,) = yield [Statement(LOCK_OWNERS, {"owners": [session]})]
+    owner = check_open(session, locked.rows)
+    found = yield from _find(owner.domain_id, session, in_order(keys))
+    plan = _Plan([(session, keys)], found, again)
+    counted = Statement(_ADD_UNCONFIRMED, {"now": now_ns, "owners": [session], "unconfirmed": plan.unconfirmed()})
+    yield from plan.insert(counted)
+    yield from plan.settle(now_ns)
+    return plan.outcomes()[0]
+
+
+def _find(domain_id: int, session: int, keys: Sequence[BlockKey]) -> Script[dict[BlockKey, _Found]]:
+    """The records of `keys`; those that have none get one. Raises RacedError when somebody else makes the same one: his
+    transaction has ended by then, and begun again ours finds it."""
+    if not keys:
+        return {}
+    values: dict[str, Any] = {"domain": domain_id, "owner": session}
+    (result,) = yield [Statement(FIND, values | columns(keys))]
+    found = {
+        block_key(algo, digest, size): _Found(id_, _States[state], False, kind)
+        for id_, algo, digest, size, state, kind in result.rows
+    }
+    missing = [key for key in keys if key not in found]
+    if missing:
+        (made,) = yield [Statement(_INSERT_BLOCKS, {"domain": domain_id} | columns(missing))]
+        if made.changed < len(missing):
+            raise RacedError(f"{len(missing) - made.changed} blocks were claimed by somebody else at the same time")
+        for id_, algo, digest, size in made.rows:
+            found[block_key(algo, digest, size)] = _Found(id_, BlockState.PENDING, True)
+    return found
+
+
+class _Plan:
+    """What a group of sessions claims: worked out from records as they were found, then put right."""
+
+    def __init__(
+        self, requests: list[tuple[int, Sequence[BlockKey]]], found: dict[BlockKey, _Found], again: bool = False
+    ) -> None:
+        self.requests = requests
+        self._found = found
+        self._again = again
+        order = {key: place for place, key in enumerate(in_order(key for _, batch in requests for key in batch))}
+        claims = sorted({(order[key], key, session) for session, batch in requests for key in batch})
+        self._kinds: dict[tuple[int, int], int] = {
+            (session, found[key].id): RELIES if found[key].state is BlockState.STORED else WRITES
+            for _, key, session in claims
+            if found[key].kind is None
+        }
+        """Claims that are new, by session and block, in the order of keys."""
+        self._was_damaged: set[int] = set()
+
+    def unconfirmed(self) -> list[int]:
+        """New blocks to write per session."""
+        counts = Counter(session for (session, _), kind in self._kinds.items() if kind == WRITES)
+        return [counts[session] for session, _ in self.requests]
+
+    def insert(self, owners: Statement) -> Script[None]:
+        """Write owners and claims."""
+        batch = [owners]
+        if self._kinds:
+            batch.append(Statement(_INSERT_REFS, self._claims(list(self._kinds)) | {"kinds": [*self._kinds.values()]}))
+        yield batch
+
+    def _claims(self, claims: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        return {"owners": [owner for owner, _ in claims], "blocks": [block for _, block in claims]}
+
+    def settle(self, now_ns: int) -> Script[None]:
+        """Look at the states now that the claims keep every collector away, and take over what is not stored."""
+        claimed = {block for _, block in self._kinds}
+        there = [record.id for record in self._found.values() if not record.is_new and record.id in claimed]
+        if not there:
+            return
+        (looked,) = yield [Statement(_LOOK, {"blocks": there})]
+        if not looked.rows:
+            return
+        (taken,) = yield [Statement(_TAKE_OVER, {"blocks": [block for (block,) in looked.rows]})]
+        self._was_damaged = {block for block, state in taken.rows if state == BlockState.DAMAGED.value}
+        blocks = {block for block, _ in taken.rows}
+        late = [claim for claim, kind in self._kinds.items() if kind == RELIES and claim[1] in blocks]
+        if late:  # stored when it was found, and damaged or condemned before our claim was there
+            self._kinds.update(dict.fromkeys(late, WRITES))
+            counts = Counter(owner for owner, _ in late)
+            more = {"owners": [*counts], "unconfirmed": [*counts.values()], "now": now_ns}
+            yield [Statement(_WILL_WRITE, self._claims(late)), Statement(_ADD_UNCONFIRMED, more)]
+
+    def outcomes(self) -> list[list[Claim]]:
+        """What each session is told, key by key."""
+        repaired: set[int] = set()
+        return [self._outcome(session, batch, repaired) for session, batch in self.requests]
+
+    def _outcome(self, session: int, batch: Sequence[BlockKey], repaired: set[int]) -> list[Claim]:
+        claims, told = [], set()
+        for key in batch:
+            record = self._found[key]
+            kind = self._kinds.get((session, record.id), record.kind if self._again else None)
+            must_write = kind == WRITES and record.id not in told
+            repairs = must_write and record.id in self._was_damaged and record.id not in repaired
+            told.add(record.id)
+            if repairs:
+                repaired.add(record.id)
+            claims.append(Claim(key, must_write, repairs))
+        return claims

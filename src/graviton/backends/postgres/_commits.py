@@ -1,0 +1,352 @@
+"""Commit, delete and undelete as transactions: points 3 and 4 of docs/block-life.md, in SQL.
+
+A blob's row is the lock of everything that makes it visible or takes that away: its holders, and the state of the
+owner it names. A commit locks its own owners first, which nobody else wants; then blobs' rows, in the order of keys;
+then it looks, in a statement of its own, because a statement that waited for a lock still sees other tables as they
+were before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from graviton.backends.postgres._confirms import claims_of, find_claims, store
+from graviton.backends.postgres._keys import KEY_ARRAYS, KEY_ORDER, blob_key, columns, in_order, key_columns
+from graviton.backends.postgres._owners import LOCK_OWNERS, Owner, check_open, owner_states
+from graviton.backends.postgres._scripts import Row, Script, Statement
+from graviton.backends.postgres._soundness import sound_ones
+from graviton.backends.postgres._totals import Delta, add_totals
+from graviton.backends.postgres.errors import RacedError
+from graviton.core.attributes import BinaryAttributes
+from graviton.core.keys import BlobKey
+from graviton.errors import Conflict
+from graviton.metadata.manifest_checks import Answers, Suspect
+from graviton.metadata.preparing import Prepared
+from graviton.ports.block_index import OwnerState
+from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, StoreTotals
+
+__all__ = ["BLOB_COLUMNS", "Committed", "blob_record", "commit", "delete", "undelete"]
+
+BLOB_COLUMNS = """
+b.algo, b.digest, b.size, b.owner_id, b.page_count, b.block_count, b.pages_digest, b.chunker, b.created_at, b.attributes
+"""
+
+_BLOBS = f"FROM {KEY_ARRAYS} AS k(algo, digest, size) JOIN blobs b USING (algo, digest, size)"
+
+_LOCK_BLOBS = f"SELECT {_BLOBS} WHERE b.domain_id = %(domain)b ORDER BY {KEY_ORDER} FOR NO KEY UPDATE OF b"
+
+_SEE_BLOBS = f"""
+SELECT {BLOB_COLUMNS}, o.state {_BLOBS} JOIN owners o ON o.id = b.owner_id WHERE b.domain_id = %(domain)b
+"""
+
+_LOCK_BLOB = """
+SELECT owner_id FROM blobs
+WHERE domain_id = %(domain)b AND algo = %(algo)b AND digest = %(digest)b AND size = %(size)b FOR NO KEY UPDATE
+"""
+
+_SEE_OWNER = """
+SELECT o.id, o.state, o.losing_claims FROM blobs b JOIN owners o ON o.id = b.owner_id
+WHERE b.domain_id = %(domain)b AND b.algo = %(algo)b AND b.digest = %(digest)b AND b.size = %(size)b
+"""
+
+_INSERT_BLOBS = """
+INSERT INTO blobs (domain_id, algo, digest, size, owner_id, page_count, block_count, pages_digest, chunker, created_at,
+                   attributes)
+SELECT * FROM unnest(%(domains)b::int[], %(algos)b::smallint[], %(digests)b::bytea[], %(sizes)b::bigint[],
+                     %(owners)b::bigint[], %(pages)b::int[], %(blocks)b::bigint[], %(pages_digests)b::bytea[],
+                     %(chunkers)b::text[], %(created)b::bigint[], %(attributes)b::bytea[])
+ON CONFLICT DO NOTHING
+"""
+
+_UPDATE_BLOBS = """
+UPDATE blobs b SET owner_id = n.owner_id, page_count = n.page_count, block_count = n.block_count,
+    pages_digest = n.pages_digest, chunker = n.chunker, created_at = n.created_at, attributes = n.attributes
+FROM unnest(%(domains)b::int[], %(algos)b::smallint[], %(digests)b::bytea[], %(sizes)b::bigint[],
+            %(owners)b::bigint[], %(pages)b::int[], %(blocks)b::bigint[], %(pages_digests)b::bytea[],
+            %(chunkers)b::text[], %(created)b::bigint[], %(attributes)b::bytea[])
+    AS n(domain_id, algo, digest, size, owner_id, page_count, block_count, pages_digest, chunker, created_at,
+         attributes)
+WHERE b.domain_id = n.domain_id AND b.algo = n.algo AND b.digest = n.digest AND b.size = n.size
+"""
+
+_INSERT_PAGES = """
+INSERT INTO pages (owner_id, end_offset, data)
+SELECT * FROM unnest(%(owners)b::bigint[], %(ends)b::bigint[], %(data)b::bytea[])
+ON CONFLICT (owner_id, end_offset) DO UPDATE SET data = EXCLUDED.data
+"""
+
+_TURN = """
+UPDATE owners SET state = n.state, unconfirmed = n.unconfirmed, changed_at = %(now)b
+FROM unnest(%(owners)b::bigint[], %(states)b::smallint[], %(unconfirmed)b::int[]) AS n(id, state, unconfirmed)
+WHERE owners.id = n.id
+"""
+
+_INSERT_HOLDERS = """
+INSERT INTO holders (owner_id, name) SELECT * FROM unnest(%(owners)b::bigint[], %(names)b::text[])
+ON CONFLICT DO NOTHING
+"""
+
+_MOVE_HOLDERS = """
+WITH gone AS (DELETE FROM holders WHERE owner_id = %(old)b RETURNING name)
+INSERT INTO holders (owner_id, name) SELECT %(new)b, name FROM gone ON CONFLICT DO NOTHING
+"""
+
+_DELETE_HOLDER = "DELETE FROM holders WHERE owner_id = %(owner)b AND name = %(holder)b"
+_ANY_HOLDER = "SELECT FROM holders WHERE owner_id = %(owner)b LIMIT 1"
+
+
+def blob_record(row: Row) -> BlobRecord:
+    """The record in the columns `BLOB_COLUMNS`."""
+    algo, digest, size, owner, pages, blocks, pages_digest, chunker, created, attributes = row[:10]
+    return BlobRecord(
+        blob_key(algo, digest, size),
+        owner,
+        pages,
+        blocks,
+        pages_digest,
+        chunker,
+        created,
+        BinaryAttributes.from_bytes(attributes),
+    )
+
+
+def insert_pages(owner: int, pages: Sequence[tuple[int, bytes]]) -> Statement:
+    """Write pages (end offset, stored form) of an owner; written again, they are the same."""
+    return Statement(
+        _INSERT_PAGES,
+        {"owners": [owner] * len(pages), "ends": [end for end, _ in pages], "data": [data for _, data in pages]},
+    )
+
+
+class Committed(NamedTuple):
+    """What a group of commits did."""
+
+    results: list[CommitResult]
+    dropped: list[int]
+    """Owners that no blob names any more."""
+
+
+class _Place(NamedTuple):
+    domain_id: int
+    key: BlobKey
+
+
+class _Changes:
+    """What a group of commits writes, collected so that each table is written at once."""
+
+    def __init__(self, now_ns: int) -> None:
+        self.now_ns = now_ns
+        self.pages: list[Statement] = []
+        self.blobs: dict[_Place, tuple[BlobRecord, bool]] = {}
+        """Record, and whether its row is new."""
+        self.states: dict[int, tuple[OwnerState, int]] = {}
+        """State and unconfirmed claims by owner."""
+        self.holders: list[tuple[int, str]] = []
+        self.moved: list[tuple[int, int]] = []
+        self.totals: list[Delta] = []
+        self.dropped: list[int] = []
+
+    def drop(self, owner: int, unconfirmed: int = 0) -> None:
+        self.states[owner] = OwnerState.DROPPED, unconfirmed
+        self.dropped.append(owner)
+
+    def write(self, owner: int) -> Script[None]:
+        """Everything, in one batch. Raises RacedError when somebody else makes a row of the same blob."""
+        new = [(place, record) for place, (record, is_new) in self.blobs.items() if is_new]
+        old = [(place, record) for place, (record, is_new) in self.blobs.items() if not is_new]
+        batch = [Statement(_INSERT_BLOBS, _blob_rows(new))] if new else []
+        batch += [Statement(_UPDATE_BLOBS, _blob_rows(old))] if old else []
+        turned = {
+            "owners": [*self.states],
+            "states": [state.value for state, _ in self.states.values()],
+            "unconfirmed": [count for _, count in self.states.values()],
+            "now": self.now_ns,
+        }
+        batch += [*self.pages, Statement(_TURN, turned)]
+        batch += [Statement(_MOVE_HOLDERS, {"old": before, "new": after}) for before, after in self.moved]
+        holders = {"owners": [owner for owner, _ in self.holders], "names": [name for _, name in self.holders]}
+        batch += [Statement(_INSERT_HOLDERS, holders), *add_totals(owner, self.totals)]
+        results = yield batch
+        if new and results[0].changed < len(new):
+            raise RacedError("somebody else committed the same blob at the same time")
+
+
+def _blob_rows(rows: Sequence[tuple[_Place, BlobRecord]]) -> dict[str, Any]:
+    rows = sorted(rows, key=lambda row: (row[0].domain_id, row[0].key.to_bytes()))
+    records = [record for _, record in rows]
+    return {
+        "domains": [place.domain_id for place, _ in rows],
+        "owners": [record.owner for record in records],
+        "pages": [record.page_count for record in records],
+        "blocks": [record.block_count for record in records],
+        "pages_digests": [record.pages_digest for record in records],
+        "chunkers": [record.chunker for record in records],
+        "created": [record.created_at_ns for record in records],
+        "attributes": [record.attributes.to_bytes() for record in records],
+        **columns([record.key for record in records]),
+    }
+
+
+def commit(group: Sequence[Prepared], now_ns: int, answers: Answers) -> Script[Committed]:
+    """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
+    there whether they are sound. Raises Conflict, InvalidInput, UncheckedManifestsError."""
+    changes = _Changes(now_ns)
+    owners = yield from _confirmed_owners(group, changes)
+    places = [_Place(owner.domain_id, one.commit.key) for owner, one in zip(owners, group, strict=True)]
+    rows, there = yield from _visible(places)
+    broken = yield from _broken(group, places, there, answers)
+    results = []
+    for one, owner, place in zip(group, owners, places, strict=True):
+        existing = there.get(place)
+        if existing is None:
+            record = _create(changes, one, owner, place, place in rows)
+        elif existing.owner in broken:
+            record = _replace(changes, one, owner, place, existing)
+        else:
+            record = _merge(changes, one.commit, owner, place, existing)
+        rows.add(place)
+        there[place] = record
+        results.append(CommitResult(record, existing is None))
+    yield from changes.write(group[0].commit.session)
+    return Committed(results, changes.dropped)
+
+
+def _confirmed_owners(group: Sequence[Prepared], changes: _Changes) -> Script[list[Owner]]:
+    """The owners of a group, locked, after their last blocks were confirmed. The kinds of claims stay as they are: they
+    say something about open owners only."""
+    numbers = [one.commit.session for one in group]
+    if len(set(numbers)) < len(numbers):
+        raise Conflict("a session cannot commit twice", operation="commit")
+    requests = [(one.commit.session, one.commit.confirm) for one in group]
+    locked, found = yield [Statement(LOCK_OWNERS, {"owners": sorted(numbers)}), find_claims(requests)]
+    by_number = {row[0]: row for row in locked.rows}
+    owners = [check_open(number, [by_number[number]] if number in by_number else []) for number in numbers]
+    held = claims_of(requests, found.rows)
+    for one, owner in zip(group, owners, strict=True):
+        left = owner.unconfirmed - sum(claim.to_write for claim in held[owner.id])
+        if left:
+            raise Conflict(
+                f"{left} blocks of session {owner.id:x} are not confirmed",
+                operation="commit",
+                subject=one.commit.key.text,
+            )
+    written = {claim.block for claims in held.values() for claim in claims if claim.to_write}
+    changes.totals += yield from store(sorted(written))
+    return owners
+
+
+def _visible(places: Sequence[_Place]) -> Script[tuple[set[_Place], dict[_Place, BlobRecord]]]:
+    """Lock the rows that there are; which these are, and the records of those that are visible."""
+    rows: set[_Place] = set()
+    there: dict[_Place, BlobRecord] = {}
+    for domain_id in sorted({place.domain_id for place in places}):
+        keys = in_order(place.key for place in places if place.domain_id == domain_id)
+        values = {"domain": domain_id} | columns(keys)
+        _, seen = yield [Statement(_LOCK_BLOBS, values), Statement(_SEE_BLOBS, values)]
+        for row in seen.rows:
+            record = blob_record(row)
+            place = _Place(domain_id, record.key)
+            rows.add(place)
+            if owner_states[row[10]] is OwnerState.COMMITTED:
+                there[place] = record
+    return rows, there
+
+
+def _broken(
+    group: Sequence[Prepared], places: Sequence[_Place], there: dict[_Place, BlobRecord], answers: Answers
+) -> Script[set[int]]:
+    """The owners of visible blobs whose manifests must be replaced. Where the group brings the very same pages, it has
+    confirmed the very same blocks just now."""
+    same = {
+        place
+        for one, place in zip(group, places, strict=True)
+        if place in there and there[place].pages_digest == one.pages_digest
+    }
+    suspects = [Suspect(record, b"", place not in same) for place, record in there.items()]
+    sound = yield from sound_ones(suspects, answers)
+    return {one.record.owner for one in suspects if one.question not in sound}
+
+
+def _create(changes: _Changes, one: Prepared, owner: Owner, place: _Place, has_row: bool) -> BlobRecord:
+    record = BlobRecord(
+        place.key,
+        owner.id,
+        one.page_count,
+        one.block_count,
+        one.pages_digest,
+        one.commit.chunker,
+        changes.now_ns,
+        one.commit.attributes,
+    )
+    if one.sealed:
+        changes.pages.append(insert_pages(owner.id, [(page.end, data) for page, data in one.sealed]))
+    changes.states[owner.id] = OwnerState.COMMITTED, 0
+    changes.blobs[place] = record, not has_row
+    changes.holders.append((owner.id, one.commit.holder))
+    changes.totals.append(Delta(place.domain_id, StoreTotals(blobs=1, logical_bytes=place.key.size)))
+    return record
+
+
+def _merge(changes: _Changes, one: BlobCommit, owner: Owner, place: _Place, existing: BlobRecord) -> BlobRecord:
+    changes.drop(owner.id)
+    said = BinaryAttributes(one.attributes.advertised)  # what is confirmed belongs to the manifest that stays
+    record = existing._replace(attributes=existing.attributes.merge(said))
+    if record.attributes != existing.attributes:
+        is_new = changes.blobs[place][1] if place in changes.blobs else False
+        changes.blobs[place] = record, is_new
+    changes.holders.append((existing.owner, one.holder))
+    return record
+
+
+def _replace(changes: _Changes, one: Prepared, owner: Owner, place: _Place, existing: BlobRecord) -> BlobRecord:
+    """Repair: the new manifest takes the place of a damaged one, with the holders and attributes of the blob."""
+    record = _create(changes, one, owner, place, True)
+    record = record._replace(attributes=existing.attributes.merge(record.attributes))
+    changes.blobs[place] = record, False
+    # The blob was counted before.
+    changes.totals.append(Delta(place.domain_id, StoreTotals(blobs=-1, logical_bytes=-place.key.size)))
+    changes.moved.append((existing.owner, owner.id))
+    changes.drop(existing.owner)
+    return record
+
+
+def delete(domain_id: int, key: BlobKey, holder: str, now_ns: int) -> Script[bool]:
+    """Take a holder away, and with the last one drop the owner; whether it held the blob."""
+    values = {"domain": domain_id} | key_columns(key)
+    _, seen = yield [Statement(_LOCK_BLOB, values), Statement(_SEE_OWNER, values)]
+    if not seen.rows or owner_states[seen.rows[0][1]] is not OwnerState.COMMITTED:
+        return False
+    owner = seen.rows[0][0]
+    gone, left = yield [
+        Statement(_DELETE_HOLDER, {"owner": owner, "holder": holder}),
+        Statement(_ANY_HOLDER, {"owner": owner}),
+    ]
+    if gone.changed and not left.changed:
+        delta = Delta(domain_id, StoreTotals(blobs=-1, logical_bytes=-key.size))
+        yield [_turned(owner, OwnerState.DROPPED, now_ns), *add_totals(owner, [delta])]
+    return gone.changed > 0
+
+
+def undelete(domain_id: int, key: BlobKey, holder: str, now_ns: int) -> Script[bool]:
+    """Turn a dropped owner back; False if the blob is not deleted or lost a claim since."""
+    values = {"domain": domain_id} | key_columns(key)
+    _, seen = yield [Statement(_LOCK_BLOB, values), Statement(_SEE_OWNER, values)]
+    if not seen.rows:
+        return False
+    # Who takes claims away locks the owner, not the blob.
+    (locked,) = yield [Statement(LOCK_OWNERS, {"owners": [seen.rows[0][0]]})]
+    owner = Owner.of(locked.rows[0])
+    if owner.state is not OwnerState.DROPPED or owner.losing_claims:
+        return False
+    delta = Delta(domain_id, StoreTotals(blobs=1, logical_bytes=key.size))
+    yield [
+        _turned(owner.id, OwnerState.COMMITTED, now_ns),
+        Statement(_INSERT_HOLDERS, {"owners": [owner.id], "names": [holder]}),
+        *add_totals(owner.id, [delta]),
+    ]
+    return True
+
+
+def _turned(owner: int, state: OwnerState, now_ns: int) -> Statement:
+    return Statement(_TURN, {"owners": [owner], "states": [state.value], "unconfirmed": [0], "now": now_ns})

@@ -1,0 +1,50 @@
+"""Keys as columns: the arrays in which many go to the server at once, in the one order in which rows are locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from graviton.core.hashing import Digest, HashAlgo
+from graviton.core.keys import BlobKey, BlockKey, Key
+
+__all__ = ["KEY_ARRAYS", "KEY_ORDER", "block_key", "columns", "in_order", "key_columns"]
+
+_K = TypeVar("_K", bound=Key)
+
+KEY_ARRAYS = "unnest(%(algos)b::smallint[], %(digests)b::bytea[], %(sizes)b::bigint[])"
+"""The keys of `columns` as rows (algo, digest, size)."""
+
+KEY_ORDER = "b.domain_id, b.algo, b.digest, b.size"
+"""The order of binary keys: every transaction that locks several rows of `blocks` or `blobs` locks them in it."""
+
+_ALGOS = {algo.tag: algo for algo in HashAlgo}
+
+
+def in_order(keys: Iterable[_K]) -> list[_K]:
+    """Distinct keys in the order of locking."""
+    return sorted(set(keys), key=lambda key: key.to_bytes())
+
+
+def columns(keys: Sequence[Key]) -> dict[str, list[Any]]:
+    """The parameters that `KEY_ARRAYS` reads."""
+    return {
+        "algos": [key.algo.tag for key in keys],
+        "digests": [key.digest.raw for key in keys],
+        "sizes": [key.size for key in keys],
+    }
+
+
+def key_columns(key: Key) -> dict[str, Any]:
+    """Parameters `algo`, `digest` and `size` of one key."""
+    return {"algo": key.algo.tag, "digest": key.digest.raw, "size": key.size}
+
+
+def block_key(algo: int, digest: bytes, size: int) -> BlockKey:
+    """The key that a row tells."""
+    return BlockKey(Digest(_ALGOS[algo], digest), size)
+
+
+def blob_key(algo: int, digest: bytes, size: int) -> BlobKey:
+    """The key that a row tells."""
+    return BlobKey(Digest(_ALGOS[algo], digest), size)

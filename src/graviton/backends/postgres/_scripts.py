@@ -1,0 +1,105 @@
+"""Transactions as generators of statements, apart from who sends them.
+
+A script yields the statements that can go to the server together, is sent their results, and returns what the
+transaction is about. Nothing in it knows a connection: the same script runs pipelined in production, and statement by
+statement, interleaved with another one, in tests. Whoever runs it begins and commits the transaction; a script that
+raises takes it back. It may be run again from its beginning, so it has no other effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from psycopg import AsyncConnection
+from psycopg.errors import Error
+from psycopg.pq import TransactionStatus
+
+from graviton.backends.postgres.errors import LostReply
+from graviton.ports.kv import Durability
+
+__all__ = ["KNOWN_OUTCOMES", "Result", "Script", "Statement", "roll_back", "run_script", "send"]
+
+_T = TypeVar("_T")
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Statement(NamedTuple):
+    """One statement; `%(name)b` and `%b` are parameters in binary form."""
+
+    sql: str
+    values: Mapping[str, Any] | Sequence[Any] = ()
+
+
+class Result(NamedTuple):
+    """What came of a statement."""
+
+    rows: list[Row]
+    changed: int
+    """Rows changed, or found."""
+
+
+Script: TypeAlias = Generator[Sequence[Statement], list[Result], _T]
+
+_BEGIN = (Statement("BEGIN ISOLATION LEVEL READ COMMITTED"),)
+_BEGIN_RELAXED = (*_BEGIN, Statement("SET LOCAL synchronous_commit TO off"))
+
+KNOWN_OUTCOMES = ("23", "40", "53", "54", "42", "22", "XX")
+"""Classes of errors that COMMIT answers when it has not committed. Any other failure of it leaves the outcome open."""
+
+
+async def run_script(connection: AsyncConnection[Row], script: Script[_T], durability: Durability) -> _T:
+    """Run `script` as one transaction. Raises what it raises, errors of the driver, and LostReply if it is not known
+    whether the transaction was committed."""
+    begin = _BEGIN_RELAXED if durability is Durability.RELAXED else _BEGIN
+    began = False
+    try:
+        batch = next(script)
+        while True:
+            if began:
+                results = await send(connection, batch)
+            else:
+                began = True
+                results = (await send(connection, [*begin, *batch]))[len(begin) :]
+            batch = script.send(results)
+    except StopIteration as done:
+        if began:
+            await _commit(connection)
+        result: _T = done.value
+        return result
+    except BaseException:
+        script.close()
+        await roll_back(connection)
+        raise
+
+
+async def send(connection: AsyncConnection[Row], statements: Sequence[Statement]) -> list[Result]:
+    """Send statements in one go and wait for all results. At the first that fails the server passes over the rest."""
+    if len(statements) == 1:
+        cursors = [await connection.execute(*statements[0], binary=True)]
+    else:
+        async with connection.pipeline():
+            cursors = [await connection.execute(*statement, binary=True) for statement in statements]
+    return [
+        Result(await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount) for cursor in cursors
+    ]
+
+
+async def _commit(connection: AsyncConnection[Row]) -> None:
+    try:
+        await connection.execute("COMMIT")
+    except Error as error:
+        if error.sqlstate is not None and error.sqlstate.startswith(KNOWN_OUTCOMES):
+            raise
+        raise LostReply("the connection broke while a change was committed", operation="commit") from error
+
+
+async def roll_back(connection: AsyncConnection[Row]) -> None:
+    """End the transaction if the connection is still good for that; if not, the server ends it."""
+    if connection.closed or connection.info.transaction_status == TransactionStatus.IDLE:
+        return
+    try:
+        await connection.execute("ROLLBACK")
+    except Error:
+        await connection.close()

@@ -1,0 +1,181 @@
+"""`PgBlockIndex`: sessions, claims and block records in SQL of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from graviton.backends.postgres._claims import FIND, claim_more, open_sessions
+from graviton.backends.postgres._confirms import confirm
+from graviton.backends.postgres._endings import drop_some_claims, end_session
+from graviton.backends.postgres._keys import block_key, columns, key_columns
+from graviton.backends.postgres._owners import OWNER_COLUMNS, Owner
+from graviton.backends.postgres._scripts import Row, Script, Statement
+from graviton.backends.postgres._totals import Delta, add_totals
+from graviton.backends.postgres.capabilities import CAPABILITIES
+from graviton.backends.postgres.database import PgDatabase
+from graviton.backends.postgres.domains import Domains
+from graviton.backends.postgres.errors import LostReply
+from graviton.core.keys import BlockKey
+from graviton.metadata.block_index import DEFAULT_LIFETIME_SECONDS, lifetime_ns_of
+from graviton.metadata.sessions import MAX_DROP
+from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState, Claim, OpenedSession, OwnerRecord
+from graviton.ports.kv import Durability
+from graviton.ports.manifests import StoreTotals
+
+__all__ = ["PgBlockIndex"]
+
+_LIST_ROWS = 1000
+"""Records read at once by `list` and `references`."""
+
+_STATES = {state.value: state for state in BlockState}
+
+_RECORDS = f"""
+SELECT b.algo, b.digest, b.size, b.state, b.generation, b.wanted_back
+FROM ({FIND}) AS found JOIN blocks b USING (id)
+"""
+
+_MARK_DAMAGED = f"""
+UPDATE blocks SET state = {BlockState.DAMAGED.value}, generation = generation + 1, wanted_back = false
+WHERE domain_id = %(domain)b AND algo = %(algo)b AND digest = %(digest)b AND size = %(size)b
+    AND state = {BlockState.STORED.value} AND generation = %(generation)b
+"""
+
+_MARK_WANTED = f"""
+UPDATE blocks SET wanted_back = true
+WHERE domain_id = %(domain)b AND algo = %(algo)b AND digest = %(digest)b AND size = %(size)b
+    AND state = {BlockState.STORED.value} AND generation = %(generation)b
+"""
+
+_REFERENCES = """
+SELECT r.owner_id FROM blocks b JOIN refs r ON r.block_id = b.id
+WHERE b.domain_id = %(domain)b AND b.algo = %(algo)b AND b.digest = %(digest)b AND b.size = %(size)b
+    AND r.owner_id > %(after)b
+ORDER BY r.owner_id LIMIT %(limit)b
+"""
+
+_LIST = """
+SELECT algo, digest, size, state, generation, wanted_back FROM blocks
+WHERE domain_id = %(domain)b AND (algo, digest, size) > (%(algo)b::smallint, %(digest)b, %(size)b::int)
+ORDER BY algo, digest, size LIMIT %(limit)b
+"""
+
+
+class PgBlockIndex(BlockIndex):
+    """Sessions, claims and block records; see the port for the laws and docs/formats/postgres.md for the rows."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, database: PgDatabase) -> None:
+        self._database = database
+        self._domains = Domains(database)
+        self._clock = database.clock
+
+    async def open(
+        self,
+        batches: Sequence[Sequence[BlockKey]],
+        domain: str = "",
+        lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
+    ) -> list[OpenedSession]:
+        lifetime_ns, now_ns = lifetime_ns_of(lifetime_seconds), self._clock.now_ns()
+        number = await self._domains.made(domain)
+        if not batches:
+            return []
+        # Run twice because a reply was lost, it leaves a session that nobody uses and that expires.
+        return await self._database.run(
+            "index.open", lambda: open_sessions(number, batches, now_ns, lifetime_ns), Durability.RELAXED
+        )
+
+    async def claim(self, session: int, keys: Sequence[BlockKey]) -> list[Claim]:
+        now_ns = self._clock.now_ns()
+        tries = 0
+
+        def script() -> Script[list[Claim]]:
+            nonlocal tries
+            tries += 1
+            return claim_more(session, keys, now_ns, again=tries > 1)
+
+        return await self._database.run("index.claim", script, Durability.RELAXED)
+
+    async def confirm(self, session: int, keys: Sequence[BlockKey]) -> None:
+        now_ns = self._clock.now_ns()
+        await self._database.run("index.confirm", lambda: confirm(session, keys, now_ns), Durability.RELAXED)
+
+    async def end(self, session: int) -> None:
+        now_ns = self._clock.now_ns()
+        more = await self._database.run("index.end", lambda: end_session(session, now_ns), Durability.RELAXED)
+        while more:
+            dropped = await self._database.run(
+                "index.end", lambda: drop_some_claims(session, MAX_DROP), Durability.RELAXED
+            )
+            more = dropped == MAX_DROP
+
+    async def owner(self, owner: int) -> OwnerRecord | None:
+        rows = await self._database.fetch("index.owner", f"SELECT {OWNER_COLUMNS} FROM owners WHERE id = %b", [owner])
+        return Owner.of(rows[0]).record() if rows else None
+
+    async def records(self, keys: Sequence[BlockKey], domain: str = "") -> list[BlockRecord | None]:
+        number = await self._domains.number(domain)
+        distinct = list(dict.fromkeys(keys))
+        rows = await self._database.fetch("index.records", _RECORDS, {"domain": number, "owner": 0} | columns(distinct))
+        found = {record.key: record for record in map(_record, rows)}
+        return [found.get(key) for key in keys]
+
+    async def mark_damaged(self, key: BlockKey, generation: int, domain: str = "") -> bool:
+        number = await self._domains.number(domain)
+        delta = Delta(number, StoreTotals(blocks=-1, stored_bytes=-key.size))
+
+        def script() -> Script[bool]:
+            values = {"domain": number, "generation": generation} | key_columns(key)
+            (marked,) = yield [Statement(_MARK_DAMAGED, values)]
+            if marked.changed:
+                yield add_totals(generation, [delta])
+            return marked.changed > 0
+
+        return await self._told_once("index.mark_damaged", script)
+
+    async def mark_wanted_back(self, key: BlockKey, generation: int, domain: str = "") -> bool:
+        number = await self._domains.number(domain)
+
+        def script() -> Script[bool]:
+            values = {"domain": number, "generation": generation} | key_columns(key)
+            (marked,) = yield [Statement(_MARK_WANTED, values)]
+            return marked.changed > 0
+
+        return await self._database.run("index.mark_wanted_back", script, Durability.RELAXED)
+
+    async def _told_once(self, operation: str, script: Callable[[], Script[bool]]) -> bool:
+        """Run a script that says whether it changed something. After a lost reply it may find it changed already: by
+        us, or by somebody who wanted the same."""
+        try:
+            return await self._database.run(operation, script, repeats_lost=False)
+        except LostReply:
+            await self._database.run(operation, script)
+            return True
+
+    async def references(self, key: BlockKey, domain: str = "") -> AsyncIterator[int]:
+        number = await self._domains.number(domain)
+        values = {"domain": number, "after": 0, "limit": _LIST_ROWS} | key_columns(key)
+        while True:
+            rows = await self._database.fetch("index.references", _REFERENCES, values)
+            for (owner,) in rows:
+                yield owner
+            if len(rows) < _LIST_ROWS:
+                return
+            values["after"] = rows[-1][0]
+
+    async def list(self, domain: str = "", after: BlockKey | None = None) -> AsyncIterator[BlockRecord]:
+        number = await self._domains.number(domain)
+        position = {"algo": 0, "digest": b"", "size": 0} if after is None else key_columns(after)
+        while True:
+            values = {"domain": number, "limit": _LIST_ROWS} | position
+            rows = await self._database.fetch("index.list", _LIST, values)
+            for row in rows:
+                yield _record(row)
+            if len(rows) < _LIST_ROWS:
+                return
+            position = dict(zip(("algo", "digest", "size"), rows[-1][:3], strict=True))
+
+
+def _record(row: Row) -> BlockRecord:
+    algo, digest, size, state, generation, wanted_back = row
+    return BlockRecord(block_key(algo, digest, size), _STATES[state], generation, wanted_back)

@@ -1,0 +1,234 @@
+"""`PgDatabase`: the connections of one process to one database, and how work gets to them.
+
+Everything of this backend goes through it. A pool per event loop serves scripts and single reads; `transact` functions
+of the key-value store, which are ordinary blocking code, have a few connections and threads of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from psycopg import AsyncConnection, OperationalError
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from graviton.backends.postgres._blocking import BlockingTransactions, Connection
+from graviton.backends.postgres._scripts import Row, Script, Statement, roll_back, run_script, send
+from graviton.backends.postgres.config import PgConfig
+from graviton.backends.postgres.errors import FAILURES, LostReply, can_pass, translate, unmigrated
+from graviton.backends.postgres.metrics import PgMetrics
+from graviton.backends.postgres.migrate import check_version
+from graviton.concurrency.lifetime import Lifetime
+from graviton.concurrency.retry import RetryPolicy
+from graviton.core.clock import Clock, SystemClock
+from graviton.errors import ConfigError, GravitonError, Retry
+from graviton.ports.kv import Durability
+
+__all__ = ["PgDatabase"]
+
+_T = TypeVar("_T")
+
+MIN_SERVER_VERSION = 150_000
+"""PostgreSQL 15, as `server_version_num`: the oldest that the tests run on."""
+
+_POOL_WAIT_SECONDS = 10.0
+"""How long one try waits for a free connection."""
+
+
+class PgDatabase:
+    """Connections to one database. Making the object touches nothing: the first call connects, looks at the versions of
+    server and tables, and fails at once if that cannot be; from then on, failures that may pass are tried again for
+    `config.retry_seconds`. Usable from several event loops, not in a child made by fork."""
+
+    def __init__(self, config: PgConfig, metrics: PgMetrics | None = None, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.metrics = metrics
+        self._retry = RetryPolicy(total_seconds=config.retry_seconds)
+        self._lifetime = Lifetime("database", "postgres", subject=config.where)
+        self._pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool[AsyncConnection[Row]]] = {}
+        self._is_checked = False
+        self._blocking = BlockingTransactions(config, self.clock)
+
+    async def run(
+        self,
+        operation: str,
+        script: Callable[[], Script[_T]],
+        durability: Durability = Durability.FULL,
+        *,
+        repeats_lost: bool = True,
+    ) -> _T:
+        """Run a script as one transaction, again after a failure that may pass. With `repeats_lost` also when it is not
+        known whether it was committed: for scripts that come to the same when they are run twice; without, that
+        raises LostReply."""
+
+        async def once() -> _T:
+            async with self.connection() as connection:
+                return await run_script(connection, script(), durability)
+
+        return await self._repeated(operation, once, repeats_lost)
+
+    async def fetch(self, operation: str, sql: str, values: Any = ()) -> list[Row]:
+        """The rows that one reading statement finds."""
+
+        async def once() -> list[Row]:
+            async with self.connection() as connection:
+                return (await send(connection, [Statement(sql, values)]))[0].rows
+
+        return await self._repeated(operation, once, True)
+
+    async def fetch_all(self, operation: str, statements: Sequence[Statement]) -> list[list[Row]]:
+        """The rows of several reading statements, all of one snapshot."""
+        begin = Statement("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+        async def once() -> list[list[Row]]:
+            async with self.connection() as connection:
+                try:
+                    results = await send(connection, [begin, *statements, Statement("COMMIT")])
+                finally:
+                    await roll_back(connection)
+                return [result.rows for result in results[1:-1]]
+
+        return await self._repeated(operation, once, True)
+
+    async def transact(
+        self, operation: str, fn: Callable[[Connection], _T], durability: Durability | None, repeats_lost: bool
+    ) -> _T:
+        """`fn(connection)`, blocking code, as one serialisable transaction; see `BlockingTransactions.run`."""
+        self._lifetime.check()
+        began = self.clock.monotonic()
+        try:
+            if not self._is_checked:
+                await self._repeated("postgres.open", self._check, True)
+            result = await self._blocking.run(operation, fn, durability, repeats_lost)
+        except GravitonError as error:
+            self._observe(operation, began, error)
+            raise
+        self._observe(operation, began, None)
+        return result
+
+    async def _repeated(self, operation: str, once: Callable[[], Awaitable[_T]], repeats_lost: bool) -> _T:
+        waits = self._retry.waits(self.clock)
+        began = self.clock.monotonic()
+        while True:
+            try:
+                result = await once()
+            except LostReply as lost:
+                lost.operation, lost.subject = operation, self.config.where
+                failure: GravitonError = lost
+                if not repeats_lost:
+                    self._observe(operation, began, failure)
+                    raise
+                cause: BaseException = lost
+            except FAILURES as error:
+                failure = await self._explained(error, operation)
+                if not (can_pass(error) and self._is_checked):
+                    self._observe(operation, began, failure)
+                    raise failure from error
+                cause = error
+            except GravitonError as error:
+                self._observe(operation, began, error)
+                raise
+            else:
+                self._observe(operation, began, None)
+                return result
+            wait = next(waits, None)
+            if wait is None:
+                failure.retry = Retry.EXHAUSTED
+                self._observe(operation, began, failure)
+                raise failure from cause
+            if self.metrics is not None:
+                self.metrics.retried(operation)
+            await asyncio.sleep(wait)
+
+    def _observe(self, operation: str, began: float, failure: GravitonError | None) -> None:
+        if self.metrics is not None:
+            self.metrics.observe(operation, self.clock.monotonic() - began, failure)
+
+    async def _explained(self, error: BaseException, operation: str) -> GravitonError:
+        """The error of ours. A pool that has no connection does not say why it gets none: asked again by itself, the
+        server does."""
+        if isinstance(error, PoolTimeout):
+            try:
+                connection = await self.connect()
+            except OperationalError as reason:
+                return translate(reason, self.config.where, operation)
+            await connection.close()
+        return translate(error, self.config.where, operation)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[Row]]:
+        """A connection of the pool, outside of any transaction."""
+        self._lifetime.check()
+        if not self._is_checked:
+            await self._check()
+        pool = await self._pool()
+        async with pool.connection() as connection:
+            try:
+                yield connection
+            finally:
+                await roll_back(connection)
+
+    async def connect(self, *, autocommit: bool = True) -> AsyncConnection[Row]:
+        """A connection outside of the pool, for who listens or migrates; the caller closes it."""
+        return await AsyncConnection.connect(self.config.conninfo(), autocommit=autocommit)
+
+    async def _check(self) -> None:
+        """Look whether this is a database that this version can work with. Raises ConfigError."""
+        connection = await self.connect()
+        async with connection:
+            version = connection.info.server_version
+            if version < MIN_SERVER_VERSION:
+                raise ConfigError(
+                    f"{self.config.where} is PostgreSQL {version // 10_000}; Graviton needs 15 or newer",
+                    operation="postgres.open",
+                    subject=self.config.where,
+                    hint="Upgrade the server.",
+                )
+            problem = await check_version(connection)
+            if problem:
+                raise unmigrated(self.config.where, "postgres.open", problem)
+        self._is_checked = True
+
+    async def _pool(self) -> AsyncConnectionPool[AsyncConnection[Row]]:
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            for other in [other for other in self._pools if other.is_closed()]:
+                del self._pools[other]  # its connections are closed when they are collected
+            pool = self._pools[loop] = AsyncConnectionPool(
+                self.config.conninfo(),
+                kwargs={"autocommit": True},
+                min_size=0,
+                max_size=self.config.max_connections,
+                timeout=_POOL_WAIT_SECONDS,
+                configure=_configure,
+                name="graviton",
+                open=False,
+            )
+            await pool.open()
+        if self.metrics is not None:
+            self.metrics.show_pool(pool.get_stats())
+        return pool
+
+    async def aclose(self) -> None:
+        """Close the connections. Idempotent; using the database afterwards raises Unavailable."""
+        if self._lifetime.is_closed:
+            return
+        self._lifetime.is_closed = True
+        if self._lifetime.is_here:
+            pool = self._pools.pop(asyncio.get_running_loop(), None)
+            if pool is not None:
+                await pool.close()
+            self._pools.clear()
+            await self._blocking.aclose()
+
+
+async def _configure(connection: AsyncConnection[Row]) -> None:
+    """An acknowledged change must be on the disk, whatever the server's default; more (`remote_apply`) may be."""
+    cursor = await connection.execute("SELECT current_setting('synchronous_commit')")
+    row = await cursor.fetchone()
+    if row is not None and row[0] == "off":
+        await connection.execute("SET synchronous_commit TO on")

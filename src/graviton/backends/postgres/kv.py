@@ -1,0 +1,199 @@
+"""`PgKeyValueStore`: ordered bytes in the table `kv`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from graviton.backends.postgres._blocking import Connection
+from graviton.backends.postgres.capabilities import CAPABILITIES
+from graviton.backends.postgres.database import PgDatabase
+from graviton.backends.postgres.errors import LostReply
+from graviton.errors import Unsupported
+from graviton.ports.kv import (
+    Delete,
+    Durability,
+    KeyValueStore,
+    Put,
+    ReadTransaction,
+    Transaction,
+    check_key,
+    check_namespace,
+    check_value,
+    prefix_end,
+)
+
+__all__ = ["PgKeyValueStore", "PgTransaction"]
+
+_T = TypeVar("_T")
+
+MAX_VALUE_BYTES = 64 * 1024 * 1024
+"""The server takes values of nearly 1 GiB, and holds several copies of each in memory while it does."""
+
+_SCAN_ROWS = 512
+"""Rows per statement of a scan."""
+
+_GET = "SELECT value FROM kv WHERE namespace = %b AND key = %b"
+
+_GET_MANY = """
+SELECT kv.key, kv.value FROM unnest(%b::bytea[]) AS wanted(key)
+JOIN kv ON kv.namespace = %b AND kv.key = wanted.key
+"""
+
+_SCAN = "SELECT key, value FROM kv WHERE namespace = %b AND key >= %b AND key > %b ORDER BY key LIMIT %b"
+_SCAN_BELOW = """
+SELECT key, value FROM kv WHERE namespace = %b AND key >= %b AND key > %b AND key < %b ORDER BY key LIMIT %b
+"""
+
+_PUT_MANY = """
+INSERT INTO kv (namespace, key, value) SELECT %b, k, v FROM unnest(%b::bytea[], %b::bytea[]) AS new(k, v)
+ON CONFLICT (namespace, key) DO UPDATE SET value = EXCLUDED.value
+"""
+
+_DELETE_MANY = "DELETE FROM kv WHERE namespace = %b AND key = ANY(%b::bytea[])"
+
+
+class PgKeyValueStore(KeyValueStore):
+    """Key-value pairs in one table; see the port for the laws. Every call but `transact` with a function of unknown
+    effect is repeated when its reply was lost; that one raises Unavailable then, and whether it happened has to be
+    looked up. Closing it closes the database."""
+
+    capabilities = CAPABILITIES._replace(max_value_bytes=MAX_VALUE_BYTES)
+
+    def __init__(self, database: PgDatabase) -> None:
+        self._database = database
+        self._namespaces: set[str] = set()
+
+    async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
+        return await self._transact("kv.transact", fn, durability, repeats_lost=False)
+
+    async def _transact(
+        self, operation: str, fn: Callable[[Transaction], _T], durability: Durability, repeats_lost: bool
+    ) -> _T:
+        made: set[str] = set()
+
+        def run(connection: Connection) -> _T:
+            made.clear()
+            return fn(PgTransaction(connection, self._namespaces, made))
+
+        result = await self._database.transact(operation, run, durability, repeats_lost)
+        self._namespaces |= made
+        return result
+
+    async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
+        return await self._database.transact("kv.read", lambda connection: fn(PgTransaction(connection)), None, True)
+
+    async def put(self, namespace: str, key: bytes, value: bytes) -> None:
+        await self._transact("kv.put", lambda tx: tx.put(namespace, key, value), Durability.FULL, True)
+
+    async def delete(self, namespace: str, key: bytes) -> bool:
+        try:
+            return await self._transact("kv.delete", lambda tx: tx.delete(namespace, key), Durability.FULL, False)
+        except LostReply:
+            await self._transact("kv.delete", lambda tx: tx.delete(namespace, key), Durability.FULL, True)
+            return True  # by us, or by somebody who wanted the same
+
+    async def batch(self, operations: Sequence[Put | Delete]) -> None:
+        def apply(tx: Transaction) -> None:
+            for operation in operations:
+                if isinstance(operation, Put):
+                    tx.put(operation.namespace, operation.key, operation.value)
+                else:
+                    tx.delete(operation.namespace, operation.key)
+
+        await self._transact("kv.batch", apply, Durability.FULL, True)
+
+    async def namespaces(self) -> list[str]:
+        rows = await self._database.fetch("kv.namespaces", "SELECT name FROM kv_namespaces ORDER BY name")
+        return [name for (name,) in rows]
+
+    async def aclose(self) -> None:
+        await self._database.aclose()
+
+
+class PgTransaction:
+    """A transaction on `kv`. Without `made` it only reads."""
+
+    def __init__(self, connection: Connection, known: set[str] | None = None, made: set[str] | None = None) -> None:
+        self._connection = connection
+        self._known = known or set()
+        self._made = made
+
+    def get(self, namespace: str, key: bytes) -> bytes | None:
+        """See `ReadTransaction`."""
+        check_namespace(namespace)
+        check_key(key)
+        row = self._connection.execute(_GET, [namespace, key], binary=True).fetchone()
+        return None if row is None else row[0]
+
+    def get_many(self, namespace: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See `ReadTransaction`."""
+        check_namespace(namespace)
+        for key in keys:
+            check_key(key)
+        if not keys:
+            return []
+        rows = self._connection.execute(_GET_MANY, [list(dict.fromkeys(keys)), namespace], binary=True)
+        found: dict[bytes, bytes] = dict(rows.fetchall())
+        return [found.get(key) for key in keys]
+
+    def scan(
+        self, namespace: str, prefix: bytes = b"", after: bytes | None = None, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """See `ReadTransaction`."""
+        check_namespace(namespace)
+        return self._scan(namespace, prefix, b"" if after is None else after, limit)
+
+    def _scan(self, namespace: str, prefix: bytes, after: bytes, limit: int | None) -> Iterator[tuple[bytes, bytes]]:
+        end = prefix_end(prefix) if prefix else None
+        left = limit
+        while left is None or left > 0:
+            wanted = _SCAN_ROWS if left is None else min(left, _SCAN_ROWS)
+            bounds = [namespace, prefix, after, *([] if end is None else [end]), wanted]
+            rows = self._connection.execute(_SCAN if end is None else _SCAN_BELOW, bounds, binary=True).fetchall()
+            yield from rows
+            if len(rows) < wanted:
+                return
+            after = rows[-1][0]
+            left = None if left is None else left - len(rows)
+
+    def put(self, namespace: str, key: bytes, value: bytes) -> None:
+        """See `Transaction`."""
+        self.put_many(namespace, [(key, value)])
+
+    def put_many(self, namespace: str, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """See `Transaction`."""
+        check_namespace(namespace)
+        for key, value in items:
+            check_key(key)
+            check_value(value, MAX_VALUE_BYTES)
+        made = self._writable()
+        if not items:
+            return
+        if namespace not in self._known and namespace not in made:
+            self._connection.execute("INSERT INTO kv_namespaces (name) VALUES (%b) ON CONFLICT DO NOTHING", [namespace])
+            made.add(namespace)
+        new = dict(items)  # of several values for one key the last one counts
+        keys = sorted(new)
+        self._connection.execute(_PUT_MANY, [namespace, keys, [new[key] for key in keys]])
+
+    def delete(self, namespace: str, key: bytes) -> bool:
+        """See `Transaction`."""
+        check_key(key)
+        return self._delete(namespace, [key]) > 0
+
+    def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
+        """See `Transaction`."""
+        for key in keys:
+            check_key(key)
+        self._delete(namespace, keys)
+
+    def _delete(self, namespace: str, keys: Sequence[bytes]) -> int:
+        check_namespace(namespace)
+        self._writable()
+        return self._connection.execute(_DELETE_MANY, [namespace, sorted(keys)]).rowcount if keys else 0
+
+    def _writable(self) -> set[str]:
+        if self._made is None:
+            raise Unsupported("this transaction only reads", operation="kv.read")
+        return self._made

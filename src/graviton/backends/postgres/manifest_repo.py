@@ -1,0 +1,271 @@
+"""`PgBlobManifestRepo`: blobs, their manifests and totals in SQL of their own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+from graviton.backends.postgres import _commits
+from graviton.backends.postgres._confirms import confirm as confirm_claims
+from graviton.backends.postgres._endings import forget_dropped
+from graviton.backends.postgres._keys import key_columns
+from graviton.backends.postgres._owners import LOCK_OWNERS, Owner, check_open
+from graviton.backends.postgres._scripts import Script, Statement
+from graviton.backends.postgres._soundness import PAGES_AFTER, check
+from graviton.backends.postgres._totals import FOLD_ONE_IN, READ_TOTALS, fold
+from graviton.backends.postgres.capabilities import CAPABILITIES
+from graviton.backends.postgres.database import PgDatabase
+from graviton.backends.postgres.domains import Domains
+from graviton.backends.postgres.errors import LostReply
+from graviton.core.hashing import HashAlgo
+from graviton.core.keys import BlobKey, BlockKey
+from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
+from graviton.core.names import check_name
+from graviton.core.ranges import Span
+from graviton.errors import GravitonError, NotFound
+from graviton.metadata.key_prefix import blob_key_prefix
+from graviton.metadata.manifest_checks import UncheckedManifestsError
+from graviton.metadata.page_reads import READ_PAGES, no_such_blob, read_pages
+from graviton.metadata.preparing import SEAL_PAGES, Prepared, prepare
+from graviton.metadata.row_walk import Row as PageRow
+from graviton.metadata.sessions import MAX_DROP
+from graviton.ports.block_index import OwnerState
+from graviton.ports.kv import Durability, prefix_end
+from graviton.ports.manifests import BlobCommit, BlobManifestRepo, BlobRecord, CommitResult, StoreTotals
+
+__all__ = ["PgBlobManifestRepo"]
+
+_LIST_ROWS = 1000
+"""Records decoded at once by `list`: about 1 MB with long attributes."""
+
+_IS_VISIBLE = f"""
+SELECT FROM owners WHERE id = %(owner)b AND domain_id = %(domain)b AND state = {OwnerState.COMMITTED.value}
+"""
+
+_GET = f"""
+SELECT {_commits.BLOB_COLUMNS} FROM blobs b JOIN owners o ON o.id = b.owner_id
+WHERE b.domain_id = %(domain)b AND b.algo = %(algo)b AND b.digest = %(digest)b AND b.size = %(size)b
+    AND o.state = {OwnerState.COMMITTED.value}
+"""
+
+_LIST = f"""
+SELECT {_commits.BLOB_COLUMNS} FROM blobs b JOIN owners o ON o.id = b.owner_id
+WHERE b.domain_id = %(domain)b AND o.state = {OwnerState.COMMITTED.value}
+    AND (b.algo, b.digest, b.size) > (%(algo)b::smallint, %(digest)b::bytea, %(size)b::bigint)
+    AND b.algo = ANY(%(algos)b::smallint[]) AND b.digest >= %(low)b::bytea AND b.digest < %(high)b::bytea
+ORDER BY b.algo, b.digest, b.size LIMIT %(limit)b
+"""
+
+_PAST_EVERY_DIGEST = b"\xff" * 33
+
+_MAX_LOST = 5
+"""Commits of one call whose replies may be lost before it gives up."""
+
+
+class PgBlobManifestRepo(BlobManifestRepo):
+    """Blobs, pages and totals; see the port for the laws and docs/formats/postgres.md for the rows."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, database: PgDatabase) -> None:
+        self._database = database
+        self._domains = Domains(database)
+        self._clock = database.clock
+
+    async def add_pages(self, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey] = ()) -> None:
+        now_ns = self._clock.now_ns()
+        rows = [(page.end, page.to_bytes()) for page in pages]
+        also = [_commits.insert_pages(session, rows)] if rows else []
+        await self._database.run(
+            "manifests.add_pages", lambda: confirm_claims(session, confirm, now_ns, also), Durability.RELAXED
+        )
+
+    async def commit(self, commits: Sequence[BlobCommit]) -> list[CommitResult]:
+        if not commits:
+            return []
+        prepared = [await self._prepare(one) for one in commits]
+        results, dropped = await self._commit(prepared)
+        await self._tidy(dropped)
+        return results
+
+    async def _prepare(self, one: BlobCommit) -> Prepared:
+        def seal_some(after: int | None) -> Awaitable[Sequence[tuple[ManifestPage, bytes, int]]]:
+            return self._database.run(
+                "manifests.seal", lambda: _seal_some(one.session, one.key, after or 0), Durability.RELAXED
+            )
+
+        return await prepare(one, seal_some)
+
+    async def _commit(self, prepared: Sequence[Prepared]) -> _commits.Committed:
+        now_ns = self._clock.now_ns()
+        answers: dict[tuple[int, bool], bool] = {}
+        lost = 0
+        while True:
+            try:
+                return await self._database.run(
+                    "manifests.commit", lambda: _commits.commit(prepared, now_ns, answers), repeats_lost=False
+                )
+            except UncheckedManifestsError as unchecked:
+                for suspect in unchecked.suspects:
+                    answers[suspect.question] = await self._database.run("manifests.check", partial(check, suspect))
+            except LostReply:
+                committed = await self._look(prepared)
+                if committed is not None:
+                    return committed
+                lost += 1
+                if lost >= _MAX_LOST:
+                    raise
+
+    async def _look(self, prepared: Sequence[Prepared]) -> _commits.Committed | None:
+        """What a commit did whose reply was lost; None if nothing. Locking its owners waits for a server process that
+        is still at it."""
+        numbers = [one.commit.session for one in prepared]
+        owners = await self._database.run("manifests.look", partial(_locked_owners, numbers))
+        if all(owner.state is OwnerState.OPEN for owner in owners.values()):
+            return None
+        results = []
+        for one in prepared:
+            owner = owners[one.commit.session]
+            record = await self._record(one.commit.key, owner.domain_id)
+            if record is None:
+                raise NotFound(
+                    f"blob {one.commit.key} was committed, and deleted before the reply arrived",
+                    operation="commit",
+                    subject=one.commit.key.text,
+                )
+            results.append(CommitResult(record, owner.state is OwnerState.COMMITTED))
+        dropped = [owner.id for owner in owners.values() if owner.state is OwnerState.DROPPED]
+        return _commits.Committed(results, dropped)
+
+    async def _tidy(self, dropped: Sequence[int]) -> None:
+        """Best effort: the commit has happened, and what stays behind belongs to dropped owners, which garbage
+        collection takes away, or are totals that the next one folds."""
+        try:
+            for owner in dropped:
+                forget = partial(forget_dropped, owner, MAX_DROP)
+                while await self._database.run("manifests.forget", forget, Durability.RELAXED):
+                    pass
+            if secrets.randbelow(FOLD_ONE_IN) == 0:
+                await self._database.run("manifests.fold", fold, Durability.RELAXED)
+        except GravitonError:
+            return
+
+    async def get(self, key: BlobKey, domain: str = "") -> BlobRecord:
+        record = await self._record(key, await self._domains.number(domain))
+        if record is None:
+            raise no_such_blob(key)
+        return record
+
+    async def _record(self, key: BlobKey, domain_id: int) -> BlobRecord | None:
+        rows = await self._database.fetch("manifests.get", _GET, {"domain": domain_id} | key_columns(key))
+        return _commits.blob_record(rows[0]) if rows else None
+
+    async def pages(
+        self, record: BlobRecord, span: Span | None = None, domain: str = ""
+    ) -> AsyncIterator[ManifestPage]:
+        source = _PgPages(self._database, await self._domains.number(domain), record)
+        async for page in read_pages(source, record, span):
+            yield page
+
+    async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        check_name(holder, "holder")
+        number, now_ns = await self._domains.number(domain), self._clock.now_ns()
+        return await self._told_once("manifests.delete", partial(_commits.delete, number, key, holder, now_ns))
+
+    async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        check_name(holder, "holder")
+        number, now_ns = await self._domains.number(domain), self._clock.now_ns()
+        return await self._told_once("manifests.undelete", partial(_commits.undelete, number, key, holder, now_ns))
+
+    async def _told_once(self, operation: str, script: Callable[[], Script[bool]]) -> bool:
+        """Run a script that says whether it changed something. After a lost reply it may find it changed already: by
+        us, or by somebody who wanted the same."""
+        try:
+            return await self._database.run(operation, script, repeats_lost=False)
+        except LostReply:
+            await self._database.run(operation, script)
+            return True
+
+    async def list(
+        self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""
+    ) -> list[BlobRecord]:
+        begin = blob_key_prefix(prefix)
+        number = await self._domains.number(domain)
+        values: dict[str, Any] = {"domain": number} | _bounds(begin.binary)
+        values |= {"algo": 0, "digest": b"", "size": 0} if after is None else key_columns(after)
+        found: list[BlobRecord] = []
+        while len(found) < limit:
+            wanted = min(limit - len(found), _LIST_ROWS)
+            rows = await self._database.fetch("manifests.list", _LIST, values | {"limit": wanted})
+            records = [_commits.blob_record(row) for row in rows]
+            found += [record for record in records if record.key.text.startswith(begin.text)]
+            if len(rows) < wanted:
+                break
+            values |= key_columns(records[-1].key)
+        return found
+
+    async def totals(self, domain: str = "") -> StoreTotals:
+        rows = await self._database.fetch(
+            "manifests.totals", READ_TOTALS, {"domain": await self._domains.number(domain)}
+        )
+        return StoreTotals(*rows[0])
+
+
+class _PgPages:
+    """Pages of one blob, a few per statement: nothing stays open between two of them, however slowly they are read."""
+
+    def __init__(self, database: PgDatabase, domain_id: int, record: BlobRecord) -> None:
+        self._database = database
+        self._owner = record.owner
+        self._domain_id = domain_id
+
+    async def first(self, start: int, end: int) -> Sequence[PageRow] | None:
+        """See `PageSource`."""
+        statements = [Statement(_IS_VISIBLE, {"owner": self._owner, "domain": self._domain_id})]
+        if start < end:
+            statements.append(self._after(start))
+        visible, *pages = await self._database.fetch_all("manifests.pages", statements)
+        return [_page_row(row) for rows in pages for row in rows] if visible else None
+
+    async def following(self, position: int) -> Sequence[PageRow]:
+        """See `PageSource`."""
+        rows = await self._database.fetch("manifests.pages", *self._after(position))
+        return [_page_row(row) for row in rows]
+
+    def _after(self, position: int) -> Statement:
+        return Statement(PAGES_AFTER, {"owner": self._owner, "after": position, "limit": READ_PAGES})
+
+
+def _page_row(row: tuple[int, bytes]) -> PageRow:
+    end, data = row
+    return PageRow(page_end_bytes(end), data)
+
+
+def _locked_owners(numbers: Sequence[int]) -> Script[dict[int, Owner]]:
+    (locked,) = yield [Statement(LOCK_OWNERS, {"owners": sorted(numbers)})]
+    return {row[0]: Owner.of(row) for row in locked.rows}
+
+
+def _seal_some(session: int, blob: BlobKey, after: int) -> Script[list[tuple[ManifestPage, bytes, int]]]:
+    """Seal some pages of an open session in order: (page, stored form, end) of each. Sealing a sealed page again
+    changes nothing, so an interrupted commit can be repeated."""
+    locked, found = yield [
+        Statement(LOCK_OWNERS, {"owners": [session]}),
+        Statement(PAGES_AFTER, {"owner": session, "after": after, "limit": SEAL_PAGES}),
+    ]
+    check_open(session, locked.rows)
+    done = [(*sealed_page(data, blob), end, data) for end, data in found.rows]
+    changed = [(end, sealed) for _, sealed, end, data in done if sealed != data]
+    if changed:
+        yield [_commits.insert_pages(session, changed)]
+    return [(page, sealed, end) for page, sealed, end, _ in done]
+
+
+def _bounds(beginnings: Sequence[bytes]) -> dict[str, Any]:
+    """Algorithms and digests of the keys that begin with one of `beginnings`: only one of them names a digest."""
+    algos = sorted(begin[0] for begin in beginnings if begin) or [algo.tag for algo in HashAlgo]
+    digest = beginnings[0][1:] if len(beginnings) == 1 else b""
+    high = prefix_end(digest) if digest else None
+    return {"algos": algos, "low": digest, "high": _PAST_EVERY_DIGEST if high is None else high}

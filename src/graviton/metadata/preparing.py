@@ -1,0 +1,69 @@
+"""What of a commit can be worked out before its transaction: pages are sealed, counted and checked to be whole."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from graviton.core.manifests import ManifestPage, PageChain
+from graviton.core.names import check_name
+from graviton.errors import InvalidInput
+from graviton.ports.manifests import MAX_COMMIT_PAGES, BlobCommit
+
+__all__ = ["SEAL_PAGES", "Prepared", "prepare"]
+
+SEAL_PAGES = 16
+"""Pages sealed per transaction, 2.4 MB."""
+
+_P = TypeVar("_P")
+
+
+class Prepared(NamedTuple):
+    """A commit whose pages are sealed: all that can be worked out before the transaction."""
+
+    commit: BlobCommit
+    sealed: Sequence[tuple[ManifestPage, bytes]]
+    """The last pages, not yet written."""
+    page_count: int
+    block_count: int
+    pages_digest: bytes
+
+
+async def prepare(
+    one: BlobCommit, seal_some: Callable[[_P | None], Awaitable[Sequence[tuple[ManifestPage, bytes, _P]]]]
+) -> Prepared:
+    """Seal the pages that were added while the blob's key was not known, and those that come with the commit.
+
+    `seal_some(after)` seals some pages of the session after a place, and gives page, sealed form and place of each;
+    none at the end. Raises InvalidInput, and what it raises.
+    """
+    check_name(one.holder, "holder")
+    if len(one.pages) > MAX_COMMIT_PAGES:
+        raise InvalidInput(f"a commit brings at most {MAX_COMMIT_PAGES} pages, not {len(one.pages)}")
+    chain = PageChain(one.key.algo)
+    blocks = end = 0
+    after: _P | None = None
+    while chain.pages < one.pages[0].number if one.pages else end < one.key.size:
+        rows = await seal_some(after)
+        if not rows:
+            break
+        after = rows[-1][2]
+        for page, data, _ in rows:
+            _check_follows(page, chain.pages, end)
+            chain.add(data)
+            blocks, end = blocks + len(page), page.end
+    sealed = [(page, page.seal(one.key)) for page in one.pages]
+    for page, data in sealed:
+        _check_follows(page, chain.pages, end)
+        chain.add(data)
+        blocks, end = blocks + len(page), page.end
+    if end != one.key.size:
+        raise InvalidInput(f"the pages of blob {one.key} cover {end} bytes", subject=one.key.text)
+    return Prepared(one, sealed, chain.pages, blocks, chain.digest())
+
+
+def _check_follows(page: ManifestPage, number: int, offset: int) -> None:
+    if (page.number, page.offset) != (number, offset):
+        raise InvalidInput(
+            f"page {page.number} at {page.offset} does not follow page {number - 1}, which ends at {offset}"
+        )
