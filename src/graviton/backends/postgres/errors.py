@@ -18,6 +18,7 @@ from graviton.errors import (
     IntegrityError,
     LimitExceeded,
     PermissionDenied,
+    Retry,
     StorageFull,
     Unauthenticated,
     Unavailable,
@@ -99,6 +100,12 @@ def translate(error: BaseException, where: str, operation: str) -> GravitonError
             f"{where} took too long: {what}",
             "Somebody holds what we need, or the server is busy: look at pg_stat_activity; then try again.",
         )
+    if state[:2] in ("0A", "22", "42"):
+        failure = made(
+            Unavailable, f"{where} does not understand us: {what}", "Use the version of graviton that migrated it."
+        )
+        failure.retry = Retry.PERMANENT
+        return failure
     return made(
         Unavailable,
         f"{where} does not answer: {what}",

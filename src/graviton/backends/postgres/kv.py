@@ -74,14 +74,18 @@ class PgKeyValueStore(KeyValueStore):
 
         def run(connection: Connection) -> _T:
             made.clear()
-            return fn(PgTransaction(connection, self._namespaces, made))
+            return fn(self._view(connection, made))
 
         result = await self._database.transact(operation, run, durability, repeats_lost)
         self._namespaces |= made
         return result
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
-        return await self._database.transact("kv.read", lambda connection: fn(PgTransaction(connection)), None, True)
+        return await self._database.transact("kv.read", lambda connection: fn(self._view(connection)), None, True)
+
+    def _view(self, connection: Connection, made: set[str] | None = None) -> PgTransaction:
+        """What a function is given; without `made` it only reads."""
+        return PgTransaction(connection, self._namespaces, made)
 
     async def put(self, namespace: str, key: bytes, value: bytes) -> None:
         await self._transact("kv.put", lambda tx: tx.put(namespace, key, value), Durability.FULL, True)
