@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from graviton.core.chunking.spec import ChunkerSpec
 from graviton.core.hashing import HashAlgo
 from graviton.core.paths import is_plain
 from graviton.errors import ConfigError, InvalidInput
+
+if TYPE_CHECKING:
+    from graviton.backends.postgres.config import PgConfig
 
 __all__ = ["Settings", "parse_size", "settings_from"]
 
@@ -30,7 +33,7 @@ DEFAULT_PREFIX = "cas/blocks"
 _BLOB_BACKENDS = ("fs", "memory", "s3", "minio")
 _METADATA = ("sqlite", "memory", "rocksdb", "postgres")
 _KERNELS = ("auto", "native", "python")
-_LATER = {"s3": "S3", "minio": "S3", "rocksdb": "RocksDB", "postgres": "PostgreSQL"}
+_LATER = {"s3": "S3", "minio": "S3", "rocksdb": "RocksDB"}
 """Backends whose names are settled and which this version does not contain yet."""
 
 KNOWN = frozenset(
@@ -69,7 +72,9 @@ class Settings(NamedTuple):
     fs_block_prefix: str = DEFAULT_PREFIX
     metadata: str = "sqlite"
     meta_path: Path | None = None
-    """Where the metadata lies if not in `fs_root`."""
+    """Where the metadata lies if not in `fs_root`; a file, so of no meaning to PostgreSQL."""
+    postgres: PgConfig | None = None
+    """The database, with `metadata` postgres."""
     hash: HashAlgo | None = None
     chunker: ChunkerSpec | None = None
     kernel: str = "auto"
@@ -101,6 +106,8 @@ def settings_from(environment: Mapping[str, str], root: Path | None = None) -> S
         memory_bytes=get.value("GRAVITON_MEMORY_BYTES", _memory, DEFAULT_BUDGET_BYTES),
         warnings=_unknown(environment),
     )
+    if settings.metadata == "postgres":
+        settings = settings._replace(postgres=_postgres(get))
     for variable, value in (("GRAVITON_BLOB_BACKEND", settings.blob_backend), ("GRAVITON_METADATA", settings.metadata)):
         if value in _LATER:
             raise ConfigError(
@@ -136,6 +143,29 @@ class _Reader:
             return text
 
         return self.value(name, check, default)
+
+
+def _postgres(get: _Reader) -> PgConfig:
+    """The database of PG_JDBC_URL. What is wrong with the address is told without quoting it, for passwords' sake."""
+    address = get.value("PG_JDBC_URL", str, "")
+    if not address:
+        raise ConfigError(
+            "GRAVITON_METADATA=postgres needs PG_JDBC_URL, and it is not set",
+            operation="configure",
+            subject="PG_JDBC_URL",
+            hint="Write postgresql://HOST:PORT/DATABASE; the user and password are PG_USERNAME and PG_PASSWORD.",
+        )
+    from graviton.backends.postgres.config import parse_address
+
+    try:
+        return parse_address(address, get.value("PG_USERNAME", str, ""), get.value("PG_PASSWORD", str, ""))
+    except ImportError as error:
+        raise ConfigError(
+            f"GRAVITON_METADATA=postgres needs the PostgreSQL driver, and it is not installed: {error}",
+            operation="configure",
+            subject="GRAVITON_METADATA",
+            hint="Install it: pip install 'graviton[postgres]'.",
+        ) from error
 
 
 def _path(text: str) -> Path:

@@ -92,7 +92,7 @@ class Store(BlobStore):
             self._check_open()
             if not without_metadata:
                 await self._check_adoptable()
-            kv = self._kv or wiring.open_metadata(self.settings, create=True)
+            kv = self._kv or wiring.open_metadata(self.settings, True, self._metrics)
             self._kv = kv
             place = wiring.metadata_place(self.settings)
             algo = self.settings.hash or DEFAULT_HASH
@@ -104,7 +104,7 @@ class Store(BlobStore):
 
     async def _check_adoptable(self) -> None:
         if self._kv is None and wiring.metadata_exists(self.settings):
-            self._kv = wiring.open_metadata(self.settings, create=False)
+            self._kv = wiring.open_metadata(self.settings, False, self._metrics)
         kv = self._kv or wiring.empty_metadata()
         markers, is_empty = self._side.markers, self._side.is_empty
         await check_adoptable(kv, wiring.metadata_place(self.settings), markers.where, is_empty)
@@ -148,7 +148,7 @@ class Store(BlobStore):
         """Open what is there. A metadata store that is missing counts as an empty one, and is not made by looking."""
         kv = self._kv
         if kv is None and wiring.metadata_exists(self.settings):
-            kv = wiring.open_metadata(self.settings, create=False)
+            kv = wiring.open_metadata(self.settings, False, self._metrics)
         if kv is None:
             try:
                 await self._look(wiring.empty_metadata())
@@ -157,7 +157,7 @@ class Store(BlobStore):
                 if not wiring.metadata_exists(self.settings):
                     raise
                 # Another process made the store between the two looks.
-                kv = wiring.open_metadata(self.settings, create=False)
+                kv = wiring.open_metadata(self.settings, False, self._metrics)
         try:
             decision = await self._look(kv)
         except BaseException:
@@ -185,7 +185,7 @@ class Store(BlobStore):
             await self._remember_prefix(self._kv)
             return False
         settings = self.settings
-        kv = wiring.open_metadata(settings, create=True)
+        kv = wiring.open_metadata(settings, True, self._metrics)
         try:
             self._marker, made = await initialise(
                 kv,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from graviton.assembly.settings import Settings
 from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import DEFAULT_SPEC, ChunkerSpec, Kernel, select_kernel
+from graviton.core.clock import Clock
 from graviton.core.hashing import DEFAULT_HASH, HashAlgo
 from graviton.core.policies import StorePolicy
 from graviton.errors import ConfigError
@@ -22,9 +23,11 @@ from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.block_prefix import BlockPlace
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import MarkerStore, StoreMarker
+from graviton.ports.block_index import BlockIndex
 from graviton.ports.blocks import BlockStore
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
+from graviton.ports.manifests import BlobManifestRepo
 from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.reclaimer import BlockReclaimer
 from graviton.services.own_places import OwnPlaces
@@ -39,6 +42,7 @@ __all__ = [
     "kernel_for",
     "metadata_exists",
     "metadata_place",
+    "metadata_ports",
     "open_metadata",
     "own_places",
     "process_budget",
@@ -98,22 +102,45 @@ def _has_folders(paths: list[str]) -> bool:
 
 def metadata_exists(settings: Settings) -> bool:
     """Whether there is a metadata store to open."""
+    if settings.metadata != "sqlite":
+        return settings.metadata == "postgres"  # a server is there, or using it says why not
     try:
-        return settings.metadata == "sqlite" and settings.metadata_path.exists()
+        return settings.metadata_path.exists()
     except OSError:
         return True  # it cannot be looked at: opening it says why
 
 
-def open_metadata(settings: Settings, create: bool) -> KeyValueStore:
-    """The metadata store. With `create` it is made if it is missing. Raises ConfigError, IntegrityError,
-    PermissionDenied, Unavailable."""
+def open_metadata(settings: Settings, create: bool, metrics: MetricsRegistry | None = None) -> KeyValueStore:
+    """The metadata store. With `create` it is made if it is missing, unless it is a database: that is made and migrated
+    by its owner. Raises ConfigError, IntegrityError, PermissionDenied, Unavailable."""
     if settings.metadata == "memory":
         from graviton.backends.memory.kv import InMemoryKeyValueStore
 
         return InMemoryKeyValueStore()
+    if settings.metadata == "postgres":
+        from graviton.backends.postgres.database import PgDatabase
+        from graviton.backends.postgres.metrics import PgMetrics
+        from graviton.backends.postgres.rows.store import PgMetadataRows
+
+        assert settings.postgres is not None, "settings_from reads the address"
+        return PgMetadataRows(PgDatabase(settings.postgres, None if metrics is None else PgMetrics(metrics)))
     from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
 
     return SqliteKeyValueStore(SqliteConfig(settings.metadata_path, create=create))
+
+
+def metadata_ports(
+    settings: Settings, kv: KeyValueStore, clock: Clock | None = None
+) -> tuple[BlockIndex, BlobManifestRepo]:
+    """The two ports over an open metadata store."""
+    if settings.metadata != "postgres":
+        return KvBlockIndex(kv, clock), KvBlobManifestRepo(kv, clock)
+    from graviton.backends.postgres.block_index import PgBlockIndex
+    from graviton.backends.postgres.manifest_repo import PgBlobManifestRepo
+    from graviton.backends.postgres.rows.store import PgMetadataRows
+
+    assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
+    return PgBlockIndex(kv.database, clock), PgBlobManifestRepo(kv.database, clock)
 
 
 def empty_metadata() -> KeyValueStore:
@@ -125,6 +152,8 @@ def empty_metadata() -> KeyValueStore:
 
 def metadata_place(settings: Settings) -> str:
     """Where the metadata lies, for people."""
+    if settings.postgres is not None:
+        return f"{settings.postgres.where} (schema {settings.postgres.schema})"
     return "memory://" if settings.metadata == "memory" else str(settings.metadata_path)
 
 
@@ -163,11 +192,12 @@ def blob_store(
         settings.chunker or ChunkerSpec.parse(made_with),
         policy,
     )
+    index, manifests = metadata_ports(settings, kv)
     return CasBlobStore(
         kernel,
         side.blocks,
-        KvBlockIndex(kv),
-        KvBlobManifestRepo(kv),
+        index,
+        manifests,
         side.reclaimer,
         defaults=defaults,
         budget=budget,

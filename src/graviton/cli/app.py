@@ -43,6 +43,7 @@ COMMANDS = {
     "chunk": "Show where a file would be cut.",
     "store": "Make, adopt or check a store.",
     "meta": "Back up and restore the metadata.",
+    "db": "Migrate the database of the metadata.",
     "doctor": "Check this installation and this store's surroundings.",
     "bench": "Measure this machine's own speed for this work.",
     "demo": "Store two states of real files and see what is saved.",

@@ -69,6 +69,11 @@ async def _checks(call: Call) -> AsyncIterator[Check]:
     if settings.metadata == "sqlite":
         for check in check_place("metadata", settings.metadata_path.parent, holds_metadata=True):
             yield check
+    if settings.postgres is not None:
+        from graviton.assembly.database import check_database
+
+        async for check in check_database(settings):
+            yield check
     yield await check_store(lambda: _look(call))
 
 
@@ -119,7 +124,7 @@ def _settings(call: Call, settings: Settings) -> Iterator[tuple[str, str, str]]:
         "GRAVITON_FS_ROOT": settings.fs_root.absolute(),
         "GRAVITON_FS_BLOCK_PREFIX": settings.fs_block_prefix,
         "GRAVITON_METADATA": settings.metadata,
-        "GRAVITON_META_PATH": settings.metadata_path.absolute(),
+        **({"GRAVITON_META_PATH": settings.metadata_path.absolute()} if settings.metadata == "sqlite" else {}),
         "GRAVITON_HASH": settings.hash.value if settings.hash else "as the store was made with",
         "GRAVITON_CHUNKER": settings.chunker.text if settings.chunker else "as the store was made with",
         "GRAVITON_KERNEL": settings.kernel,

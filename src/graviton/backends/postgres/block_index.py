@@ -15,6 +15,7 @@ from graviton.backends.postgres.capabilities import CAPABILITIES
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.domains import Domains
 from graviton.backends.postgres.errors import LostReply
+from graviton.core.clock import Clock
 from graviton.core.keys import BlockKey
 from graviton.metadata.block_index import DEFAULT_LIFETIME_SECONDS, lifetime_ns_of
 from graviton.metadata.sessions import MAX_DROP
@@ -65,10 +66,10 @@ class PgBlockIndex(BlockIndex):
 
     capabilities = CAPABILITIES
 
-    def __init__(self, database: PgDatabase) -> None:
+    def __init__(self, database: PgDatabase, clock: Clock | None = None) -> None:
         self._database = database
         self._domains = Domains(database)
-        self._clock = database.clock
+        self._clock = clock or database.clock
 
     async def open(
         self,

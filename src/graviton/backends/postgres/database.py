@@ -171,9 +171,19 @@ class PgDatabase:
             finally:
                 await roll_back(connection)
 
-    async def connect(self, *, autocommit: bool = True) -> AsyncConnection[Row]:
-        """A connection outside of the pool, for who listens or migrates; the caller closes it."""
-        return await AsyncConnection.connect(self.config.conninfo(), autocommit=autocommit)
+    async def connect(self) -> AsyncConnection[Row]:
+        """A connection outside of the pool, whatever the tables there; the caller closes it. Raises errors of the
+        driver."""
+        return await AsyncConnection.connect(self.config.conninfo(), autocommit=True)
+
+    @asynccontextmanager
+    async def unpooled(self, operation: str) -> AsyncIterator[AsyncConnection[Row]]:
+        """The same, for people's commands: closed afterwards, and failures are errors of ours."""
+        try:
+            async with await self.connect() as connection:
+                yield connection
+        except FAILURES as error:
+            raise translate(error, self.config.where, operation) from error
 
     async def _check(self) -> None:
         """Look whether this is a database that this version can work with. Raises ConfigError."""

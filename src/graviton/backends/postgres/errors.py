@@ -57,8 +57,28 @@ def can_pass(error: BaseException) -> bool:
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout | RacedError)
 
 
+_REFUSALS: Final = (
+    ("password authentication failed", "28P01"),
+    ("no password supplied", "28P01"),
+    ("no pg_hba.conf entry", "28000"),
+    ("authentication failed", "28000"),
+    ("role ", "28000"),  # … does not exist, is not permitted to log in
+    ("database ", "3D000"),  # … does not exist
+    ("the database system is", "57P03"),
+    ("too many", "53300"),  # clients already, connections for role, for database
+    ("remaining connection slots", "53300"),
+)
+"""What servers say when they refuse a connection; libpq gives the text and not the class. In another language than
+English all of it counts as "does not answer"."""
+
+
 def _state(error: BaseException) -> str:
-    return (error.sqlstate or "") if isinstance(error, psycopg.Error) else ""
+    if not isinstance(error, psycopg.Error):
+        return ""
+    if error.sqlstate is None and isinstance(error, psycopg.OperationalError):
+        _, fatal, reason = str(error).partition("FATAL:")
+        return next((state for begin, state in _REFUSALS if fatal and reason.strip().startswith(begin)), "")
+    return error.sqlstate or ""
 
 
 def translate(error: BaseException, where: str, operation: str) -> GravitonError:
@@ -117,7 +137,7 @@ def _message(error: BaseException) -> str:
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return error.diag.message_primary
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0].rpartition("FATAL:")[2].strip() if lines else type(error).__name__
 
 
 def unmigrated(where: str, operation: str, what: str) -> ConfigError:

@@ -61,7 +61,7 @@ class PgKeyValueStore(KeyValueStore):
     capabilities = CAPABILITIES._replace(max_value_bytes=MAX_VALUE_BYTES)
 
     def __init__(self, database: PgDatabase) -> None:
-        self._database = database
+        self.database = database
         self._namespaces: set[str] = set()
 
     async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
@@ -76,12 +76,12 @@ class PgKeyValueStore(KeyValueStore):
             made.clear()
             return fn(self._view(connection, made))
 
-        result = await self._database.transact(operation, run, durability, repeats_lost)
+        result = await self.database.transact(operation, run, durability, repeats_lost)
         self._namespaces |= made
         return result
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
-        return await self._database.transact("kv.read", lambda connection: fn(self._view(connection)), None, True)
+        return await self.database.transact("kv.read", lambda connection: fn(self._view(connection)), None, True)
 
     def _view(self, connection: Connection, made: set[str] | None = None) -> PgTransaction:
         """What a function is given; without `made` it only reads."""
@@ -108,11 +108,11 @@ class PgKeyValueStore(KeyValueStore):
         await self._transact("kv.batch", apply, Durability.FULL, True)
 
     async def namespaces(self) -> list[str]:
-        rows = await self._database.fetch("kv.namespaces", "SELECT name FROM kv_namespaces ORDER BY name")
+        rows = await self.database.fetch("kv.namespaces", "SELECT name FROM kv_namespaces ORDER BY name")
         return [name for (name,) in rows]
 
     async def aclose(self) -> None:
-        await self._database.aclose()
+        await self.database.aclose()
 
 
 class PgTransaction:

@@ -19,6 +19,7 @@ from graviton.backends.postgres.capabilities import CAPABILITIES
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.domains import Domains
 from graviton.backends.postgres.errors import LostReply
+from graviton.core.clock import Clock
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
@@ -69,10 +70,10 @@ class PgBlobManifestRepo(BlobManifestRepo):
 
     capabilities = CAPABILITIES
 
-    def __init__(self, database: PgDatabase) -> None:
+    def __init__(self, database: PgDatabase, clock: Clock | None = None) -> None:
         self._database = database
         self._domains = Domains(database)
-        self._clock = database.clock
+        self._clock = clock or database.clock
 
     async def add_pages(self, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey] = ()) -> None:
         now_ns = self._clock.now_ns()

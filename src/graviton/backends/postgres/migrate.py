@@ -139,6 +139,7 @@ async def migrate(
     """Apply what is missing; the status before. Others that migrate wait for us, and find nothing to do. Raises
     ConfigError when something does not fit; migrations applied before stay."""
     files = known_migrations() if known is None else known
+    await connection.execute("SET statement_timeout TO 0")  # an index of a large table takes its time
     await connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
     try:
         async with connection.transaction():

@@ -260,7 +260,7 @@ _HOLDERS = Table(
         "INSERT INTO holders SELECT owner_id, convert_from(name, 'UTF8') FROM new ON CONFLICT DO NOTHING",
     ),
     delete=(
-        "DELETE FROM holders h USING gone WHERE h.owner_id = gone.owner_id AND h.name = convert_from(gone.name, 'UTF8')",
+        "DELETE FROM holders t USING gone WHERE t.owner_id = gone.owner_id AND convert_to(t.name, 'UTF8') = gone.name",
     ),
     leading=1,
 )
