@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from graviton.backends.postgres._keys import KEY_ARRAYS, KEY_ORDER, block_key, columns, in_order
 from graviton.backends.postgres._owners import LOCK_OWNERS, check_open
-from graviton.backends.postgres._scripts import Script, Statement
+from graviton.backends.postgres._scripts import Last, Script, Statement
 from graviton.backends.postgres.errors import RacedError
 from graviton.core.keys import BlockKey
 from graviton.metadata.owners import drawn_owner
@@ -109,8 +109,7 @@ def open_sessions(
             "unconfirmed": plan.unconfirmed(),
         },
     )
-    yield from plan.insert(owners)
-    yield from plan.settle(now_ns)
+    yield from plan.write(owners, now_ns)
     return [OpenedSession(session, claims) for (session, _), claims in zip(plan.requests, plan.outcomes(), strict=True)]
 
 
@@ -122,8 +121,7 @@ def claim_more(session: int, keys: Sequence[BlockKey], now_ns: int, *, again: bo
     found = yield from _find(owner.domain_id, session, in_order(keys))
     plan = _Plan([(session, keys)], found, again)
     counted = Statement(_ADD_UNCONFIRMED, {"now": now_ns, "owners": [session], "unconfirmed": plan.unconfirmed()})
-    yield from plan.insert(counted)
-    yield from plan.settle(now_ns)
+    yield from plan.write(counted, now_ns)
     return plan.outcomes()[0]
 
 
@@ -172,29 +170,29 @@ class _Plan:
         counts = Counter(session for (session, _), kind in self._kinds.items() if kind == WRITES)
         return [counts[session] for session, _ in self.requests]
 
-    def insert(self, owners: Statement) -> Script[None]:
-        """Write owners and claims."""
+    def write(self, owners: Statement, now_ns: int) -> Script[None]:
+        """Write owners and claims; then look at the states, now that the claims keep every collector away, and take
+        over what is not stored."""
         batch = [owners]
         if self._kinds:
             batch.append(Statement(_INSERT_REFS, self._claims(list(self._kinds)) | {"kinds": [*self._kinds.values()]}))
-        yield batch
+        claimed = {block for _, block in self._kinds}
+        there = [record.id for record in self._found.values() if not record.is_new and record.id in claimed]
+        if not there:
+            yield Last(batch)
+            return
+        *_, looked = yield [*batch, Statement(_LOOK, {"blocks": there})]
+        if looked.rows:
+            yield from self._take_over([block for (block,) in looked.rows], now_ns)
 
     def _claims(self, claims: Sequence[tuple[int, int]]) -> dict[str, Any]:
         return {"owners": [owner for owner, _ in claims], "blocks": [block for _, block in claims]}
 
-    def settle(self, now_ns: int) -> Script[None]:
-        """Look at the states now that the claims keep every collector away, and take over what is not stored."""
-        claimed = {block for _, block in self._kinds}
-        there = [record.id for record in self._found.values() if not record.is_new and record.id in claimed]
-        if not there:
-            return
-        (looked,) = yield [Statement(_LOOK, {"blocks": there})]
-        if not looked.rows:
-            return
-        (taken,) = yield [Statement(_TAKE_OVER, {"blocks": [block for (block,) in looked.rows]})]
+    def _take_over(self, blocks: Sequence[int], now_ns: int) -> Script[None]:
+        (taken,) = yield [Statement(_TAKE_OVER, {"blocks": blocks})]
         self._was_damaged = {block for block, state in taken.rows if state == BlockState.DAMAGED.value}
-        blocks = {block for block, _ in taken.rows}
-        late = [claim for claim, kind in self._kinds.items() if kind == RELIES and claim[1] in blocks]
+        pending = {block for block, _ in taken.rows}
+        late = [claim for claim, kind in self._kinds.items() if kind == RELIES and claim[1] in pending]
         if late:  # stored when it was found, and damaged or condemned before our claim was there
             self._kinds.update(dict.fromkeys(late, WRITES))
             counts = Counter(owner for owner, _ in late)

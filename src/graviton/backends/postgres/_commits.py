@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from graviton.backends.postgres._confirms import claims_of, find_claims, store
+from graviton.backends.postgres._confirms import claims_of, find_claims, store, stored
 from graviton.backends.postgres._keys import KEY_ARRAYS, KEY_ORDER, blob_key, columns, in_order, key_columns
 from graviton.backends.postgres._owners import LOCK_OWNERS, Owner, check_open, owner_states
-from graviton.backends.postgres._scripts import Row, Script, Statement
+from graviton.backends.postgres._scripts import Last, Row, Script, Statement
 from graviton.backends.postgres._soundness import sound_ones
 from graviton.backends.postgres._totals import Delta, add_totals
-from graviton.backends.postgres.errors import RacedError
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey
 from graviton.errors import Conflict
@@ -56,7 +55,6 @@ INSERT INTO blobs (domain_id, algo, digest, size, owner_id, page_count, block_co
 SELECT * FROM unnest(%(domains)b::int[], %(algos)b::smallint[], %(digests)b::bytea[], %(sizes)b::bigint[],
                      %(owners)b::bigint[], %(pages)b::int[], %(blocks)b::bigint[], %(pages_digests)b::bytea[],
                      %(chunkers)b::text[], %(created)b::bigint[], %(attributes)b::bytea[])
-ON CONFLICT DO NOTHING
 """
 
 _UPDATE_BLOBS = """
@@ -152,7 +150,8 @@ class _Changes:
         self.dropped.append(owner)
 
     def write(self, owner: int) -> Script[None]:
-        """Everything, in one batch. Raises RacedError when somebody else makes a row of the same blob."""
+        """Everything, in one batch. Where somebody else makes a row of the same blob, the server refuses ours, and the
+        transaction begins again."""
         new = [(place, record) for place, (record, is_new) in self.blobs.items() if is_new]
         old = [(place, record) for place, (record, is_new) in self.blobs.items() if not is_new]
         batch = [Statement(_INSERT_BLOBS, _blob_rows(new))] if new else []
@@ -167,9 +166,7 @@ class _Changes:
         batch += [Statement(_MOVE_HOLDERS, {"old": before, "new": after}) for before, after in self.moved]
         holders = {"owners": [owner for owner, _ in self.holders], "names": [name for _, name in self.holders]}
         batch += [Statement(_INSERT_HOLDERS, holders), *add_totals(owner, self.totals)]
-        results = yield batch
-        if new and results[0].changed < len(new):
-            raise RacedError("somebody else committed the same blob at the same time")
+        yield Last(batch)
 
 
 def _blob_rows(rows: Sequence[tuple[_Place, BlobRecord]]) -> dict[str, Any]:
@@ -192,9 +189,9 @@ def commit(group: Sequence[Prepared], now_ns: int, answers: Answers) -> Script[C
     """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
     there whether they are sound. Raises Conflict, InvalidInput, UncheckedManifestsError."""
     changes = _Changes(now_ns)
-    owners = yield from _confirmed_owners(group, changes)
+    owners, written = yield from _locked_owners(group)
     places = [_Place(owner.domain_id, one.commit.key) for owner, one in zip(owners, group, strict=True)]
-    rows, there = yield from _visible(places)
+    rows, there = yield from _store_and_see(written, places, changes)
     broken = yield from _broken(group, places, there, answers)
     results = []
     for one, owner, place in zip(group, owners, places, strict=True):
@@ -212,8 +209,8 @@ def commit(group: Sequence[Prepared], now_ns: int, answers: Answers) -> Script[C
     return Committed(results, changes.dropped)
 
 
-def _confirmed_owners(group: Sequence[Prepared], changes: _Changes) -> Script[list[Owner]]:
-    """The owners of a group, locked, after their last blocks were confirmed. The kinds of claims stay as they are: they
+def _locked_owners(group: Sequence[Prepared]) -> Script[tuple[list[Owner], list[int]]]:
+    """The owners of a group, locked, and the last blocks they have written. The kinds of claims stay as they are: they
     say something about open owners only."""
     numbers = [one.commit.session for one in group]
     if len(set(numbers)) < len(numbers):
@@ -231,19 +228,25 @@ def _confirmed_owners(group: Sequence[Prepared], changes: _Changes) -> Script[li
                 operation="commit",
                 subject=one.commit.key.text,
             )
-    written = {claim.block for claims in held.values() for claim in claims if claim.to_write}
-    changes.totals += yield from store(sorted(written))
-    return owners
+    return owners, sorted({claim.block for claims in held.values() for claim in claims if claim.to_write})
 
 
-def _visible(places: Sequence[_Place]) -> Script[tuple[set[_Place], dict[_Place, BlobRecord]]]:
-    """Lock the rows that there are; which these are, and the records of those that are visible."""
-    rows: set[_Place] = set()
-    there: dict[_Place, BlobRecord] = {}
-    for domain_id in sorted({place.domain_id for place in places}):
+def _store_and_see(
+    written: Sequence[int], places: Sequence[_Place], changes: _Changes
+) -> Script[tuple[set[_Place], dict[_Place, BlobRecord]]]:
+    """Confirm the last blocks, and lock the rows of blobs that there are; which these are, and the records of those
+    that are visible."""
+    first = store(written)
+    batch, domains = list(first), sorted({place.domain_id for place in places})
+    for domain_id in domains:
         keys = in_order(place.key for place in places if place.domain_id == domain_id)
         values = {"domain": domain_id} | columns(keys)
-        _, seen = yield [Statement(_LOCK_BLOBS, values), Statement(_SEE_BLOBS, values)]
+        batch += [Statement(_LOCK_BLOBS, values), Statement(_SEE_BLOBS, values)]
+    results = yield batch
+    changes.totals += stored(results[: len(first)])
+    rows: set[_Place] = set()
+    there: dict[_Place, BlobRecord] = {}
+    for domain_id, seen in zip(domains, results[len(first) + 1 :: 2], strict=True):
         for row in seen.rows:
             record = blob_record(row)
             place = _Place(domain_id, record.key)
@@ -324,7 +327,7 @@ def delete(domain_id: int, key: BlobKey, holder: str, now_ns: int) -> Script[boo
     ]
     if gone.changed and not left.changed:
         delta = Delta(domain_id, StoreTotals(blobs=-1, logical_bytes=-key.size))
-        yield [_turned(owner, OwnerState.DROPPED, now_ns), *add_totals(owner, [delta])]
+        yield Last([_turned(owner, OwnerState.DROPPED, now_ns), *add_totals(owner, [delta])])
     return gone.changed > 0
 
 
@@ -340,11 +343,12 @@ def undelete(domain_id: int, key: BlobKey, holder: str, now_ns: int) -> Script[b
     if owner.state is not OwnerState.DROPPED or owner.losing_claims:
         return False
     delta = Delta(domain_id, StoreTotals(blobs=1, logical_bytes=key.size))
-    yield [
+    batch = [
         _turned(owner.id, OwnerState.COMMITTED, now_ns),
         Statement(_INSERT_HOLDERS, {"owners": [owner.id], "names": [holder]}),
         *add_totals(owner.id, [delta]),
     ]
+    yield Last(batch)
     return True
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from graviton.backends.postgres._keys import KEY_ORDER, block_key, columns, in_order
 from graviton.backends.postgres._owners import LOCK_OWNERS, Owner, check_open
-from graviton.backends.postgres._scripts import Script, Statement
+from graviton.backends.postgres._scripts import Last, Result, Script, Statement
 from graviton.backends.postgres._totals import Delta, add_totals
 from graviton.core.keys import BlockKey
 from graviton.errors import InvalidInput
@@ -15,7 +15,7 @@ from graviton.metadata.rows import CONFIRMED, WRITES
 from graviton.ports.block_index import BlockState
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["FIND_CLAIMS", "Held", "claims_of", "confirm", "find_claims", "store"]
+__all__ = ["FIND_CLAIMS", "Held", "claims_of", "confirm", "find_claims", "store", "stored"]
 
 FIND_CLAIMS = """
 SELECT k.owner_id, b.id, b.algo, b.digest, b.size, r.kind
@@ -79,12 +79,18 @@ def claims_of(
     return held
 
 
-def store(blocks: Sequence[int]) -> Script[list[Delta]]:
-    """Turn the records of written blocks to stored; what that adds to the totals."""
-    if not blocks:
-        return []
-    (result,) = yield [Statement(_STORE, {"blocks": list(blocks)})]
-    return [Delta(domain, StoreTotals(blocks=count, stored_bytes=size)) for domain, count, size in result.rows]
+def store(blocks: Sequence[int]) -> list[Statement]:
+    """The statement that turns the records of written blocks to stored, if there are any; `stored` reads its result."""
+    return [Statement(_STORE, {"blocks": list(blocks)})] if blocks else []
+
+
+def stored(results: Sequence[Result]) -> list[Delta]:
+    """What `store` adds to the totals."""
+    return [
+        Delta(domain, StoreTotals(blocks=count, stored_bytes=size))
+        for result in results
+        for domain, count, size in result.rows
+    ]
 
 
 def confirm(session: int, keys: Sequence[BlockKey], now_ns: int, also: Sequence[Statement] = ()) -> Script[Owner]:
@@ -93,11 +99,13 @@ def confirm(session: int, keys: Sequence[BlockKey], now_ns: int, also: Sequence[
     locked, found = yield [Statement(LOCK_OWNERS, {"owners": [session]}), find_claims(requests)]
     owner = check_open(session, locked.rows)
     written = [claim.block for claim in claims_of(requests, found.rows)[session] if claim.to_write]
-    added = yield from store(written)
-    yield [
+    batch = [
         Statement(_CONFIRM_REFS, {"owner": session, "blocks": written}),
         Statement(_COUNT, {"owner": session, "count": len(written), "now": now_ns}),
-        *add_totals(session, added),
         *also,
     ]
+    if written:
+        added = yield store(written)
+        batch += add_totals(session, stored(added))
+    yield Last(batch)
     return owner

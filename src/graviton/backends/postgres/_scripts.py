@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from graviton.backends.postgres.errors import LostReply
 from graviton.ports.kv import Durability
 
-__all__ = ["KNOWN_OUTCOMES", "Result", "Script", "Statement", "roll_back", "run_script", "send"]
+__all__ = ["KNOWN_OUTCOMES", "Last", "Result", "Script", "Statement", "roll_back", "run_script", "send"]
 
 _T = TypeVar("_T")
 
@@ -40,32 +40,46 @@ class Result(NamedTuple):
     """Rows changed, or found."""
 
 
-Script: TypeAlias = Generator[Sequence[Statement], list[Result], _T]
+class Last(NamedTuple):
+    """The last statements of a script: COMMIT goes to the server with them. What they do must not need to be looked at
+    before it is committed."""
+
+    statements: Sequence[Statement]
+
+
+Script: TypeAlias = Generator["Sequence[Statement] | Last", list[Result], _T]
 
 _BEGIN = (Statement("BEGIN ISOLATION LEVEL READ COMMITTED"),)
 _BEGIN_RELAXED = (*_BEGIN, Statement("SET LOCAL synchronous_commit TO off"))
 
-KNOWN_OUTCOMES = ("23", "40", "53", "54", "42", "22", "XX")
-"""Classes of errors that COMMIT answers when it has not committed. Any other failure of it leaves the outcome open."""
+_COMMIT = Statement("COMMIT")
+
+KNOWN_OUTCOMES = ("0A", "22", "23", "25", "40", "42", "53", "54", "55", "57014", "XX")
+"""Errors, or their classes, that tell for sure that a transaction was not committed, also when they answer COMMIT. Any
+other failure leaves the outcome open: a server that is stopped may have committed before it says so."""
 
 
 async def run_script(connection: AsyncConnection[Row], script: Script[_T], durability: Durability) -> _T:
     """Run `script` as one transaction. Raises what it raises, errors of the driver, and LostReply if it is not known
     whether the transaction was committed."""
-    begin = _BEGIN_RELAXED if durability is Durability.RELAXED else _BEGIN
-    began = False
+    begin: Sequence[Statement] = _BEGIN_RELAXED if durability is Durability.RELAXED else _BEGIN
+    began = committed = False
     try:
         batch = next(script)
         while True:
-            if began:
-                results = await send(connection, batch)
+            assert not committed, "nothing comes after the last statements"
+            committed = isinstance(batch, Last)
+            statements = batch.statements if isinstance(batch, Last) else batch
+            first = [] if began else begin
+            began = True
+            if committed:
+                results = await _send_last(connection, [*first, *statements])
             else:
-                began = True
-                results = (await send(connection, [*begin, *batch]))[len(begin) :]
-            batch = script.send(results)
+                results = await send(connection, [*first, *statements])
+            batch = script.send(results[len(first) :])
     except StopIteration as done:
-        if began:
-            await _commit(connection)
+        if began and not committed:
+            await _send_last(connection, [])
         result: _T = done.value
         return result
     except BaseException:
@@ -86,9 +100,10 @@ async def send(connection: AsyncConnection[Row], statements: Sequence[Statement]
     ]
 
 
-async def _commit(connection: AsyncConnection[Row]) -> None:
+async def _send_last(connection: AsyncConnection[Row], statements: Sequence[Statement]) -> list[Result]:
+    """Send statements and COMMIT. Raises LostReply if the outcome is open."""
     try:
-        await connection.execute("COMMIT")
+        return (await send(connection, [*statements, _COMMIT]))[:-1]
     except Error as error:
         if error.sqlstate is not None and error.sqlstate.startswith(KNOWN_OUTCOMES):
             raise
