@@ -43,15 +43,17 @@ ON CONFLICT DO NOTHING
 RETURNING id, algo, digest, size
 """
 
-_INSERT_OWNERS = f"""
-INSERT INTO owners (id, domain_id, state, unconfirmed, changed_at, expires_at, lifetime)
-SELECT o.id, %(domain)b, {OwnerState.OPEN.value}, o.unconfirmed, %(now)b, %(expires)b, %(lifetime)b
-FROM unnest(%(owners)b::bigint[], %(unconfirmed)b::int[]) AS o(id, unconfirmed)
+_REFS = """
+INSERT INTO refs (owner_id, block_id, kind)
+SELECT * FROM unnest(%(ref_owners)b::bigint[], %(blocks)b::bigint[], %(kinds)b::smallint[])
 """
 
-_INSERT_REFS = """
-INSERT INTO refs (owner_id, block_id, kind)
-SELECT * FROM unnest(%(owners)b::bigint[], %(blocks)b::bigint[], %(kinds)b::smallint[])
+_OPEN = f"""
+WITH opened AS (
+    INSERT INTO owners (id, domain_id, state, unconfirmed, changed_at, expires_at, lifetime)
+    SELECT o.id, %(domain)b, {OwnerState.OPEN.value}, o.unconfirmed, %(now)b, %(now)b + %(lifetime)b, %(lifetime)b
+    FROM unnest(%(owners)b::bigint[], %(unconfirmed)b::int[]) AS o(id, unconfirmed)
+) {_REFS}
 """
 
 _LOOK = f"SELECT id FROM blocks WHERE id = ANY(%(blocks)b::bigint[]) AND state <> {BlockState.STORED.value}"
@@ -76,6 +78,8 @@ UPDATE owners SET unconfirmed = unconfirmed + x.more, expires_at = %(now)b + lif
 FROM unnest(%(owners)b::bigint[], %(unconfirmed)b::int[]) AS x(id, more) WHERE owners.id = x.id
 """
 
+_CLAIM = f"WITH counted AS ({_ADD_UNCONFIRMED} RETURNING owners.id) {_REFS}"
+
 
 class _Found(NamedTuple):
     """The record of a key as it was found, or made."""
@@ -98,18 +102,7 @@ def open_sessions(
     keys = in_order(key for batch in batches for key in batch)
     found = yield from _find(domain_id, 0, keys)
     plan = _Plan([(first + place, batch) for place, batch in enumerate(batches)], found)
-    owners = Statement(
-        _INSERT_OWNERS,
-        {
-            "domain": domain_id,
-            "now": now_ns,
-            "expires": now_ns + lifetime_ns,
-            "lifetime": lifetime_ns,
-            "owners": [session for session, _ in plan.requests],
-            "unconfirmed": plan.unconfirmed(),
-        },
-    )
-    yield from plan.write(owners, now_ns)
+    yield from plan.write(_OPEN, {"domain": domain_id, "lifetime": lifetime_ns}, now_ns)
     return [OpenedSession(session, claims) for (session, _), claims in zip(plan.requests, plan.outcomes(), strict=True)]
 
 
@@ -120,8 +113,7 @@ def claim_more(session: int, keys: Sequence[BlockKey], now_ns: int, *, again: bo
     owner = check_open(session, locked.rows)
     found = yield from _find(owner.domain_id, session, in_order(keys))
     plan = _Plan([(session, keys)], found, again)
-    counted = Statement(_ADD_UNCONFIRMED, {"now": now_ns, "owners": [session], "unconfirmed": plan.unconfirmed()})
-    yield from plan.write(counted, now_ns)
+    yield from plan.write(_CLAIM, {}, now_ns)
     return plan.outcomes()[0]
 
 
@@ -165,28 +157,21 @@ class _Plan:
         """Claims that are new, by session and block, in the order of keys."""
         self._was_damaged: set[int] = set()
 
-    def unconfirmed(self) -> list[int]:
-        """New blocks to write per session."""
-        counts = Counter(session for (session, _), kind in self._kinds.items() if kind == WRITES)
-        return [counts[session] for session, _ in self.requests]
-
-    def write(self, owners: Statement, now_ns: int) -> Script[None]:
+    def write(self, statement: str, values: dict[str, Any], now_ns: int) -> Script[None]:
         """Write owners and claims; then look at the states, now that the claims keep every collector away, and take
         over what is not stored."""
-        batch = [owners]
-        if self._kinds:
-            batch.append(Statement(_INSERT_REFS, self._claims(list(self._kinds)) | {"kinds": [*self._kinds.values()]}))
+        counts = Counter(session for (session, _), kind in self._kinds.items() if kind == WRITES)
+        owners = [session for session, _ in self.requests]
+        values |= {"owners": owners, "unconfirmed": [counts[session] for session in owners], "now": now_ns}
+        values |= _pairs("ref_owners", list(self._kinds)) | {"kinds": [*self._kinds.values()]}
         claimed = {block for _, block in self._kinds}
         there = [record.id for record in self._found.values() if not record.is_new and record.id in claimed]
         if not there:
-            yield Last(batch)
+            yield Last([Statement(statement, values)])
             return
-        *_, looked = yield [*batch, Statement(_LOOK, {"blocks": there})]
+        _, looked = yield [Statement(statement, values), Statement(_LOOK, {"blocks": there})]
         if looked.rows:
             yield from self._take_over([block for (block,) in looked.rows], now_ns)
-
-    def _claims(self, claims: Sequence[tuple[int, int]]) -> dict[str, Any]:
-        return {"owners": [owner for owner, _ in claims], "blocks": [block for _, block in claims]}
 
     def _take_over(self, blocks: Sequence[int], now_ns: int) -> Script[None]:
         (taken,) = yield [Statement(_TAKE_OVER, {"blocks": blocks})]
@@ -197,7 +182,7 @@ class _Plan:
             self._kinds.update(dict.fromkeys(late, WRITES))
             counts = Counter(owner for owner, _ in late)
             more = {"owners": [*counts], "unconfirmed": [*counts.values()], "now": now_ns}
-            yield [Statement(_WILL_WRITE, self._claims(late)), Statement(_ADD_UNCONFIRMED, more)]
+            yield [Statement(_WILL_WRITE, _pairs("owners", late)), Statement(_ADD_UNCONFIRMED, more)]
 
     def outcomes(self) -> list[list[Claim]]:
         """What each session is told, key by key."""
@@ -216,3 +201,8 @@ class _Plan:
                 repaired.add(record.id)
             claims.append(Claim(key, must_write, repairs))
         return claims
+
+
+def _pairs(name: str, claims: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Claims as two arrays."""
+    return {name: [owner for owner, _ in claims], "blocks": [block for _, block in claims]}

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from graviton.backends.postgres._confirms import claims_of, find_claims, store, stored
-from graviton.backends.postgres._keys import KEY_ARRAYS, KEY_ORDER, blob_key, columns, in_order, key_columns
+from graviton.backends.postgres._confirms import confirm_claims
+from graviton.backends.postgres._keys import KEY_ORDER, blob_key, columns, key_columns
 from graviton.backends.postgres._owners import LOCK_OWNERS, Owner, check_open, owner_states
 from graviton.backends.postgres._scripts import Last, Row, Script, Statement
 from graviton.backends.postgres._soundness import sound_ones
-from graviton.backends.postgres._totals import Delta, add_totals
+from graviton.backends.postgres._totals import TOTALS_VALUES, Delta, add_totals, totals_values
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey
 from graviton.errors import Conflict
@@ -31,13 +31,17 @@ BLOB_COLUMNS = """
 b.algo, b.digest, b.size, b.owner_id, b.page_count, b.block_count, b.pages_digest, b.chunker, b.created_at, b.attributes
 """
 
-_BLOBS = f"FROM {KEY_ARRAYS} AS k(algo, digest, size) JOIN blobs b USING (algo, digest, size)"
-
-_LOCK_BLOBS = f"SELECT {_BLOBS} WHERE b.domain_id = %(domain)b ORDER BY {KEY_ORDER} FOR NO KEY UPDATE OF b"
-
-_SEE_BLOBS = f"""
-SELECT {BLOB_COLUMNS}, o.state {_BLOBS} JOIN owners o ON o.id = b.owner_id WHERE b.domain_id = %(domain)b
+_BLOBS = """
+FROM unnest(%(owners)b::bigint[], %(algos)b::smallint[], %(digests)b::bytea[], %(sizes)b::bigint[])
+    AS k(owner_id, algo, digest, size)
+JOIN owners s ON s.id = k.owner_id
+JOIN blobs b ON b.domain_id = s.domain_id AND b.algo = k.algo AND b.digest = k.digest AND b.size = k.size
 """
+"""The rows of blobs that sessions want to commit, in the domains of these."""
+
+_LOCK_BLOBS = f"SELECT {_BLOBS} ORDER BY {KEY_ORDER} FOR NO KEY UPDATE OF b"
+
+_SEE_BLOBS = f"SELECT {BLOB_COLUMNS}, o.state, b.domain_id {_BLOBS} JOIN owners o ON o.id = b.owner_id"
 
 _LOCK_BLOB = """
 SELECT owner_id FROM blobs
@@ -49,22 +53,38 @@ SELECT o.id, o.state, o.losing_claims FROM blobs b JOIN owners o ON o.id = b.own
 WHERE b.domain_id = %(domain)b AND b.algo = %(algo)b AND b.digest = %(digest)b AND b.size = %(size)b
 """
 
-_INSERT_BLOBS = """
-INSERT INTO blobs (domain_id, algo, digest, size, owner_id, page_count, block_count, pages_digest, chunker, created_at,
-                   attributes)
-SELECT * FROM unnest(%(domains)b::int[], %(algos)b::smallint[], %(digests)b::bytea[], %(sizes)b::bigint[],
-                     %(owners)b::bigint[], %(pages)b::int[], %(blocks)b::bigint[], %(pages_digests)b::bytea[],
-                     %(chunkers)b::text[], %(created)b::bigint[], %(attributes)b::bytea[])
+_BLOB_VALUES = """
+    unnest(%(domains)b::int[], %(algos)b::smallint[], %(digests)b::bytea[], %(sizes)b::bigint[],
+           %(blob_owners)b::bigint[], %(page_counts)b::int[], %(block_counts)b::bigint[], %(pages_digests)b::bytea[],
+           %(chunkers)b::text[], %(created)b::bigint[], %(attributes)b::bytea[])
 """
 
-_UPDATE_BLOBS = """
+_WRITE = f"""
+WITH made AS (
+    INSERT INTO blobs (domain_id, algo, digest, size, owner_id, page_count, block_count, pages_digest, chunker,
+                       created_at, attributes)
+    SELECT * FROM {_BLOB_VALUES}
+), paged AS (
+    INSERT INTO pages (owner_id, end_offset, data)
+    SELECT * FROM unnest(%(page_owners)b::bigint[], %(ends)b::bigint[], %(pages)b::bytea[])
+), turned AS (
+    UPDATE owners SET state = n.state, unconfirmed = n.unconfirmed, changed_at = %(now)b
+    FROM unnest(%(owners)b::bigint[], %(states)b::smallint[], %(unconfirmed)b::int[]) AS n(id, state, unconfirmed)
+    WHERE owners.id = n.id
+), held AS (
+    INSERT INTO holders (owner_id, name) SELECT * FROM unnest(%(held)b::bigint[], %(names)b::text[])
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO totals (domain_id, suffix, blobs, logical_bytes, blocks, stored_bytes)
+SELECT * FROM {TOTALS_VALUES}
+"""
+"""All rows of a group of commits at once: a statement costs client and server more than a row does."""
+
+_UPDATE_BLOBS = f"""
 UPDATE blobs b SET owner_id = n.owner_id, page_count = n.page_count, block_count = n.block_count,
     pages_digest = n.pages_digest, chunker = n.chunker, created_at = n.created_at, attributes = n.attributes
-FROM unnest(%(domains)b::int[], %(algos)b::smallint[], %(digests)b::bytea[], %(sizes)b::bigint[],
-            %(owners)b::bigint[], %(pages)b::int[], %(blocks)b::bigint[], %(pages_digests)b::bytea[],
-            %(chunkers)b::text[], %(created)b::bigint[], %(attributes)b::bytea[])
-    AS n(domain_id, algo, digest, size, owner_id, page_count, block_count, pages_digest, chunker, created_at,
-         attributes)
+FROM {_BLOB_VALUES} AS n(domain_id, algo, digest, size, owner_id, page_count, block_count, pages_digest, chunker,
+                         created_at, attributes)
 WHERE b.domain_id = n.domain_id AND b.algo = n.algo AND b.digest = n.digest AND b.size = n.size
 """
 
@@ -135,12 +155,13 @@ class _Changes:
 
     def __init__(self, now_ns: int) -> None:
         self.now_ns = now_ns
-        self.pages: list[Statement] = []
+        self.pages: list[tuple[int, int, bytes]] = []
+        """Owner, end and stored form."""
         self.blobs: dict[_Place, tuple[BlobRecord, bool]] = {}
         """Record, and whether its row is new."""
         self.states: dict[int, tuple[OwnerState, int]] = {}
         """State and unconfirmed claims by owner."""
-        self.holders: list[tuple[int, str]] = []
+        self.holders: dict[tuple[int, str], None] = {}
         self.moved: list[tuple[int, int]] = []
         self.totals: list[Delta] = []
         self.dropped: list[int] = []
@@ -152,31 +173,36 @@ class _Changes:
     def write(self, owner: int) -> Script[None]:
         """Everything, in one batch. Where somebody else makes a row of the same blob, the server refuses ours, and the
         transaction begins again."""
-        new = [(place, record) for place, (record, is_new) in self.blobs.items() if is_new]
         old = [(place, record) for place, (record, is_new) in self.blobs.items() if not is_new]
-        batch = [Statement(_INSERT_BLOBS, _blob_rows(new))] if new else []
-        batch += [Statement(_UPDATE_BLOBS, _blob_rows(old))] if old else []
-        turned = {
-            "owners": [*self.states],
-            "states": [state.value for state, _ in self.states.values()],
-            "unconfirmed": [count for _, count in self.states.values()],
-            "now": self.now_ns,
-        }
-        batch += [*self.pages, Statement(_TURN, turned)]
+        batch = [Statement(_UPDATE_BLOBS, _blob_values(old))] if old else []
         batch += [Statement(_MOVE_HOLDERS, {"old": before, "new": after}) for before, after in self.moved]
-        holders = {"owners": [owner for owner, _ in self.holders], "names": [name for _, name in self.holders]}
-        batch += [Statement(_INSERT_HOLDERS, holders), *add_totals(owner, self.totals)]
-        yield Last(batch)
+        yield Last([*batch, Statement(_WRITE, self._values(owner))])
+
+    def _values(self, owner: int) -> dict[str, Any]:
+        states = self.states.values()
+        return {
+            **_blob_values([(place, record) for place, (record, is_new) in self.blobs.items() if is_new]),
+            "page_owners": [owner for owner, _, _ in self.pages],
+            "ends": [end for _, end, _ in self.pages],
+            "pages": [data for _, _, data in self.pages],
+            "now": self.now_ns,
+            "owners": [*self.states],
+            "states": [state.value for state, _ in states],
+            "unconfirmed": [count for _, count in states],
+            "held": [owner for owner, _ in self.holders],
+            "names": [name for _, name in self.holders],
+            **totals_values(owner, self.totals),
+        }
 
 
-def _blob_rows(rows: Sequence[tuple[_Place, BlobRecord]]) -> dict[str, Any]:
+def _blob_values(rows: Sequence[tuple[_Place, BlobRecord]]) -> dict[str, Any]:
     rows = sorted(rows, key=lambda row: (row[0].domain_id, row[0].key.to_bytes()))
     records = [record for _, record in rows]
     return {
         "domains": [place.domain_id for place, _ in rows],
-        "owners": [record.owner for record in records],
-        "pages": [record.page_count for record in records],
-        "blocks": [record.block_count for record in records],
+        "blob_owners": [record.owner for record in records],
+        "page_counts": [record.page_count for record in records],
+        "block_counts": [record.block_count for record in records],
         "pages_digests": [record.pages_digest for record in records],
         "chunkers": [record.chunker for record in records],
         "created": [record.created_at_ns for record in records],
@@ -189,9 +215,8 @@ def commit(group: Sequence[Prepared], now_ns: int, answers: Answers) -> Script[C
     """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
     there whether they are sound. Raises Conflict, InvalidInput, UncheckedManifestsError."""
     changes = _Changes(now_ns)
-    owners, written = yield from _locked_owners(group)
+    owners, rows, there = yield from _confirm_and_see(group, changes)
     places = [_Place(owner.domain_id, one.commit.key) for owner, one in zip(owners, group, strict=True)]
-    rows, there = yield from _store_and_see(written, places, changes)
     broken = yield from _broken(group, places, there, answers)
     results = []
     for one, owner, place in zip(group, owners, places, strict=True):
@@ -209,51 +234,44 @@ def commit(group: Sequence[Prepared], now_ns: int, answers: Answers) -> Script[C
     return Committed(results, changes.dropped)
 
 
-def _locked_owners(group: Sequence[Prepared]) -> Script[tuple[list[Owner], list[int]]]:
-    """The owners of a group, locked, and the last blocks they have written. The kinds of claims stay as they are: they
-    say something about open owners only."""
+def _confirm_and_see(
+    group: Sequence[Prepared], changes: _Changes
+) -> Script[tuple[list[Owner], set[_Place], dict[_Place, BlobRecord]]]:
+    """Lock the owners of a group, confirm the last blocks, and lock the rows of blobs that there are: the owners, which
+    rows these are, and the records of those blobs that are visible. The kinds of claims stay as they are: they say
+    something about open owners only."""
     numbers = [one.commit.session for one in group]
     if len(set(numbers)) < len(numbers):
         raise Conflict("a session cannot commit twice", operation="commit")
-    requests = [(one.commit.session, one.commit.confirm) for one in group]
-    locked, found = yield [Statement(LOCK_OWNERS, {"owners": sorted(numbers)}), find_claims(requests)]
+    confirming = confirm_claims([(one.commit.session, one.commit.confirm) for one in group])
+    blobs = {"owners": numbers} | columns([one.commit.key for one in group])
+    locked, confirmed, _, seen = yield [
+        Statement(LOCK_OWNERS, {"owners": sorted(numbers)}),
+        confirming.statement,
+        Statement(_LOCK_BLOBS, blobs),
+        Statement(_SEE_BLOBS, blobs),
+    ]
     by_number = {row[0]: row for row in locked.rows}
     owners = [check_open(number, [by_number[number]] if number in by_number else []) for number in numbers]
-    held = claims_of(requests, found.rows)
+    done = confirming.outcome(confirmed)
+    changes.totals += done.added
     for one, owner in zip(group, owners, strict=True):
-        left = owner.unconfirmed - sum(claim.to_write for claim in held[owner.id])
+        left = owner.unconfirmed - done.written[owner.id]
         if left:
             raise Conflict(
                 f"{left} blocks of session {owner.id:x} are not confirmed",
                 operation="commit",
                 subject=one.commit.key.text,
             )
-    return owners, sorted({claim.block for claims in held.values() for claim in claims if claim.to_write})
-
-
-def _store_and_see(
-    written: Sequence[int], places: Sequence[_Place], changes: _Changes
-) -> Script[tuple[set[_Place], dict[_Place, BlobRecord]]]:
-    """Confirm the last blocks, and lock the rows of blobs that there are; which these are, and the records of those
-    that are visible."""
-    first = store(written)
-    batch, domains = list(first), sorted({place.domain_id for place in places})
-    for domain_id in domains:
-        keys = in_order(place.key for place in places if place.domain_id == domain_id)
-        values = {"domain": domain_id} | columns(keys)
-        batch += [Statement(_LOCK_BLOBS, values), Statement(_SEE_BLOBS, values)]
-    results = yield batch
-    changes.totals += stored(results[: len(first)])
     rows: set[_Place] = set()
     there: dict[_Place, BlobRecord] = {}
-    for domain_id, seen in zip(domains, results[len(first) + 1 :: 2], strict=True):
-        for row in seen.rows:
-            record = blob_record(row)
-            place = _Place(domain_id, record.key)
-            rows.add(place)
-            if owner_states[row[10]] is OwnerState.COMMITTED:
-                there[place] = record
-    return rows, there
+    for row in seen.rows:
+        record = blob_record(row)
+        place = _Place(row[11], record.key)
+        rows.add(place)
+        if owner_states[row[10]] is OwnerState.COMMITTED:
+            there[place] = record
+    return owners, rows, there
 
 
 def _broken(
@@ -282,11 +300,10 @@ def _create(changes: _Changes, one: Prepared, owner: Owner, place: _Place, has_r
         changes.now_ns,
         one.commit.attributes,
     )
-    if one.sealed:
-        changes.pages.append(insert_pages(owner.id, [(page.end, data) for page, data in one.sealed]))
+    changes.pages += [(owner.id, page.end, data) for page, data in one.sealed]
     changes.states[owner.id] = OwnerState.COMMITTED, 0
     changes.blobs[place] = record, not has_row
-    changes.holders.append((owner.id, one.commit.holder))
+    changes.holders[owner.id, one.commit.holder] = None
     changes.totals.append(Delta(place.domain_id, StoreTotals(blobs=1, logical_bytes=place.key.size)))
     return record
 
@@ -298,7 +315,7 @@ def _merge(changes: _Changes, one: BlobCommit, owner: Owner, place: _Place, exis
     if record.attributes != existing.attributes:
         is_new = changes.blobs[place][1] if place in changes.blobs else False
         changes.blobs[place] = record, is_new
-    changes.holders.append((existing.owner, one.holder))
+    changes.holders[existing.owner, one.holder] = None
     return record
 
 

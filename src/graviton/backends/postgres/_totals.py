@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from graviton.backends.postgres._scripts import Script, Statement
 from graviton.metadata.rows import u64
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["FOLD_ONE_IN", "READ_TOTALS", "Delta", "add_totals", "fold"]
+__all__ = ["FOLD_ONE_IN", "READ_TOTALS", "TOTALS_VALUES", "Delta", "add_totals", "fold", "totals_values"]
 
 FOLD_ONE_IN = 64
 """One change in so many is followed by a fold: a read then sums about a hundred rows."""
@@ -24,10 +24,14 @@ SELECT coalesce(sum(blobs), 0)::bigint, coalesce(sum(logical_bytes), 0)::bigint,
 FROM totals WHERE domain_id = %(domain)b
 """
 
-_INSERT = """
-INSERT INTO totals (domain_id, suffix, blobs, logical_bytes, blocks, stored_bytes)
-SELECT * FROM unnest(%(domains)b::int[], %(suffixes)b::bytea[], %(blobs)b::bigint[], %(logical)b::bigint[],
-                     %(blocks)b::bigint[], %(stored)b::bigint[])
+TOTALS_VALUES = """
+    unnest(%(total_domains)b::int[], %(suffixes)b::bytea[], %(blobs)b::bigint[], %(logical)b::bigint[],
+           %(blocks)b::bigint[], %(stored)b::bigint[])
+"""
+"""The rows of `totals_values`."""
+
+_INSERT = f"""
+INSERT INTO totals (domain_id, suffix, blobs, logical_bytes, blocks, stored_bytes) SELECT * FROM {TOTALS_VALUES}
 """
 
 _FOLD = """
@@ -52,18 +56,22 @@ class Delta(NamedTuple):
 
 
 def add_totals(owner: int, deltas: Iterable[Delta]) -> list[Statement]:
-    """The statement that adds `deltas`, of which several may be of one domain; none if nothing changes. `owner` and
-    random bytes make the row's name."""
+    """The statement that adds `deltas`; none if nothing changes."""
+    values = totals_values(owner, deltas)
+    return [Statement(_INSERT, values)] if values["suffixes"] else []
+
+
+def totals_values(owner: int, deltas: Iterable[Delta]) -> dict[str, list[Any]]:
+    """The parameters of `TOTALS_VALUES` for `deltas`, of which several may be of one domain. `owner` and random bytes
+    make a row's name."""
     sums: dict[int, list[int]] = {}
     for domain_id, totals in deltas:
         row = sums.setdefault(domain_id, [0, 0, 0, 0])
         for place, number in enumerate(totals):
             row[place] += number
     rows = [(domain_id, _suffix(owner), *row) for domain_id, row in sums.items() if any(row)]
-    if not rows:
-        return []
-    names = ("domains", "suffixes", "blobs", "logical", "blocks", "stored")
-    return [Statement(_INSERT, dict(zip(names, (list(column) for column in zip(*rows, strict=True)), strict=True)))]
+    names = ("total_domains", "suffixes", "blobs", "logical", "blocks", "stored")
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 
 def fold() -> Script[None]:
