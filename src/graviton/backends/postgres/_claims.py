@@ -16,8 +16,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from graviton.backends.postgres._arrays import Bigints, Integers, Smallints
 from graviton.backends.postgres._keys import KEY_ARRAYS, KEY_ORDER, block_key, columns, in_order
-from graviton.backends.postgres._owners import LOCK_OWNERS, check_open
+from graviton.backends.postgres._owners import check_open, lock_owners
 from graviton.backends.postgres._scripts import Last, Script, Statement
 from graviton.backends.postgres.errors import RacedError
 from graviton.core.keys import BlockKey
@@ -109,7 +110,7 @@ def open_sessions(
 def claim_more(session: int, keys: Sequence[BlockKey], now_ns: int, *, again: bool = False) -> Script[list[Claim]]:
     """Claim more keys for an open session. `again`: a first try may have happened, so what the session holds and has
     not confirmed is to be written, rather once too often than not at all. Raises Conflict."""
-    (locked,) = yield [Statement(LOCK_OWNERS, {"owners": [session]})]
+    (locked,) = yield [lock_owners([session])]
     owner = check_open(session, locked.rows)
     found = yield from _find(owner.domain_id, session, in_order(keys))
     plan = _Plan([(session, keys)], found, again)
@@ -162,26 +163,30 @@ class _Plan:
         over what is not stored."""
         counts = Counter(session for (session, _), kind in self._kinds.items() if kind == WRITES)
         owners = [session for session, _ in self.requests]
-        values |= {"owners": owners, "unconfirmed": [counts[session] for session in owners], "now": now_ns}
-        values |= _pairs("ref_owners", list(self._kinds)) | {"kinds": [*self._kinds.values()]}
+        values |= {
+            "owners": Bigints(owners),
+            "unconfirmed": Integers(counts[session] for session in owners),
+            "now": now_ns,
+        }
+        values |= _pairs("ref_owners", list(self._kinds)) | {"kinds": Smallints(self._kinds.values())}
         claimed = {block for _, block in self._kinds}
         there = [record.id for record in self._found.values() if not record.is_new and record.id in claimed]
         if not there:
             yield Last([Statement(statement, values)])
             return
-        _, looked = yield [Statement(statement, values), Statement(_LOOK, {"blocks": there})]
+        _, looked = yield [Statement(statement, values), Statement(_LOOK, {"blocks": Bigints(there)})]
         if looked.rows:
             yield from self._take_over([block for (block,) in looked.rows], now_ns)
 
     def _take_over(self, blocks: Sequence[int], now_ns: int) -> Script[None]:
-        (taken,) = yield [Statement(_TAKE_OVER, {"blocks": blocks})]
+        (taken,) = yield [Statement(_TAKE_OVER, {"blocks": Bigints(blocks)})]
         self._was_damaged = {block for block, state in taken.rows if state == BlockState.DAMAGED.value}
         pending = {block for block, _ in taken.rows}
         late = [claim for claim, kind in self._kinds.items() if kind == RELIES and claim[1] in pending]
         if late:  # stored when it was found, and damaged or condemned before our claim was there
             self._kinds.update(dict.fromkeys(late, WRITES))
             counts = Counter(owner for owner, _ in late)
-            more = {"owners": [*counts], "unconfirmed": [*counts.values()], "now": now_ns}
+            more = {"owners": Bigints(counts), "unconfirmed": Integers(counts.values()), "now": now_ns}
             yield [Statement(_WILL_WRITE, _pairs("owners", late)), Statement(_ADD_UNCONFIRMED, more)]
 
     def outcomes(self) -> list[list[Claim]]:
@@ -205,4 +210,4 @@ class _Plan:
 
 def _pairs(name: str, claims: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Claims as two arrays."""
-    return {name: [owner for owner, _ in claims], "blocks": [block for _, block in claims]}
+    return {name: Bigints(owner for owner, _ in claims), "blocks": Bigints(block for _, block in claims)}

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from graviton.backends.postgres._arrays import Bigints, Byteas, Integers, Smallints, Texts
 from graviton.backends.postgres._confirms import confirm_claims
 from graviton.backends.postgres._keys import KEY_ORDER, blob_key, columns, key_columns
-from graviton.backends.postgres._owners import LOCK_OWNERS, Owner, check_open, owner_states
+from graviton.backends.postgres._owners import Owner, check_open, lock_owners, owner_states
 from graviton.backends.postgres._scripts import Last, Row, Script, Statement
 from graviton.backends.postgres._soundness import sound_ones
 from graviton.backends.postgres._totals import TOTALS_VALUES, Delta, add_totals, totals_values
@@ -133,7 +134,11 @@ def insert_pages(owner: int, pages: Sequence[tuple[int, bytes]]) -> Statement:
     """Write pages (end offset, stored form) of an owner; written again, they are the same."""
     return Statement(
         _INSERT_PAGES,
-        {"owners": [owner] * len(pages), "ends": [end for end, _ in pages], "data": [data for _, data in pages]},
+        {
+            "owners": Bigints([owner] * len(pages)),
+            "ends": Bigints(end for end, _ in pages),
+            "data": Byteas(data for _, data in pages),
+        },
     )
 
 
@@ -182,15 +187,15 @@ class _Changes:
         states = self.states.values()
         return {
             **_blob_values([(place, record) for place, (record, is_new) in self.blobs.items() if is_new]),
-            "page_owners": [owner for owner, _, _ in self.pages],
-            "ends": [end for _, end, _ in self.pages],
-            "pages": [data for _, _, data in self.pages],
+            "page_owners": Bigints(owner for owner, _, _ in self.pages),
+            "ends": Bigints(end for _, end, _ in self.pages),
+            "pages": Byteas(data for _, _, data in self.pages),
             "now": self.now_ns,
-            "owners": [*self.states],
-            "states": [state.value for state, _ in states],
-            "unconfirmed": [count for _, count in states],
-            "held": [owner for owner, _ in self.holders],
-            "names": [name for _, name in self.holders],
+            "owners": Bigints(self.states),
+            "states": Smallints(state.value for state, _ in states),
+            "unconfirmed": Integers(count for _, count in states),
+            "held": Bigints(owner for owner, _ in self.holders),
+            "names": Texts(name for _, name in self.holders),
             **totals_values(owner, self.totals),
         }
 
@@ -199,14 +204,14 @@ def _blob_values(rows: Sequence[tuple[_Place, BlobRecord]]) -> dict[str, Any]:
     rows = sorted(rows, key=lambda row: (row[0].domain_id, row[0].key.to_bytes()))
     records = [record for _, record in rows]
     return {
-        "domains": [place.domain_id for place, _ in rows],
-        "blob_owners": [record.owner for record in records],
-        "page_counts": [record.page_count for record in records],
-        "block_counts": [record.block_count for record in records],
-        "pages_digests": [record.pages_digest for record in records],
-        "chunkers": [record.chunker for record in records],
-        "created": [record.created_at_ns for record in records],
-        "attributes": [record.attributes.to_bytes() for record in records],
+        "domains": Integers(place.domain_id for place, _ in rows),
+        "blob_owners": Bigints(record.owner for record in records),
+        "page_counts": Integers(record.page_count for record in records),
+        "block_counts": Bigints(record.block_count for record in records),
+        "pages_digests": Byteas(record.pages_digest for record in records),
+        "chunkers": Texts(record.chunker for record in records),
+        "created": Bigints(record.created_at_ns for record in records),
+        "attributes": Byteas(record.attributes.to_bytes() for record in records),
         **columns([record.key for record in records]),
     }
 
@@ -244,9 +249,9 @@ def _confirm_and_see(
     if len(set(numbers)) < len(numbers):
         raise Conflict("a session cannot commit twice", operation="commit")
     confirming = confirm_claims([(one.commit.session, one.commit.confirm) for one in group])
-    blobs = {"owners": numbers} | columns([one.commit.key for one in group])
+    blobs = {"owners": Bigints(numbers)} | columns([one.commit.key for one in group])
     locked, confirmed, _, seen = yield [
-        Statement(LOCK_OWNERS, {"owners": sorted(numbers)}),
+        lock_owners(sorted(numbers)),
         confirming.statement,
         Statement(_LOCK_BLOBS, blobs),
         Statement(_SEE_BLOBS, blobs),
@@ -355,14 +360,14 @@ def undelete(domain_id: int, key: BlobKey, holder: str, now_ns: int) -> Script[b
     if not seen.rows:
         return False
     # Who takes claims away locks the owner, not the blob.
-    (locked,) = yield [Statement(LOCK_OWNERS, {"owners": [seen.rows[0][0]]})]
+    (locked,) = yield [lock_owners([seen.rows[0][0]])]
     owner = Owner.of(locked.rows[0])
     if owner.state is not OwnerState.DROPPED or owner.losing_claims:
         return False
     delta = Delta(domain_id, StoreTotals(blobs=1, logical_bytes=key.size))
     batch = [
         _turned(owner.id, OwnerState.COMMITTED, now_ns),
-        Statement(_INSERT_HOLDERS, {"owners": [owner.id], "names": [holder]}),
+        Statement(_INSERT_HOLDERS, {"owners": Bigints([owner.id]), "names": Texts([holder])}),
         *add_totals(owner.id, [delta]),
     ]
     yield Last(batch)
@@ -370,4 +375,7 @@ def undelete(domain_id: int, key: BlobKey, holder: str, now_ns: int) -> Script[b
 
 
 def _turned(owner: int, state: OwnerState, now_ns: int) -> Statement:
-    return Statement(_TURN, {"owners": [owner], "states": [state.value], "unconfirmed": [0], "now": now_ns})
+    return Statement(
+        _TURN,
+        {"owners": Bigints([owner]), "states": Smallints([state.value]), "unconfirmed": Integers([0]), "now": now_ns},
+    )

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from graviton.backends.postgres._arrays import Bigints
 from graviton.backends.postgres._keys import KEY_ORDER, columns, in_order
-from graviton.backends.postgres._owners import LOCK_OWNERS, check_open
+from graviton.backends.postgres._owners import check_open, lock_owners
 from graviton.backends.postgres._scripts import Last, Result, Script, Statement
 from graviton.backends.postgres._totals import Delta, add_totals
 from graviton.core.keys import BlockKey
@@ -72,7 +73,7 @@ class confirm_claims:  # noqa: N801 - read as what it does: a statement, and how
     def __init__(self, requests: Sequence[tuple[int, Sequence[BlockKey]]]) -> None:
         self._pairs = [(session, key) for session, keys in requests for key in in_order(keys)]
         owners = [session for session, _ in self._pairs]
-        self.statement = Statement(_CONFIRM, {"owners": owners} | columns([key for _, key in self._pairs]))
+        self.statement = Statement(_CONFIRM, {"owners": Bigints(owners)} | columns([key for _, key in self._pairs]))
 
     def outcome(self, result: Result) -> Confirmation:
         """Raises InvalidInput for a key that its session has not claimed."""
@@ -90,10 +91,10 @@ class confirm_claims:  # noqa: N801 - read as what it does: a statement, and how
 def confirm(session: int, keys: Sequence[BlockKey], now_ns: int, also: Sequence[Statement] = ()) -> Script[None]:
     """Confirm claims of an open session, which stays open, and do `also`. Raises Conflict, InvalidInput."""
     confirming = confirm_claims([(session, keys)])
-    locked, result = yield [Statement(LOCK_OWNERS, {"owners": [session]}), confirming.statement]
+    locked, result = yield [lock_owners([session]), confirming.statement]
     check_open(session, locked.rows)
     done = confirming.outcome(result)
     batch = [Statement(_COUNT, {"owner": session, "count": done.written[session], "now": now_ns}), *also]
     if done.blocks:
-        batch.append(Statement(_CONFIRM_REFS, {"owner": session, "blocks": done.blocks}))
+        batch.append(Statement(_CONFIRM_REFS, {"owner": session, "blocks": Bigints(done.blocks)}))
     yield Last([*batch, *add_totals(session, done.added)])

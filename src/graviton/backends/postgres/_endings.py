@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graviton.backends.postgres._keys import KEY_ORDER
-from graviton.backends.postgres._owners import LOCK_OWNERS, Owner, check_open, committed_keeps
+from graviton.backends.postgres._owners import Owner, check_open, committed_keeps, lock_owners
 from graviton.backends.postgres._scripts import Script, Statement
 from graviton.ports.block_index import OwnerState
 
@@ -38,7 +38,7 @@ PAGES_AT_ONCE = 16
 
 def end_session(session: int, now_ns: int) -> Script[bool]:
     """Turn an open session to ended; whether it may have claims to be dropped. Raises Conflict for a committed one."""
-    (locked,) = yield [Statement(LOCK_OWNERS, {"owners": [session]})]
+    (locked,) = yield [lock_owners([session])]
     if not locked.rows:
         return False
     if Owner.of(locked.rows[0]).state is not OwnerState.ENDED:
@@ -51,7 +51,7 @@ def drop_some_claims(owner: int, limit: int) -> Script[int]:
     """Take up to `limit` claims of an ended or dropped owner away and remember their blocks as candidates of garbage
     collection; how many. Fewer than `limit`: none is left. A dropped owner that lost a claim cannot be turned back.
     Raises Conflict for an owner whose claims are needed."""
-    (locked,) = yield [Statement(LOCK_OWNERS, {"owners": [owner]})]
+    (locked,) = yield [lock_owners([owner])]
     if not locked.rows:
         return 0
     found = Owner.of(locked.rows[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from graviton.backends.postgres._arrays import Bigints, Byteas, Smallints
 from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlobKey, BlockKey, Key
 
@@ -26,12 +27,12 @@ def in_order(keys: Iterable[_K]) -> list[_K]:
     return sorted(set(keys), key=lambda key: key.to_bytes())
 
 
-def columns(keys: Sequence[Key]) -> dict[str, list[Any]]:
+def columns(keys: Sequence[Key]) -> dict[str, Any]:
     """The parameters that `KEY_ARRAYS` reads."""
     return {
-        "algos": [key.algo.tag for key in keys],
-        "digests": [key.digest.raw for key in keys],
-        "sizes": [key.size for key in keys],
+        "algos": Smallints(key.algo.tag for key in keys),
+        "digests": Byteas(key.digest.raw for key in keys),
+        "sizes": Bigints(key.size for key in keys),
     }
 
 

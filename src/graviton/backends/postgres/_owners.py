@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from graviton.backends.postgres._scripts import Row
+from graviton.backends.postgres._arrays import Bigints
+from graviton.backends.postgres._scripts import Row, Statement
 from graviton.errors import Conflict
 from graviton.metadata.owners import not_open
 from graviton.ports.block_index import OwnerRecord, OwnerState
 
-__all__ = ["LOCK_OWNERS", "OWNER_COLUMNS", "Owner", "check_open", "owner_states"]
+__all__ = ["OWNER_COLUMNS", "Owner", "check_open", "committed_keeps", "lock_owners", "owner_states"]
 
 OWNER_COLUMNS = "id, domain_id, state, unconfirmed, losing_claims, changed_at, expires_at, lifetime"
 
-LOCK_OWNERS = f"""
+_LOCK_OWNERS = f"""
 SELECT {OWNER_COLUMNS} FROM owners WHERE id = ANY(%(owners)b::bigint[]) ORDER BY id FOR NO KEY UPDATE
 """
-"""Owners, which nobody else changes until the transaction ends."""
 
 owner_states = {state.value: state for state in OwnerState}
 
@@ -43,6 +43,11 @@ class Owner(NamedTuple):
     def record(self) -> OwnerRecord:
         """The row as the port shows it."""
         return OwnerRecord(self.id, self.state, self.unconfirmed, self.changed_at_ns, self.expires_at_ns)
+
+
+def lock_owners(owners: Iterable[int]) -> Statement:
+    """Find owners, which nobody else changes until the transaction ends."""
+    return Statement(_LOCK_OWNERS, {"owners": Bigints(owners)})
 
 
 def check_open(session: int, rows: Sequence[Row]) -> Owner:

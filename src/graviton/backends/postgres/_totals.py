@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from graviton.backends.postgres._arrays import Bigints, Byteas, Integers
 from graviton.backends.postgres._scripts import Script, Statement
 from graviton.metadata.rows import u64
 from graviton.ports.manifests import StoreTotals
@@ -61,7 +62,7 @@ def add_totals(owner: int, deltas: Iterable[Delta]) -> list[Statement]:
     return [Statement(_INSERT, values)] if values["suffixes"] else []
 
 
-def totals_values(owner: int, deltas: Iterable[Delta]) -> dict[str, list[Any]]:
+def totals_values(owner: int, deltas: Iterable[Delta]) -> dict[str, Any]:
     """The parameters of `TOTALS_VALUES` for `deltas`, of which several may be of one domain. `owner` and random bytes
     make a row's name."""
     sums: dict[int, list[int]] = {}
@@ -69,9 +70,13 @@ def totals_values(owner: int, deltas: Iterable[Delta]) -> dict[str, list[Any]]:
         row = sums.setdefault(domain_id, [0, 0, 0, 0])
         for place, number in enumerate(totals):
             row[place] += number
-    rows = [(domain_id, _suffix(owner), *row) for domain_id, row in sums.items() if any(row)]
-    names = ("total_domains", "suffixes", "blobs", "logical", "blocks", "stored")
-    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+    changed = {domain_id: row for domain_id, row in sums.items() if any(row)}
+    columns = [Bigints(row[place] for row in changed.values()) for place in range(len(StoreTotals._fields))]
+    return {
+        "total_domains": Integers(changed),
+        "suffixes": Byteas(_suffix(owner) for _ in changed),
+        **dict(zip(("blobs", "logical", "blocks", "stored"), columns, strict=True)),
+    }
 
 
 def fold() -> Script[None]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from psycopg import AsyncConnection, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from graviton.backends.postgres._arrays import register_arrays
 from graviton.backends.postgres._blocking import BlockingTransactions, Connection
 from graviton.backends.postgres._scripts import Row, Script, Statement, roll_back, run_script, send
 from graviton.backends.postgres.config import PgConfig
@@ -174,7 +175,9 @@ class PgDatabase:
     async def connect(self) -> AsyncConnection[Row]:
         """A connection outside of the pool, whatever the tables there; the caller closes it. Raises errors of the
         driver."""
-        return await AsyncConnection.connect(self.config.conninfo(), autocommit=True)
+        connection = await AsyncConnection.connect(self.config.conninfo(), autocommit=True)
+        register_arrays(connection.adapters)
+        return connection
 
     @asynccontextmanager
     async def unpooled(self, operation: str) -> AsyncIterator[AsyncConnection[Row]]:
@@ -238,6 +241,7 @@ class PgDatabase:
 
 async def _configure(connection: AsyncConnection[Row]) -> None:
     """An acknowledged change must be on the disk, whatever the server's default; more (`remote_apply`) may be."""
+    register_arrays(connection.adapters)
     cursor = await connection.execute("SELECT current_setting('synchronous_commit')")
     row = await cursor.fetchone()
     if row is not None and row[0] == "off":

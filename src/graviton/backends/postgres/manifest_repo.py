@@ -11,7 +11,7 @@ from graviton.backends.postgres import _commits
 from graviton.backends.postgres._confirms import confirm as confirm_claims
 from graviton.backends.postgres._endings import forget_dropped
 from graviton.backends.postgres._keys import key_columns
-from graviton.backends.postgres._owners import LOCK_OWNERS, Owner, check_open
+from graviton.backends.postgres._owners import Owner, check_open, lock_owners
 from graviton.backends.postgres._scripts import Script, Statement
 from graviton.backends.postgres._soundness import PAGES_AFTER, check
 from graviton.backends.postgres._totals import FOLD_ONE_IN, READ_TOTALS, fold
@@ -245,7 +245,7 @@ def _page_row(row: tuple[int, bytes]) -> PageRow:
 
 
 def _locked_owners(numbers: Sequence[int]) -> Script[dict[int, Owner]]:
-    (locked,) = yield [Statement(LOCK_OWNERS, {"owners": sorted(numbers)})]
+    (locked,) = yield [lock_owners(sorted(numbers))]
     return {row[0]: Owner.of(row) for row in locked.rows}
 
 
@@ -253,7 +253,7 @@ def _seal_some(session: int, blob: BlobKey, after: int) -> Script[list[tuple[Man
     """Seal some pages of an open session in order: (page, stored form, end) of each. Sealing a sealed page again
     changes nothing, so an interrupted commit can be repeated."""
     locked, found = yield [
-        Statement(LOCK_OWNERS, {"owners": [session]}),
+        lock_owners([session]),
         Statement(PAGES_AFTER, {"owner": session, "after": after, "limit": SEAL_PAGES}),
     ]
     check_open(session, locked.rows)
