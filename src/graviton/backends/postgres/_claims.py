@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from graviton.backends.postgres._arrays import Bigints, Integers, Smallints
-from graviton.backends.postgres._keys import KEY_ARRAYS, KEY_ORDER, block_key, columns, in_order
+from graviton.backends.postgres._keys import KEY_ARRAYS, KEY_ORDER, block_key, block_of, columns, in_order
 from graviton.backends.postgres._owners import check_open, lock_owners
 from graviton.backends.postgres._scripts import Last, Script, Statement
 from graviton.backends.postgres.errors import RacedError
@@ -31,8 +31,10 @@ __all__ = ["FIND", "claim_more", "open_sessions"]
 FIND = f"""
 SELECT b.id, b.algo, b.digest, b.size, b.state, r.kind
 FROM {KEY_ARRAYS} AS k(algo, digest, size)
-JOIN blocks b ON b.domain_id = %(domain)b AND b.algo = k.algo AND b.digest = k.digest AND b.size = k.size::int
-LEFT JOIN refs r ON r.owner_id = %(owner)b AND r.block_id = b.id
+CROSS JOIN {block_of("%(domain)b")} AS b
+LEFT JOIN LATERAL (
+    SELECT kind FROM refs WHERE owner_id = %(owner)b AND block_id = b.id LIMIT 1
+) AS r ON true
 """
 """The records of keys, and how `owner` holds them; 0 is nobody."""
 
@@ -65,18 +67,19 @@ WITH wanted AS (
     ORDER BY {KEY_ORDER} FOR NO KEY UPDATE
 )
 UPDATE blocks b SET state = {BlockState.PENDING.value}, generation = b.generation + 1, wanted_back = false
-FROM wanted WHERE b.id = wanted.id
+FROM wanted WHERE b.id = wanted.id AND b.id = ANY(%(blocks)b::bigint[])
 RETURNING b.id, wanted.state
 """
 
 _WILL_WRITE = f"""
 UPDATE refs SET kind = {WRITES} FROM unnest(%(owners)b::bigint[], %(blocks)b::bigint[]) AS c(owner_id, block_id)
-WHERE refs.owner_id = c.owner_id AND refs.block_id = c.block_id
+WHERE refs.owner_id = c.owner_id AND refs.block_id = c.block_id AND refs.owner_id = ANY(%(owners)b::bigint[])
 """
 
 _ADD_UNCONFIRMED = """
 UPDATE owners SET unconfirmed = unconfirmed + x.more, expires_at = %(now)b + lifetime
-FROM unnest(%(owners)b::bigint[], %(unconfirmed)b::int[]) AS x(id, more) WHERE owners.id = x.id
+FROM unnest(%(owners)b::bigint[], %(unconfirmed)b::int[]) AS x(id, more)
+WHERE owners.id = x.id AND owners.id = ANY(%(owners)b::bigint[])
 """
 
 _CLAIM = f"WITH counted AS ({_ADD_UNCONFIRMED} RETURNING owners.id) {_REFS}"

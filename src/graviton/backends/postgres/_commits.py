@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from graviton.backends.postgres._arrays import Bigints, Byteas, Integers, Smallints, Texts
 from graviton.backends.postgres._confirms import confirm_claims
-from graviton.backends.postgres._keys import KEY_ORDER, blob_key, columns, key_columns
+from graviton.backends.postgres._keys import blob_key, columns, key_columns
 from graviton.backends.postgres._owners import Owner, check_open, lock_owners, owner_states
 from graviton.backends.postgres._scripts import Last, Row, Script, Statement
 from graviton.backends.postgres._soundness import sound_ones
@@ -35,14 +35,19 @@ b.algo, b.digest, b.size, b.owner_id, b.page_count, b.block_count, b.pages_diges
 _BLOBS = """
 FROM unnest(%(owners)b::bigint[], %(algos)b::smallint[], %(digests)b::bytea[], %(sizes)b::bigint[])
     AS k(owner_id, algo, digest, size)
-JOIN owners s ON s.id = k.owner_id
-JOIN blobs b ON b.domain_id = s.domain_id AND b.algo = k.algo AND b.digest = k.digest AND b.size = k.size
+CROSS JOIN LATERAL (SELECT domain_id FROM owners WHERE id = k.owner_id LIMIT 1) AS s
+CROSS JOIN LATERAL (
+    SELECT * FROM blobs WHERE domain_id = s.domain_id AND algo = k.algo AND digest = k.digest AND size = k.size LIMIT 1
 """
-"""The rows of blobs that sessions want to commit, in the domains of these."""
+"""The rows of blobs that sessions want to commit, in the domains of these; the parenthesis is open."""
 
-_LOCK_BLOBS = f"SELECT {_BLOBS} ORDER BY {KEY_ORDER} FOR NO KEY UPDATE OF b"
+_LOCK_BLOBS = f"SELECT {_BLOBS} FOR NO KEY UPDATE) AS b"
+"""In the order in which they are asked for: that of keys."""
 
-_SEE_BLOBS = f"SELECT {BLOB_COLUMNS}, o.state, b.domain_id {_BLOBS} JOIN owners o ON o.id = b.owner_id"
+_SEE_BLOBS = f"""
+SELECT {BLOB_COLUMNS}, o.state, b.domain_id {_BLOBS}) AS b
+CROSS JOIN LATERAL (SELECT state FROM owners WHERE id = b.owner_id LIMIT 1) AS o
+"""
 
 _LOCK_BLOB = """
 SELECT owner_id FROM blobs
@@ -71,7 +76,7 @@ WITH made AS (
 ), turned AS (
     UPDATE owners SET state = n.state, unconfirmed = n.unconfirmed, changed_at = %(now)b
     FROM unnest(%(owners)b::bigint[], %(states)b::smallint[], %(unconfirmed)b::int[]) AS n(id, state, unconfirmed)
-    WHERE owners.id = n.id
+    WHERE owners.id = n.id AND owners.id = ANY(%(owners)b::bigint[])
 ), held AS (
     INSERT INTO holders (owner_id, name) SELECT * FROM unnest(%(held)b::bigint[], %(names)b::text[])
     ON CONFLICT DO NOTHING
@@ -81,12 +86,10 @@ SELECT * FROM {TOTALS_VALUES}
 """
 """All rows of a group of commits at once: a statement costs client and server more than a row does."""
 
-_UPDATE_BLOBS = f"""
-UPDATE blobs b SET owner_id = n.owner_id, page_count = n.page_count, block_count = n.block_count,
-    pages_digest = n.pages_digest, chunker = n.chunker, created_at = n.created_at, attributes = n.attributes
-FROM {_BLOB_VALUES} AS n(domain_id, algo, digest, size, owner_id, page_count, block_count, pages_digest, chunker,
-                         created_at, attributes)
-WHERE b.domain_id = n.domain_id AND b.algo = n.algo AND b.digest = n.digest AND b.size = n.size
+_UPDATE_BLOB = """
+UPDATE blobs SET owner_id = %(blob_owner)b, page_count = %(page_count)b, block_count = %(block_count)b,
+    pages_digest = %(pages_digest)b, chunker = %(chunker)b, created_at = %(created)b, attributes = %(attributes)b
+WHERE domain_id = %(domain)b AND algo = %(algo)b AND digest = %(digest)b AND size = %(size)b
 """
 
 _INSERT_PAGES = """
@@ -98,7 +101,7 @@ ON CONFLICT (owner_id, end_offset) DO UPDATE SET data = EXCLUDED.data
 _TURN = """
 UPDATE owners SET state = n.state, unconfirmed = n.unconfirmed, changed_at = %(now)b
 FROM unnest(%(owners)b::bigint[], %(states)b::smallint[], %(unconfirmed)b::int[]) AS n(id, state, unconfirmed)
-WHERE owners.id = n.id
+WHERE owners.id = n.id AND owners.id = ANY(%(owners)b::bigint[])
 """
 
 _INSERT_HOLDERS = """
@@ -178,15 +181,18 @@ class _Changes:
     def write(self, owner: int) -> Script[None]:
         """Everything, in one batch. Where somebody else makes a row of the same blob, the server refuses ours, and the
         transaction begins again."""
-        old = [(place, record) for place, (record, is_new) in self.blobs.items() if not is_new]
-        batch = [Statement(_UPDATE_BLOBS, _blob_values(old))] if old else []
+        batch = [
+            Statement(_UPDATE_BLOB, _blob_values(place, record))
+            for place, (record, is_new) in sorted(self.blobs.items(), key=_in_order)
+            if not is_new
+        ]
         batch += [Statement(_MOVE_HOLDERS, {"old": before, "new": after}) for before, after in self.moved]
         yield Last([*batch, Statement(_WRITE, self._values(owner))])
 
     def _values(self, owner: int) -> dict[str, Any]:
         states = self.states.values()
         return {
-            **_blob_values([(place, record) for place, (record, is_new) in self.blobs.items() if is_new]),
+            **_blob_columns([(place, record) for place, (record, is_new) in self.blobs.items() if is_new]),
             "page_owners": Bigints(owner for owner, _, _ in self.pages),
             "ends": Bigints(end for _, end, _ in self.pages),
             "pages": Byteas(data for _, _, data in self.pages),
@@ -200,8 +206,13 @@ class _Changes:
         }
 
 
-def _blob_values(rows: Sequence[tuple[_Place, BlobRecord]]) -> dict[str, Any]:
-    rows = sorted(rows, key=lambda row: (row[0].domain_id, row[0].key.to_bytes()))
+def _in_order(row: tuple[_Place, Any]) -> tuple[int, bytes]:
+    return row[0].domain_id, row[0].key.to_bytes()
+
+
+def _blob_columns(rows: Sequence[tuple[_Place, BlobRecord]]) -> dict[str, Any]:
+    """Rows of blobs as arrays."""
+    rows = sorted(rows, key=_in_order)
     records = [record for _, record in rows]
     return {
         "domains": Integers(place.domain_id for place, _ in rows),
@@ -213,6 +224,21 @@ def _blob_values(rows: Sequence[tuple[_Place, BlobRecord]]) -> dict[str, Any]:
         "created": Bigints(record.created_at_ns for record in records),
         "attributes": Byteas(record.attributes.to_bytes() for record in records),
         **columns([record.key for record in records]),
+    }
+
+
+def _blob_values(place: _Place, record: BlobRecord) -> dict[str, Any]:
+    """The row of one blob."""
+    return {
+        "domain": place.domain_id,
+        "blob_owner": record.owner,
+        "page_count": record.page_count,
+        "block_count": record.block_count,
+        "pages_digest": record.pages_digest,
+        "chunker": record.chunker,
+        "created": record.created_at_ns,
+        "attributes": record.attributes.to_bytes(),
+        **key_columns(place.key),
     }
 
 
@@ -249,7 +275,8 @@ def _confirm_and_see(
     if len(set(numbers)) < len(numbers):
         raise Conflict("a session cannot commit twice", operation="commit")
     confirming = confirm_claims([(one.commit.session, one.commit.confirm) for one in group])
-    blobs = {"owners": Bigints(numbers)} | columns([one.commit.key for one in group])
+    ordered = sorted(group, key=lambda one: one.commit.key.to_bytes())
+    blobs = {"owners": Bigints(one.commit.session for one in ordered)} | columns([one.commit.key for one in ordered])
     locked, confirmed, _, seen = yield [
         lock_owners(sorted(numbers)),
         confirming.statement,

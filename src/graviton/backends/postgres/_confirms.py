@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from graviton.backends.postgres._arrays import Bigints
-from graviton.backends.postgres._keys import KEY_ORDER, columns, in_order
+from graviton.backends.postgres._keys import KEY_ORDER, block_of, columns, in_order
 from graviton.backends.postgres._owners import check_open, lock_owners
 from graviton.backends.postgres._scripts import Last, Result, Script, Statement
 from graviton.backends.postgres._totals import Delta, add_totals
@@ -25,15 +25,16 @@ WITH asked AS (
         WITH ORDINALITY AS k(owner_id, algo, digest, size, place)
 ), held AS (
     SELECT k.place, k.owner_id, o.domain_id, b.id, r.kind
-    FROM asked k JOIN owners o ON o.id = k.owner_id
-    JOIN blocks b ON b.domain_id = o.domain_id AND b.algo = k.algo AND b.digest = k.digest AND b.size = k.size::int
-    JOIN refs r ON r.owner_id = o.id AND r.block_id = b.id
+    FROM asked k
+    CROSS JOIN LATERAL (SELECT id, domain_id FROM owners WHERE id = k.owner_id LIMIT 1) AS o
+    CROSS JOIN {block_of("o.domain_id")} AS b
+    CROSS JOIN LATERAL (SELECT kind FROM refs WHERE owner_id = o.id AND block_id = b.id LIMIT 1) AS r
 ), wanted AS (
-    SELECT b.id FROM blocks b WHERE b.id IN (SELECT id FROM held WHERE kind = {WRITES})
+    SELECT b.id FROM blocks b WHERE b.id = ANY(ARRAY(SELECT id FROM held WHERE kind = {WRITES}))
     ORDER BY {KEY_ORDER} FOR NO KEY UPDATE
 ), stored AS (
-    UPDATE blocks b SET state = {BlockState.STORED.value} FROM wanted
-    WHERE b.id = wanted.id AND b.state = {BlockState.PENDING.value}
+    UPDATE blocks b SET state = {BlockState.STORED.value}
+    WHERE b.id = ANY(ARRAY(SELECT id FROM wanted)) AND b.state = {BlockState.PENDING.value}
     RETURNING b.domain_id, b.size
 )
 SELECT (SELECT min(place) FROM asked WHERE place NOT IN (SELECT place FROM held)),

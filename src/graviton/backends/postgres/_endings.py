@@ -15,11 +15,12 @@ _LOSING = "UPDATE owners SET losing_claims = true WHERE id = %(owner)b AND NOT l
 
 _DROP = f"""
 WITH gone AS (
-    DELETE FROM refs USING (SELECT block_id FROM refs WHERE owner_id = %(owner)b LIMIT %(limit)b) AS old
-    WHERE refs.owner_id = %(owner)b AND refs.block_id = old.block_id RETURNING refs.block_id
+    DELETE FROM refs WHERE owner_id = %(owner)b
+        AND block_id = ANY(ARRAY(SELECT block_id FROM refs WHERE owner_id = %(owner)b LIMIT %(limit)b))
+    RETURNING block_id
 ), remembered AS (
     INSERT INTO candidates (block_id)
-    SELECT b.id FROM gone JOIN blocks b ON b.id = gone.block_id ORDER BY {KEY_ORDER}
+    SELECT b.id FROM blocks b WHERE b.id = ANY(ARRAY(SELECT block_id FROM gone)) ORDER BY {KEY_ORDER}
     ON CONFLICT (block_id) DO UPDATE SET block_id = EXCLUDED.block_id
 )
 SELECT count(*) FROM gone
@@ -28,8 +29,8 @@ SELECT count(*) FROM gone
 takes it off the list: nobody would ever look at the block again."""
 
 _FORGET_PAGES = """
-DELETE FROM pages USING (SELECT owner_id, end_offset FROM pages WHERE owner_id = %(owner)b LIMIT %(limit)b) AS old
-WHERE pages.owner_id = old.owner_id AND pages.end_offset = old.end_offset
+DELETE FROM pages WHERE owner_id = %(owner)b
+    AND end_offset = ANY(ARRAY(SELECT end_offset FROM pages WHERE owner_id = %(owner)b LIMIT %(limit)b))
 """
 
 PAGES_AT_ONCE = 16

@@ -9,7 +9,7 @@ from graviton.backends.postgres._arrays import Bigints, Byteas, Smallints
 from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlobKey, BlockKey, Key
 
-__all__ = ["KEY_ARRAYS", "KEY_ORDER", "block_key", "columns", "in_order", "key_columns"]
+__all__ = ["KEY_ARRAYS", "KEY_ORDER", "blob_key", "block_key", "block_of", "columns", "in_order", "key_columns"]
 
 _K = TypeVar("_K", bound=Key)
 
@@ -18,6 +18,20 @@ KEY_ARRAYS = "unnest(%(algos)b::smallint[], %(digests)b::bytea[], %(sizes)b::big
 
 KEY_ORDER = "b.domain_id, b.algo, b.digest, b.size"
 """The order of binary keys: every transaction that locks several rows of `blocks` or `blobs` locks them in it."""
+
+
+def block_of(domain: str) -> str:
+    """The record of the key (algo, digest, size) in a row `k`, of the domain that `domain` gives in SQL.
+
+    Lateral and limited, because that leaves the planner one way only: the unique index, with all its columns. While a
+    table is small and not analyzed yet it would choose another, keep the plan, and be a thousand times slower when the
+    table has grown.
+    """
+    return (
+        f"LATERAL (SELECT * FROM blocks WHERE domain_id = {domain} AND algo = k.algo AND digest = k.digest"
+        " AND size = k.size::int LIMIT 1)"
+    )
+
 
 _ALGOS = {algo.tag: algo for algo in HashAlgo}
 

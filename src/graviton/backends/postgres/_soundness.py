@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graviton.backends.postgres._keys import KEY_ARRAYS, columns, in_order
+from graviton.backends.postgres._keys import KEY_ARRAYS, block_of, columns, in_order
 from graviton.backends.postgres._scripts import Row, Script, Statement
 from graviton.core.manifests import ManifestPage, PageChain, is_sealed
 from graviton.errors import IntegrityError
@@ -20,9 +20,9 @@ ORDER BY end_offset LIMIT %(limit)b
 """
 
 _STORED = f"""
-SELECT count(*) FROM owners o CROSS JOIN {KEY_ARRAYS} AS k(algo, digest, size)
-JOIN blocks b ON b.domain_id = o.domain_id AND b.algo = k.algo AND b.digest = k.digest AND b.size = k.size::int
-WHERE o.id = %(owner)b AND b.state = {BlockState.STORED.value}
+SELECT count(*) FROM {KEY_ARRAYS} AS k(algo, digest, size)
+CROSS JOIN {block_of("(SELECT domain_id FROM owners WHERE id = %(owner)b)")} AS b
+WHERE b.state = {BlockState.STORED.value}
 """
 
 

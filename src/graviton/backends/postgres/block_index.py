@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import islice
+from typing import TypeAlias
 
-from graviton.backends.postgres._claims import FIND, claim_more, open_sessions
+from graviton.backends.postgres._claims import claim_more, open_sessions
 from graviton.backends.postgres._confirms import confirm
 from graviton.backends.postgres._endings import drop_some_claims, end_session
-from graviton.backends.postgres._keys import block_key, columns, key_columns
+from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
+from graviton.backends.postgres._keys import KEY_ARRAYS, block_key, block_of, columns, key_columns
 from graviton.backends.postgres._owners import OWNER_COLUMNS, Owner
 from graviton.backends.postgres._scripts import Row, Script, Statement
 from graviton.backends.postgres._totals import Delta, add_totals
@@ -28,11 +31,13 @@ __all__ = ["PgBlockIndex"]
 _LIST_ROWS = 1000
 """Records read at once by `list` and `references`."""
 
+_Batches: TypeAlias = Sequence[Sequence[BlockKey]]
+
 _STATES = {state.value: state for state in BlockState}
 
 _RECORDS = f"""
 SELECT b.algo, b.digest, b.size, b.state, b.generation, b.wanted_back
-FROM ({FIND}) AS found JOIN blocks b USING (id)
+FROM {KEY_ARRAYS} AS k(algo, digest, size) CROSS JOIN {block_of("%(domain)b")} AS b
 """
 
 _MARK_DAMAGED = f"""
@@ -48,10 +53,9 @@ WHERE domain_id = %(domain)b AND algo = %(algo)b AND digest = %(digest)b AND siz
 """
 
 _REFERENCES = """
-SELECT r.owner_id FROM blocks b JOIN refs r ON r.block_id = b.id
-WHERE b.domain_id = %(domain)b AND b.algo = %(algo)b AND b.digest = %(digest)b AND b.size = %(size)b
-    AND r.owner_id > %(after)b
-ORDER BY r.owner_id LIMIT %(limit)b
+SELECT owner_id FROM refs WHERE owner_id > %(after)b AND block_id = (
+    SELECT id FROM blocks WHERE domain_id = %(domain)b AND algo = %(algo)b AND digest = %(digest)b AND size = %(size)b
+) ORDER BY owner_id LIMIT %(limit)b
 """
 
 _LIST = """
@@ -70,6 +74,7 @@ class PgBlockIndex(BlockIndex):
         self._database = database
         self._domains = Domains(database)
         self._clock = clock or database.clock
+        self._small = Gatherer(self._open_group)
 
     async def open(
         self,
@@ -77,14 +82,25 @@ class PgBlockIndex(BlockIndex):
         domain: str = "",
         lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
     ) -> list[OpenedSession]:
-        lifetime_ns, now_ns = lifetime_ns_of(lifetime_seconds), self._clock.now_ns()
+        lifetime_ns = lifetime_ns_of(lifetime_seconds)
         number = await self._domains.made(domain)
         if not batches:
             return []
-        # Run twice because a reply was lost, it leaves a session that nobody uses and that expires.
+        if sum(map(len, batches)) <= SMALL_KEYS:
+            return await self._small((number, lifetime_ns), batches)
+        return await self._open(number, batches, lifetime_ns)
+
+    async def _open(self, number: int, batches: Sequence[Sequence[BlockKey]], lifetime_ns: int) -> list[OpenedSession]:
+        now_ns = self._clock.now_ns()
+        # Run twice because a reply was lost, it leaves sessions that nobody uses and that expire.
         return await self._database.run(
             "index.open", lambda: open_sessions(number, batches, now_ns, lifetime_ns), Durability.RELAXED
         )
+
+    async def _open_group(self, key: tuple[int, int], group: Sequence[_Batches]) -> list[list[OpenedSession]]:
+        number, lifetime_ns = key
+        opened = iter(await self._open(number, [batch for batches in group for batch in batches], lifetime_ns))
+        return [list(islice(opened, len(batches))) for batches in group]
 
     async def claim(self, session: int, keys: Sequence[BlockKey]) -> list[Claim]:
         now_ns = self._clock.now_ns()
@@ -117,7 +133,7 @@ class PgBlockIndex(BlockIndex):
     async def records(self, keys: Sequence[BlockKey], domain: str = "") -> list[BlockRecord | None]:
         number = await self._domains.number(domain)
         distinct = list(dict.fromkeys(keys))
-        rows = await self._database.fetch("index.records", _RECORDS, {"domain": number, "owner": 0} | columns(distinct))
+        rows = await self._database.fetch("index.records", _RECORDS, {"domain": number} | columns(distinct))
         found = {record.key: record for record in map(_record, rows)}
         return [found.get(key) for key in keys]
 

@@ -39,6 +39,17 @@ _JDBC_NAMES = {
 }
 """Options of the JDBC driver with a counterpart of the same meaning in libpq."""
 
+_PLANNER = {
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+"""For connections that run our statements over and over. Each of them looks up a few rows by an index, and its text
+leaves no other way; planning it anew costs as much as running it, and a plan made while a table was small must not be
+another one. docs/decisions/0021-postgres-plans.md"""
+
 _SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 
 _JDBC_TARGETS = {
@@ -93,8 +104,9 @@ class PgConfig:
         _bounded("retry_seconds", self.retry_seconds, 0, 3600)
         object.__setattr__(self, "where", _where(self.options))
 
-    def conninfo(self) -> str:
-        """What libpq is given. It holds the secrets: never for messages."""
+    def conninfo(self, *, lookups_only: bool = False) -> str:
+        """What libpq is given. It holds the secrets: never for messages. `lookups_only` is for statements that each
+        look up a few rows by an index."""
         from psycopg.conninfo import make_conninfo
 
         made = {"application_name": self.application_name, "connect_timeout": "10", **self.options}
@@ -102,7 +114,7 @@ class PgConfig:
             "search_path": self.schema,
             "statement_timeout": f"{self.statement_timeout_seconds * 1000:.0f}ms",
             "idle_in_transaction_session_timeout": f"{self.idle_in_transaction_seconds * 1000:.0f}ms",
-            "jit": "off",  # short statements: compiling one takes longer than running it
+            **(_PLANNER if lookups_only else {}),
         }
         ours = " ".join(f"-c {name}={value}" for name, value in session.items())
         made["options"] = f"{ours} {made.get('options', '')}".strip()  # the last one counts: theirs

@@ -212,7 +212,7 @@ class PgDatabase:
             for other in [other for other in self._pools if other.is_closed()]:
                 del self._pools[other]  # its connections are closed when they are collected
             pool = self._pools[loop] = AsyncConnectionPool(
-                self.config.conninfo(),
+                self.config.conninfo(lookups_only=True),
                 kwargs={"autocommit": True},
                 min_size=0,
                 max_size=self.config.max_connections,

@@ -10,6 +10,7 @@ from typing import Any
 from graviton.backends.postgres import _commits
 from graviton.backends.postgres._confirms import confirm as confirm_claims
 from graviton.backends.postgres._endings import forget_dropped
+from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
 from graviton.backends.postgres._keys import key_columns
 from graviton.backends.postgres._owners import Owner, check_open, lock_owners
 from graviton.backends.postgres._scripts import Script, Statement
@@ -74,6 +75,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
         self._database = database
         self._domains = Domains(database)
         self._clock = clock or database.clock
+        self._small = Gatherer(self._commit_all)
 
     async def add_pages(self, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey] = ()) -> None:
         now_ns = self._clock.now_ns()
@@ -87,6 +89,11 @@ class PgBlobManifestRepo(BlobManifestRepo):
         if not commits:
             return []
         prepared = [await self._prepare(one) for one in commits]
+        if len(prepared) == 1 and len(commits[0].confirm) <= SMALL_KEYS and prepared[0].page_count <= 1:
+            return [await self._small(None, prepared[0])]
+        return await self._commit_all(None, prepared)
+
+    async def _commit_all(self, key: None, prepared: Sequence[Prepared]) -> list[CommitResult]:
         results, dropped = await self._commit(prepared)
         await self._tidy(dropped)
         return results
