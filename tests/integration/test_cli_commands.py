@@ -18,14 +18,6 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def run(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    for name in [name for name in os.environ if name.startswith("GRAVITON_") and "KERNEL" not in name]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return Cli(tmp_path / "store", capfd)
-
-
-@pytest.fixture
 def hello(tmp_path: Path) -> tuple[Path, str]:
     """A file and its id."""
     path = tmp_path / "hello.txt"

@@ -3,8 +3,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import pty
-import select
 import signal
 import stat
 import subprocess
@@ -22,6 +20,7 @@ import graviton.sync
 from graviton._version import __version__
 from graviton.core.keys import BlobKey
 from tests.integration.cli_process import children_env, start, wait_for
+from tests.integration.terminal import Terminal
 
 MIB = 1024 * 1024
 
@@ -380,35 +379,6 @@ def test_redirected_output_is_written_in_order(tmp_path: Path, root: Path, big: 
     assert target.read_bytes() == expected
 
 
-class Terminal:
-    """A process on a terminal, and what it shows."""
-
-    def __init__(self, root: Path, *args: str | os.PathLike[str]) -> None:
-        self._fd, theirs = pty.openpty()
-        self.process = start(root, *args, stdin=theirs, stdout=theirs, stderr=theirs)
-        os.close(theirs)
-        self.shown = b""
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while True:
-            select.select([self._fd], [], [])
-            try:
-                self.shown += os.read(self._fd, 65536)
-            except OSError:  # the other side is closed
-                return
-
-    def type(self, keys: bytes) -> None:
-        os.write(self._fd, keys)
-
-    def end(self) -> int:
-        code = self.process.wait(60)
-        self._thread.join()
-        os.close(self._fd)
-        return code
-
-
 def test_bytes_are_not_thrown_at_a_terminal(root: Path, big: str) -> None:
     terminal = Terminal(root, "get", big)
     assert terminal.end() == 2
@@ -434,22 +404,6 @@ def test_rm_asks_about_a_shortened_id(root: Path, big: str, answer: bytes, code:
         terminal.type(answer)
     assert terminal.end() == code
     assert len(listed(root)) == left
-
-
-def test_a_bar_is_shown_on_a_terminal_only(tmp_path: Path, root: Path) -> None:
-    (tmp_path / "big").write_bytes(os.urandom(33 * MIB))
-    args = ("put", tmp_path / "big", "--limit-rate", "50MB")
-    terminal = Terminal(root, *args)
-    assert terminal.end() == 0
-    assert b"/s" in terminal.shown
-    assert b"33.0" in terminal.shown or b"34.6" in terminal.shown
-    args = args[:2]
-    code, _, err = ended(start(root, *args))
-    assert (code, err) == (0, "")
-    for option in ("--quiet", "--json"):
-        terminal = Terminal(root, *args, option)
-        assert terminal.end() == 0
-        assert b"\x1b[" not in terminal.shown
 
 
 # trees
