@@ -58,9 +58,10 @@ async def backup(call: Call, file: str, force: bool) -> None:
 async def restore(call: Call, file: str, trust: bool) -> None:
     """Load a backup into a metadata store that is empty.
 
-    The whole file is checked first; a damaged one changes nothing. Then every block is looked for, and those that are
-    gone are marked, so that the next put writes them again. The restored metadata gets a new id, so that it and the
-    old one cannot manage the same blocks: `graviton store adopt` then joins it with the blocks.
+    The whole file is checked first; a damaged one, or one of blocks under another prefix, changes nothing. Then every
+    block is looked for, and those that are gone are marked, so that the next put writes them again. The restored
+    metadata gets a new id, so that it and the old one cannot manage the same blocks: `graviton store adopt` then joins
+    it with the blocks.
     """
     from graviton.assembly import wiring
     from graviton.cli.units import counted
@@ -74,7 +75,11 @@ async def restore(call: Call, file: str, trust: bool) -> None:
         tally = Tally()
         with progress(call.out, "restoring", tally.look, "record"):
             result = await restore_metadata(
-                kv, file, blocks_exist=None if trust else side.blocks.exists_many, progress=tally.at
+                kv,
+                file,
+                blocks_exist=None if trust else side.blocks.exists_many,
+                place=side.place,
+                progress=tally.at,
             )
     finally:
         await kv.aclose()
