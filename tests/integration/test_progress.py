@@ -11,22 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import graviton.sync
-from tests.integration.cli_process import Cli, start
+from tests.integration.cli_process import MIB, Cli, start, stored
 from tests.integration.terminal import ERASE, Screen, Terminal
-
-MIB = 1024 * 1024
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-def stored(root: Path, data: bytes) -> str:
-    with graviton.sync.open(root) as store:
-        return store.put(data).id
-
 
 # real processes
 

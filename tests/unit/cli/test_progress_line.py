@@ -37,7 +37,11 @@ def test_nobody_knows_when_what_stands_still_will_end() -> None:
     assert line("x", 1, 5, speed=0).endswith("  0 B/s  -:-- left")
 
 
-@pytest.mark.parametrize("label", ["big.iso", "a" * 300, "\u6f22\u5b57" * 50, "e\u0301" * 60])
+@pytest.mark.parametrize(
+    "label",
+    ["big.iso", "a" * 300, "\u6f22\u5b57" * 50, "e\u0301" * 60],
+    ids=["short", "long", "wide", "combining"],
+)
 def test_it_fits_whatever_the_terminal(label: str) -> None:
     for columns in range(1, 200):
         for total in (None, 100 * MIB):
