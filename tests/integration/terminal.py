@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import threading
 from pathlib import Path
@@ -44,9 +45,14 @@ class Screen:
         os.close(self._fd)
 
     @property
+    def text(self) -> str:
+        """What was shown, without its colours."""
+        return re.sub(r"\x1b\[[0-9;]*m", "", self.shown.decode())
+
+    @property
     def lines(self) -> list[str]:
         """What is left to be read in the end."""
-        text = self.shown.decode().replace("\r\n", "\n").removesuffix("\n")
+        text = self.text.replace("\r\n", "\n").removesuffix("\n")
         return [line.rpartition(ERASE)[2] for line in text.split("\n")]
 
 

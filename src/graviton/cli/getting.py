@@ -14,8 +14,7 @@ from graviton.assembly.wiring import own_places
 from graviton.cli.errors import BadArgument, from_os_error
 from graviton.cli.ids import resolve
 from graviton.cli.output import Output, path_text
-from graviton.cli.progress import Tally, progress
-from graviton.cli.progress_line import Amount
+from graviton.cli.progress import Amount, Tally, progress
 from graviton.core.byte_range import ByteRange
 from graviton.core.keys import BlobKey
 from graviton.core.listing import ListingEntry

@@ -16,8 +16,7 @@ from graviton.assembly.wiring import own_places
 from graviton.cli.call import Call
 from graviton.cli.options import parsed
 from graviton.cli.output import path_text
-from graviton.cli.progress import Tally, progress
-from graviton.cli.progress_line import Amount
+from graviton.cli.progress import Amount, Tally, progress
 from graviton.core.attribute_values import check_value
 from graviton.core.attributes import FILE_NAME, MIME, BinaryAttributes, custom_name
 from graviton.core.chunking.spec import ChunkerSpec
