@@ -165,3 +165,24 @@ async def test_closing_waits_for_all_threads_also_if_cancelled() -> None:
     with pytest.raises(Unavailable, match="closed"):
         await pool.run(lambda flag: None)
     await pool.close()
+
+
+async def test_a_call_that_was_accepted_spreads_its_work_also_while_the_pool_closes() -> None:
+    """A put that was accepted failed: this store is closed."""
+    pool = WorkerPool(3, "test")
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def work(flag: CancelFlag) -> None:
+        begun.set()
+        assert go_on.wait(10.0)
+        pool.spread(done.append, range(20), 3)
+
+    call = asyncio.ensure_future(pool.run(work))
+    await asyncio.to_thread(begun.wait, 10.0)
+    closing = asyncio.ensure_future(pool.close())
+    await asyncio.sleep(0.01)
+    go_on.set()
+    await call
+    await closing
+    assert done == list(range(20))

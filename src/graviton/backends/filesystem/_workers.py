@@ -91,7 +91,8 @@ class WorkerPool:
         """On a worker: `fn(item)` for each item, here and on up to `width - 1` free workers; returns when all is done.
 
         After an error no further item is begun; the first error is raised once nothing runs any more. It cannot
-        deadlock: this thread does all the work if no other is free.
+        deadlock: this thread does all the work if no other is free, or none may begin any more because the pool was
+        closed after the call that spreads was accepted.
         """
         if width <= 1 or len(items) <= 1:
             for item in items:
@@ -99,7 +100,10 @@ class WorkerPool:
             return
         spread = _Spread(fn, iter(items))
         for _ in range(min(width, len(items)) - 1):
-            self._post(spread.help)
+            try:
+                self._post(spread.help)
+            except Unavailable:
+                break
         spread.help()
         spread.wait()
 
