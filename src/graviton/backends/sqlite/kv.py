@@ -53,7 +53,9 @@ class SqliteKeyValueStore(KeyValueStore):
         self._lock = threading.Lock()
         self._lifetime = Lifetime("metadata store", "kv", subject=str(config.path), fork_hint=_FORK_HINT)
         self._writer = Writer(config, partial(open_writer, config, connect))
-        self._readers = Readers(str(config.path), config.max_readers, partial(open_reader, config, connect))
+        self._readers = Readers(
+            str(config.path), config.max_readers, partial(open_reader, config, connect), self._lifetime
+        )
         weakref.finalize(self, _abandon, self._writer, self._readers)  # forgotten without aclose
 
     async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
@@ -71,9 +73,7 @@ class SqliteKeyValueStore(KeyValueStore):
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
         call: ViewCall[_T] = ViewCall(fn, full=False)
-        with self._lock:
-            self._lifetime.check()
-            self._readers.submit(call)
+        self._readers.submit(call)
         return await call.outcome()
 
     async def namespaces(self) -> list[str]:
