@@ -11,10 +11,9 @@ import os
 import select
 import stat
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from graviton.concurrency.executors import POLL_SECONDS, in_thread
+from graviton.concurrency.executors import POLL_SECONDS, WorkerPool, in_thread
 from graviton.constraints.throttle import Throttle
 from graviton.errors import GravitonError, InvalidInput, NotFound, PermissionDenied, Unavailable
 
@@ -135,7 +134,7 @@ async def paced(file: io.FileIO, throttle: Throttle) -> AsyncIterator[bytes]:
         nonlocal cancelled
         cancelled = True
 
-    with ThreadPoolExecutor(1, thread_name_prefix="graviton-paced") as pool:
+    with WorkerPool(1, "paced") as pool:
         while True:
             try:
                 piece = await in_thread(pool, read, interrupt=stop)

@@ -11,11 +11,10 @@ import os
 import select
 import stat
 from collections.abc import AsyncIterable, Iterable
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from graviton.concurrency.executors import POLL_SECONDS, OwnThread, in_thread
+from graviton.concurrency.executors import POLL_SECONDS, WorkerPool, in_thread
 from graviton.core.buffers import Buffer, as_bytes, memory_of
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blobs import BlobSource
@@ -39,7 +38,7 @@ class Filler(Protocol):
         ...
 
 
-async def open_filler(source: BlobSource, pool: Executor) -> Filler:
+async def open_filler(source: BlobSource, pool: WorkerPool) -> Filler:
     """The filler of any source but `bytes`. Only what cannot wait for others (memory, a regular file) uses `pool`.
     Raises InvalidInput, NotFound, PermissionDenied, Unavailable."""
     view = memory_of(source)
@@ -60,7 +59,7 @@ async def open_filler(source: BlobSource, pool: Executor) -> Filler:
     )
 
 
-async def _open_path(path: Path, pool: Executor) -> Filler:
+async def _open_path(path: Path, pool: WorkerPool) -> Filler:
     filler = _FdFiller(pool, str(path), owned=True)
     try:
         await in_thread(pool, filler.open, path)
@@ -70,7 +69,7 @@ async def _open_path(path: Path, pool: Executor) -> Filler:
     return filler
 
 
-def _open_file(file: BinaryIO, pool: Executor) -> Filler:
+def _open_file(file: BinaryIO, pool: WorkerPool) -> Filler:
     """A raw file, in front of which nothing is buffered, or any other object."""
     if isinstance(file, io.FileIO):
         info = os.fstat(file.fileno())
@@ -81,14 +80,14 @@ def _open_file(file: BinaryIO, pool: Executor) -> Filler:
     return _FileFiller(file, _own_thread())
 
 
-def _own_thread() -> Executor:
-    return OwnThread("graviton-source")
+def _own_thread() -> WorkerPool:
+    return WorkerPool(1, "source")
 
 
 class _FdFiller:
     """A file descriptor, read on a thread; a pipe or terminal in slices, so that cancelling ends the wait."""
 
-    def __init__(self, pool: Executor, name: str, owned: bool) -> None:
+    def __init__(self, pool: WorkerPool, name: str, owned: bool) -> None:
         self.size_hint: int | None = None
         self._fd = -1
         self._file: io.FileIO | None = None
@@ -168,7 +167,7 @@ class _FileFiller:
 
     size_hint: int | None = None
 
-    def __init__(self, file: BinaryIO, thread: Executor) -> None:
+    def __init__(self, file: BinaryIO, thread: WorkerPool) -> None:
         self._file, self._thread = file, thread
 
     async def fill(self, memory: memoryview) -> int:
