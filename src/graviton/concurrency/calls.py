@@ -8,7 +8,7 @@ else waited for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from graviton.errors import GravitonError, Unavailable
@@ -61,13 +61,16 @@ class Call(CancelFlag, Generic[_T]):
             return False
         return True
 
-    async def outcome(self) -> _T:
-        """On the loop: the result. If cancelled, returns when the call will not begin or has ended as a whole."""
+    async def outcome(self, interrupt: Callable[[], object] | None = None) -> _T:
+        """On the loop: the result. If cancelled, returns when the call will not begin or has ended as a whole; before
+        it waits for that it calls `interrupt`, which tells work that cannot look at its flag."""
         try:
             await self.future
         except asyncio.CancelledError:
             self.cancelled = True
             if not self._ended and not self.take():
+                if interrupt is not None:
+                    interrupt()
                 await self._until_ended()
             self.forget()
             raise

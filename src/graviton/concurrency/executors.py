@@ -1,116 +1,132 @@
-"""Blocking calls on the threads of an executor, beside the event loop and never left behind.
+"""Blocking calls on a few threads of our own, beside the event loop and never left behind.
 
-Work that ends by itself (hashing, disks) shares the few threads of a pool. What may wait for somebody else (a pipe, a
-file object, an iterator) gets a thread of its own, or four silent sources would stop everything.
+`concurrent.futures` costs more per call (calls.py), queues calls it has no thread for, keeps the process from ending
+while one of them waits, and cannot tell a running function that nobody waits for it any more.
+
+Work that ends by itself (hashing, disks) shares the threads of a pool. What may wait for somebody else (a pipe, a file
+object, an iterator) gets a pool of one thread, or four silent sources would stop everything.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from functools import partial
-from queue import SimpleQueue
-from typing import ParamSpec, TypeVar, TypeVarTuple
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, TypeVar, TypeVarTuple
 
 from graviton.concurrency.blocking import may_block
-from graviton.concurrency.finishing import until_done
-from graviton.concurrency.threads import started, waited_for
-from graviton.errors import Retry, Unavailable
+from graviton.concurrency.calls import Call, CancelFlag, deliver
+from graviton.concurrency.crew import Crew
+from graviton.concurrency.lifetime import Lifetime
+from graviton.concurrency.threads import joined
 
-__all__ = ["POLL_SECONDS", "OwnThread", "end_pool", "in_thread"]
+__all__ = ["POLL_SECONDS", "WorkerPool", "in_thread"]
 
 POLL_SECONDS = 0.2
 """How long a wait for a pipe or terminal may go on after nobody wants it any more."""
 
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
 _Ts = TypeVarTuple("_Ts")
+
+_Job: TypeAlias = Callable[[], object]
+
+
+class _Call(Call[_T]):
+    """One function on its way through a worker and back to its loop."""
+
+    __slots__ = ("fn",)
+
+    def __init__(self, fn: Callable[[CancelFlag], _T]) -> None:
+        super().__init__()
+        self.fn: Callable[[CancelFlag], _T] | None = fn
+
+    def run(self) -> None:
+        """On the worker: call the function, send the outcome to the loop, keep no reference to its arguments."""
+        fn, self.fn = self.fn, None
+        assert fn is not None
+        try:
+            self.result = fn(self)
+        except BaseException as error:  # noqa: BLE001 - delivered to the caller
+            self.error = error
+        finally:
+            del fn
+        deliver((self,))
+
+    def run_if_wanted(self) -> None:
+        """The same, unless it was cancelled while it waited for a thread."""
+        if self.take():
+            self.run()
+
+
+class WorkerPool:
+    """At most `size` threads, begun when calls wait and no thread is free. Usable from several threads and loops.
+
+    They keep nothing alive: not the process, nor a pool that was forgotten, nor what belongs to a call that has ended.
+    """
+
+    def __init__(self, size: int, name: str) -> None:
+        """`name` is the operation in errors, and part of the names of the threads."""
+        self._lifetime = Lifetime("store", name)
+        self._crew: Crew[_Job] = Crew(size, f"graviton-{name}", _do, self._lifetime)
+
+    async def run(
+        self,
+        fn: Callable[[CancelFlag], _T],
+        *,
+        interrupt: Callable[[], object] | None = None,
+        must_run: bool = False,
+    ) -> _T:
+        """`fn(flag)` on a worker, or here where that may block. Raises what it raises, and as `post`.
+
+        Cancelled, a call that has not begun is taken back. One that has is waited for, so that no thread uses a buffer
+        or descriptor that its owner gave back: its flag says so, and `interrupt` is called first to tell a function
+        that cannot look at it. With `must_run` it begins even so, because it cleans up.
+        """
+        if may_block():
+            self.check_usable()
+            return fn(CancelFlag())
+        call = _Call(fn)
+        if must_run:
+            call.take()  # as good as begun: it is not taken back but waited for
+        self.post(call.run if must_run else call.run_if_wanted)
+        try:
+            return await call.outcome(interrupt)
+        except asyncio.CancelledError:
+            call.fn = None  # of a call that was taken back: it still waits for a thread, its bytes need not
+            raise
+
+    def post(self, job: _Job) -> None:
+        """Have a worker call `job`, which raises nothing. Raises Unavailable, and never calls it, if the pool was
+        closed, in a child made by fork, and if the system gives no thread at all."""
+        self._crew.post(job)
+
+    def check_usable(self) -> None:
+        """Raise Unavailable after `close`, and in a child made by fork, which has none of the threads."""
+        self._lifetime.check()
+
+    async def close(self) -> None:
+        """Let the calls that were accepted finish and end the threads; cancelling does not cut it short. Idempotent."""
+        await joined(self._crew.end())
+
+    def shutdown(self) -> None:
+        """The same, standing still meanwhile: for a pool whose calls were all waited for, which ends at once."""
+        for thread in self._crew.end():
+            thread.join()
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.shutdown()
+
+
+def _do(jobs: Iterable[_Job]) -> None:
+    for job in jobs:
+        job()
+        del job  # it holds payloads that belong to the caller
 
 
 async def in_thread(
-    pool: Executor, call: Callable[[*_Ts], _T], *args: *_Ts, interrupt: Callable[[], object] | None = None
+    pool: WorkerPool, call: Callable[[*_Ts], _T], *args: *_Ts, interrupt: Callable[[], object] | None = None
 ) -> _T:
-    """The result of `call(*args)` on a thread of `pool`. Raises Unavailable if the pool was ended or has no thread.
-
-    If the task is cancelled meanwhile, a call that has not begun is taken back. One that has is still waited for, so
-    that no thread uses a buffer or descriptor that its owner gave back; then the cancellation goes on. `interrupt` is
-    called first: it tells a call that may wait for long to return. A thread that may block calls at once.
-    """
-    if may_block():
-        return call(*args)
-    try:
-        job = pool.submit(partial(_called, call, *args))
-    except RuntimeError as error:
-        raise Unavailable("this store is closed", operation="store", retry=Retry.PERMANENT) from error
-    waiting = asyncio.wrap_future(job)
-    try:
-        return await asyncio.shield(waiting)
-    except asyncio.CancelledError:
-        if not job.cancel():
-            if interrupt is not None:
-                interrupt()
-            await until_done(waiting)
-        raise
-
-
-def _called(call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-    """`call(*args)`. A future takes no StopIteration (of a source that is a careless iterator, say), and who waits
-    would wait for ever: it becomes the error that Python makes of it in coroutines (PEP 479)."""
-    try:
-        return call(*args)
-    except StopIteration as error:
-        raise RuntimeError("a call on a thread raised StopIteration") from error
-
-
-class OwnThread(Executor):
-    """One thread for one source or sink that may wait for others, begun by the first call.
-
-    A daemon, unlike those of a `ThreadPoolExecutor`: a source that never answers must not keep the process from ending.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """See `Executor.submit`. Raises Unavailable if the system gives no thread."""
-        future: Future[_T] = Future()
-
-        def call() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(fn(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - delivered to who waits
-                future.set_exception(error)
-
-        if self._thread is None:
-            self._thread = started(partial(_work, self._calls), self._name)
-        self._calls.put(call)
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the thread once its calls are done: at once, where they were waited for. Idempotent."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._calls.put(None)
-            if wait:
-                thread.join()
-
-    def __del__(self) -> None:
-        self.shutdown(wait=False)
-
-
-def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:
-    while (call := calls.get()) is not None:
-        call()
-        del call  # it holds what belongs to the caller
-
-
-async def end_pool(pool: Executor) -> None:
-    """Let the calls that were accepted finish and end the threads, without stopping the loop meanwhile."""
-    pool.shutdown(wait=False)
-    await waited_for(pool.shutdown)
+    """The result of `call(*args)` on a thread of `pool`: see `WorkerPool.run`."""
+    return await pool.run(lambda flag: call(*args), interrupt=interrupt)

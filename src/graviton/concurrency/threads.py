@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from graviton.errors import Unavailable
 
-__all__ = ["joined", "started", "waited_for"]
+__all__ = ["joined", "started"]
 
 
 def started(work: Callable[[], None], name: str) -> threading.Thread:
@@ -27,30 +27,21 @@ def started(work: Callable[[], None], name: str) -> threading.Thread:
 
 async def joined(threads: Sequence[threading.Thread]) -> None:
     """Wait for threads that are about to end, without blocking the loop; cancelling does not cut it short."""
+    if not threads:
+        return
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
 
     def join() -> None:
         for thread in threads:
             thread.join()
-
-    if threads:
-        await waited_for(join)
-
-
-async def waited_for(wait: Callable[[], None]) -> None:
-    """`wait()`, which blocks until threads have ended, on a thread of its own; cancelling does not cut it short."""
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-
-    def work() -> None:
-        try:
-            wait()
-        finally:
-            loop.call_soon_threadsafe(ended.set_result, None)
+        loop.call_soon_threadsafe(ended.set_result, None)
 
     try:
-        waiting = started(work, "graviton-closing")
+        waiting = started(join, "graviton-closing")
     except Unavailable:
-        wait()  # better the loop stands still than nothing is closed
+        for thread in threads:
+            thread.join()  # better the loop stands still than nothing is closed
         return
     cancelled = False
     while not ended.done():

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import NamedTuple
 
-from graviton.concurrency.executors import in_thread
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.constraints.budget import ByteBudget
 from graviton.core.keys import BlockKey
 from graviton.core.manifests import ManifestEntry, ManifestPage
@@ -56,7 +55,7 @@ class BlobCheck:
         self,
         parts: VerifyParts,
         checks: BlockChecks,
-        pool: ThreadPoolExecutor,
+        pool: WorkerPool,
         found: FoundBlob,
         domain: str,
         report: Report,

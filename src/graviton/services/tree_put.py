@@ -10,10 +10,9 @@ import asyncio
 import io
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
 
-from graviton.concurrency.executors import in_thread
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.constraints.throttle import Throttle
 from graviton.core.attributes import MIME, BinaryAttributes
 from graviton.core.keys import BlobKey
@@ -148,7 +147,7 @@ class TreePut:
 
     async def _put_files(self, walk: TreeWalk, listing: ListingSpool) -> None:
         entries = iter(walk)
-        with ThreadPoolExecutor(1, thread_name_prefix="graviton-walk") as pool:
+        with WorkerPool(1, "walk") as pool:
             ahead = asyncio.ensure_future(in_thread(pool, self._next_batch, entries, walk))
             try:
                 while batch := await ahead:

@@ -11,11 +11,10 @@ import errno
 import os
 import stat
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Final, NamedTuple, Protocol
 
-from graviton.concurrency.executors import in_thread
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.core.keys import BlobKey
 from graviton.core.listing import EntryType, ListingDecoder, ListingEntry
 from graviton.core.ranges import Span
@@ -44,6 +43,10 @@ _KEPT_MODE: Final = 0o1777
 
 class RestoreEvents(Protocol):
     """Who is told what happens; paths as a person would type them."""
+
+    def checked(self, total_bytes: int) -> None:
+        """The listing is well formed, and its files have so many bytes; now the first entry is restored."""
+        ...
 
     def restored(self, path: str, entry: ListingEntry) -> None:
         """An entry is there, as the listing has it."""
@@ -106,10 +109,12 @@ class TreeRestore:
         anything is touched; NotFound, IntegrityError for the listing itself; StorageFull; and what keeps `target` from
         being made.
         """
-        async for _ in read_listing(self._store, key):
-            pass
+        total_bytes = 0
+        async for entry in read_listing(self._store, key):
+            total_bytes += entry.size or 0
+        self._events.checked(total_bytes)
         _make_target(target)
-        with SafeFolders(target) as folders, ThreadPoolExecutor(1, "graviton-restore") as pool:
+        with SafeFolders(target) as folders, WorkerPool(1, "restore") as pool:
             try:
                 async with aclosing(read_listing(self._store, key)) as entries:
                     async for entry in entries:
@@ -122,7 +127,7 @@ class TreeRestore:
                 await self._stop()
         return RestoreResult(self._entries, self._files, self._bytes, self._failed)
 
-    async def _restore(self, entry: ListingEntry, folders: SafeFolders, pool: ThreadPoolExecutor, target: str) -> None:
+    async def _restore(self, entry: ListingEntry, folders: SafeFolders, pool: WorkerPool, target: str) -> None:
         self._entries += 1
         self._finish_folders(entry.path)
         if self._is_blocked(entry.path):
@@ -159,9 +164,7 @@ class TreeRestore:
             os.unlink(name, dir_fd=parent)
             os.mkdir(name, 0o700, dir_fd=parent)
 
-    async def _start_file(
-        self, entry: ListingEntry, parent: int, name: bytes, pool: ThreadPoolExecutor, target: str
-    ) -> None:
+    async def _start_file(self, entry: ListingEntry, parent: int, name: bytes, pool: WorkerPool, target: str) -> None:
         """Takes `parent` over."""
         while len(self._writers) >= FILES_AT_ONCE:
             try:
@@ -172,9 +175,7 @@ class TreeRestore:
             self._collect()
         self._writers.add(asyncio.ensure_future(self._write(entry, parent, name, pool, target)))
 
-    async def _write(
-        self, entry: ListingEntry, parent: int, name: bytes, pool: ThreadPoolExecutor, target: str
-    ) -> None:
+    async def _write(self, entry: ListingEntry, parent: int, name: bytes, pool: WorkerPool, target: str) -> None:
         try:
             await self._write_file(entry, parent, name, pool)
         except OSError as error:
@@ -190,7 +191,7 @@ class TreeRestore:
         finally:
             os.close(parent)
 
-    async def _write_file(self, entry: ListingEntry, parent: int, name: bytes, pool: ThreadPoolExecutor) -> None:
+    async def _write_file(self, entry: ListingEntry, parent: int, name: bytes, pool: WorkerPool) -> None:
         assert entry.key is not None
         try:
             there = os.stat(name, dir_fd=parent, follow_symlinks=False)

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
+from graviton.concurrency.executors import WorkerPool
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
@@ -78,7 +78,7 @@ class Verification:
         self._checks = BlockChecks(parts.blocks, parts.access, parts.budget, "", parts.sizes)
         self._blocks = self._read_bytes = 0
         """Of domains that are done."""
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton-verify")
+        self._pool = WorkerPool(_THREADS, "verify")
         self._clock = clock or SystemClock()
         self._begun = self._clock.monotonic()
         self._named: set[str] = set()
@@ -152,7 +152,7 @@ class Verification:
 
     async def aclose(self) -> None:
         """End the threads."""
-        self._pool.shutdown(wait=True)
+        self._pool.shutdown()
 
     async def __aenter__(self) -> Verification:
         return self

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
-from graviton.concurrency.executors import end_pool
+from graviton.concurrency.executors import WorkerPool
 from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.lifetime import Lifetime
 from graviton.constraints.budget import ByteBudget
@@ -86,7 +85,7 @@ class CasBlobStore(BlobStore):
         self._metrics = metrics or NoMetrics()
         self._events = events or NoEvents()
         self._clock = clock or SystemClock()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="graviton")
+        self._pool = WorkerPool(_THREADS, "store")
         self._operations = Operations(self._metrics)
         self._lifetime = Lifetime("store", "store")
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
@@ -233,7 +232,7 @@ class CasBlobStore(BlobStore):
         if self._small_puts is not None:
             await self._small_puts.aclose()
         await self.blocks.aclose()
-        await end_pool(self._pool)
+        await self._pool.close()
 
     def _report(self, results: Sequence[BlobWriteResult]) -> None:
         stats = [result.stats for result in results]

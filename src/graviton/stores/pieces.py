@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from concurrent.futures import Executor
 from typing import Any
 
-from graviton.concurrency.executors import in_thread
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.buffers import Buffer, as_bytes
 
@@ -17,7 +16,7 @@ __all__ = ["AsyncPieceFiller", "MemoryFiller", "PieceFiller", "pour"]
 class MemoryFiller:
     """Memory of somebody else, which is copied."""
 
-    def __init__(self, data: memoryview, pool: Executor) -> None:
+    def __init__(self, data: memoryview, pool: WorkerPool) -> None:
         self.size_hint: int | None = len(data)
         self._rest, self._pool = data, pool
 
@@ -35,7 +34,7 @@ class PieceFiller:
 
     size_hint: int | None = None
 
-    def __init__(self, pieces: Iterator[Buffer], thread: Executor) -> None:
+    def __init__(self, pieces: Iterator[Buffer], thread: WorkerPool) -> None:
         self._pieces, self._thread = pieces, thread
         self._rest = memoryview(b"")
 

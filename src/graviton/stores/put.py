@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from typing import NamedTuple
 
-from graviton.concurrency.executors import in_thread
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.concurrency.finishing import finish_anyway
 from graviton.constraints.budget import ByteBudget
 from graviton.core.attributes import BinaryAttributes
@@ -45,7 +44,7 @@ class Parts(NamedTuple):
     blocks: BlockStore
     block_index: BlockIndex
     manifests: BlobManifestRepo
-    pool: Executor
+    pool: WorkerPool
     budget: ByteBudget
     clock: Clock
 

@@ -7,7 +7,7 @@ import os
 import select
 import stat
 
-from graviton.concurrency.executors import POLL_SECONDS, OwnThread, in_thread
+from graviton.concurrency.executors import POLL_SECONDS, WorkerPool, in_thread
 
 __all__ = ["Sink"]
 
@@ -21,7 +21,7 @@ class Sink:
         self._waits = not stat.S_ISREG(os.fstat(fd).st_mode)
         self._nowait = True
         self._stopped = False
-        self._thread = OwnThread("graviton-sink")
+        self._thread = WorkerPool(1, "sink")
 
     async def write(self, data: memoryview) -> None:
         """Write all of `data`. Raises OSError."""

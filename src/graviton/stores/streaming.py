@@ -8,11 +8,10 @@ import os
 import stat
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
-from graviton.concurrency.executors import in_thread
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.concurrency.finishing import finish_anyway
 from graviton.constraints.budget import ByteBudget, Lease
 from graviton.core.manifests import ManifestEntry, ManifestPage
@@ -40,7 +39,7 @@ class ReadParts(NamedTuple):
     access: BlockAccess
     manifests: BlobManifestRepo
     budget: ByteBudget
-    pool: Executor
+    pool: WorkerPool
     operations: Operations
     domain: str
 

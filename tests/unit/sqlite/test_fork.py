@@ -145,3 +145,43 @@ assert len(loop.run_until_complete(keys())) == 10_001
 """,
         tmp_path,
     )
+
+
+def test_a_child_does_not_wait_for_a_lock_that_was_held_during_the_fork(tmp_path: Path) -> None:
+    """The thread that would give it back is the parent's."""
+    run(
+        """
+import signal
+store = opened()
+loop.run_until_complete(store.put("a", b"parent", b""))
+held, forked = threading.Event(), threading.Event()
+
+def hold():
+    with store._lock, store._readers._crew._jobs.lock:
+        held.set()
+        forked.wait(30)
+
+other = threading.Thread(target=hold)
+other.start()
+held.wait(30)
+
+async def child():
+    signal.alarm(10)  # ends a child that hangs
+    for work in (store.put("a", b"child", b""), store.get("a", b"parent")):
+        try:
+            await work
+        except Unavailable as error:
+            assert "fork" in str(error), error
+        else:
+            raise AssertionError("used a store of the parent")
+    await store.aclose()
+
+try:
+    in_a_child(child)
+finally:
+    forked.set()
+    other.join()
+loop.run_until_complete(store.aclose())
+""",
+        tmp_path,
+    )

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,14 +63,15 @@ async def test_silent_sources_hold_up_no_other_put_or_get(kernel: Kernel, tmp_pa
     assert all(task.cancelled() for task in waiting)
     assert world.budget.used == 0
     await world.store.aclose()
-    assert not [thread for thread in threading.enumerate() if thread.name == "graviton-source"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("graviton-source")]
 
 
 async def test_what_has_not_begun_is_taken_back(kernel: Kernel, tmp_path: Path) -> None:
     world = World(kernel)
     (tmp_path / "data").write_bytes(DATA)
     go_on = threading.Event()
-    jobs = [world.store._pool.submit(go_on.wait, 30) for _ in range(MANY)]
+    for _ in range(MANY):
+        world.store._pool.post(partial(go_on.wait, 30))
     try:
         for source in (DATA, bytearray(DATA), tmp_path / "data"):
             task = asyncio.create_task(world.store.put(source))
@@ -80,7 +82,28 @@ async def test_what_has_not_begun_is_taken_back(kernel: Kernel, tmp_path: Path) 
         assert world.budget.used == 0
     finally:
         go_on.set()
-    assert len(jobs) == MANY
+    await world.store.aclose()
+
+
+async def test_a_put_that_got_no_thread_leaves_nothing_to_be_done_later(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said that the store is closed, and a later put did its rest: on memory that was somebody else's by then."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    world = World(kernel)
+    (tmp_path / "data").write_bytes(DATA)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for source in (DATA, bytearray(DATA), tmp_path / "data", iter([DATA])):
+            with pytest.raises(Unavailable, match="no thread") as caught:
+                await asyncio.wait_for(world.store.put(source), 5)
+            assert caught.value.hint
+    assert world.budget.used == 0
+    assert world.store._pool._crew._jobs.queue.empty()
+    assert (await world.store.put(bytearray(DATA))).created
     await world.store.aclose()
 
 

@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 from graviton.backends.filesystem._disk import FILE_MODE, Disk
 from graviton.backends.filesystem._names import TempNames, block_name
-from graviton.backends.filesystem._workers import WorkerPool
+from graviton.backends.filesystem._spread import spread
 from graviton.backends.filesystem.config import FsConfig
 from graviton.backends.filesystem.errors import mapped, translate
 from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.executors import WorkerPool
 from graviton.core.buffers import Buffer
 from graviton.core.files import FileBatches, FilesError, write_all
 from graviton.core.keys import BlockKey
@@ -92,7 +93,7 @@ class BatchWriter(NamedTuple):
             flag.check()
             self._write_group(group, folder, names)
 
-        self.pool.spread(write, list(_groups(files, _SLICE)), _WRITERS)
+        spread(self.pool, write, list(_groups(files, _SLICE)), _WRITERS)
         flag.check()
         with mapped(OPERATION, f"{len(files)} blocks"):
             self.syncfs(folder)
@@ -119,8 +120,8 @@ class BatchWriter(NamedTuple):
                 self.disk.write_back(file.fd)
 
         for group in _groups(files, _OPEN_FILES):
-            self.pool.spread(write, group, width)
-            self.pool.spread(lambda file: self._sync_file(file, flag), group, width)
+            spread(self.pool, write, group, width)
+            spread(self.pool, lambda file: self._sync_file(file, flag), group, width)
 
     def _write_file(self, file: _File, folder: int, names: TempNames, flag: CancelFlag) -> None:
         flag.check()

@@ -8,8 +8,8 @@ from typing import Final
 
 from graviton.backends.filesystem._disk import Disk
 from graviton.backends.filesystem._object_upload import contiguous
-from graviton.backends.filesystem._workers import WorkerPool
 from graviton.backends.filesystem.errors import mapped
+from graviton.concurrency.executors import WorkerPool
 from graviton.core.buffers import Buffer
 from graviton.core.locators import Locator
 from graviton.core.ranges import Span

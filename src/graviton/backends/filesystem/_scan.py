@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from typing import TypeVar
 
 from graviton.backends.filesystem._disk import DirEntry, Disk
-from graviton.backends.filesystem._workers import WorkerPool
 from graviton.backends.filesystem.errors import mapped
 from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.executors import WorkerPool
 
 __all__ = ["PAGE_ENTRIES", "scan_pages"]
 

@@ -17,10 +17,10 @@ from graviton.backends.filesystem._mounts import syncfs_is_durable
 from graviton.backends.filesystem._names import TempName, TempNames, block_name, parse_block, parse_temp
 from graviton.backends.filesystem._reading import read_verified
 from graviton.backends.filesystem._scan import scan_pages
-from graviton.backends.filesystem._workers import WorkerPool
 from graviton.backends.filesystem.config import FsConfig
 from graviton.backends.filesystem.errors import mapped
 from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.executors import WorkerPool
 from graviton.core.files import FileBatches, PythonFileBatches
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlockKey

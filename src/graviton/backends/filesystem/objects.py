@@ -18,9 +18,9 @@ from graviton.backends.filesystem._object_names import encode_path
 from graviton.backends.filesystem._object_pieces import Pending, Pieces
 from graviton.backends.filesystem._object_tree import Found, ObjectTree
 from graviton.backends.filesystem._object_upload import Upload
-from graviton.backends.filesystem._workers import WorkerPool
 from graviton.backends.filesystem.errors import mapped
 from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.executors import WorkerPool
 from graviton.core.buffers import Buffer
 from graviton.core.locators import Locator
 from graviton.core.ranges import Span

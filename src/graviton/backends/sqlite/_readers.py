@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
-from queue import SimpleQueue
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from graviton.backends.sqlite._calls import ViewCall
@@ -13,8 +12,8 @@ from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import ReadView
 from graviton.backends.sqlite.errors import FAILURES, translate
 from graviton.concurrency.calls import deliver
-from graviton.concurrency.threads import started
-from graviton.errors import Unavailable
+from graviton.concurrency.crew import Crew
+from graviton.concurrency.lifetime import Lifetime
 
 __all__ = ["Readers"]
 
@@ -22,45 +21,32 @@ OPERATION = "kv.read"
 
 
 class Readers:
-    """Threads begin when reads wait and none is free, so a long read does not stop short ones."""
+    """Up to `limit` threads; a read that takes long does not stop short ones."""
 
-    def __init__(self, path: str, limit: int, open_connection: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self, path: str, limit: int, open_connection: Callable[[], sqlite3.Connection], lifetime: Lifetime
+    ) -> None:
         self._path = path
-        self._limit = limit
         self._open = open_connection
-        self._queue: SimpleQueue[ViewCall[Any] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()
-        self._pending = 0
+        self._crew: Crew[ViewCall[Any]] = Crew(limit, "graviton-sqlite-reader", self._work, lifetime)
 
     def submit(self, call: ViewCall[Any]) -> None:
-        """Queue a call. Raises Unavailable if there is no thread and none to be had."""
-        with self._lock:
-            if self._pending >= len(self._threads) < self._limit:
-                try:
-                    self._threads.append(started(self._work, f"graviton-sqlite-reader-{len(self._threads)}"))
-                except Unavailable:
-                    if not self._threads:
-                        raise
-            self._pending += 1
-        self._queue.put(call)
+        """Queue a call. Raises Unavailable if the store may not be used, or there is no thread and none to be had."""
+        self._crew.post(call)
 
-    def stop(self) -> list[threading.Thread]:
+    def stop(self) -> Sequence[threading.Thread]:
         """Let the calls that were accepted finish, then close the connections; the threads to wait for."""
-        threads, self._threads = self._threads, []
-        for _ in threads:
-            self._queue.put(None)
-        return threads
+        return self._crew.end()
 
-    def _work(self) -> None:
+    def _work(self, calls: Iterable[ViewCall[Any]]) -> None:
         with in_use(self._path):
-            self._serve()
+            self._serve(calls)
 
-    def _serve(self) -> None:
+    def _serve(self, calls: Iterable[ViewCall[Any]]) -> None:
         connection: sqlite3.Connection | None = None
         known: set[str] = set()
         try:
-            while (call := self._queue.get()) is not None:
+            for call in calls:
                 if call.take():
                     try:
                         connection = connection or self._open()
@@ -71,9 +57,7 @@ class Readers:
                         connection.close()  # it could not end its transaction: the next read opens a new one
                         connection = None
                     deliver((call,))
-                del call
-                with self._lock:
-                    self._pending -= 1
+                del call  # it holds what belongs to the caller
         finally:
             if connection is not None:
                 connection.close()

@@ -53,10 +53,13 @@ class SqliteKeyValueStore(KeyValueStore):
         self._lock = threading.Lock()
         self._lifetime = Lifetime("metadata store", "kv", subject=str(config.path), fork_hint=_FORK_HINT)
         self._writer = Writer(config, partial(open_writer, config, connect))
-        self._readers = Readers(str(config.path), config.max_readers, partial(open_reader, config, connect))
+        self._readers = Readers(
+            str(config.path), config.max_readers, partial(open_reader, config, connect), self._lifetime
+        )
         weakref.finalize(self, _abandon, self._writer, self._readers)  # forgotten without aclose
 
     async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
+        self._lifetime.check()  # first: in a child made by fork the lock may be held for ever
         call: ViewCall[_T] = ViewCall(fn, durability is Durability.FULL)
         if may_block():
             with self._lock:
@@ -71,9 +74,7 @@ class SqliteKeyValueStore(KeyValueStore):
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
         call: ViewCall[_T] = ViewCall(fn, full=False)
-        with self._lock:
-            self._lifetime.check()
-            self._readers.submit(call)
+        self._readers.submit(call)
         return await call.outcome()
 
     async def namespaces(self) -> list[str]:
@@ -84,12 +85,13 @@ class SqliteKeyValueStore(KeyValueStore):
         return await self.read(names)
 
     async def aclose(self) -> None:
+        if not self._lifetime.is_here:
+            self._lifetime.is_closed = True
+            return  # the threads are the parent's, and the lock may be
         with self._lock:
             if self._lifetime.is_closed:
                 return
             self._lifetime.is_closed = True
-            if not self._lifetime.is_here:
-                return  # the threads are the parent's
             readers = self._readers.stop()
         await joined(readers)
         writer = self._writer.stop()  # last: it may be the last connection of all, which tidies up the WAL
