@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import psycopg
@@ -19,7 +18,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from graviton.backends.postgres._scripts import KNOWN_OUTCOMES, Row
 from graviton.backends.postgres.config import PgConfig
 from graviton.backends.postgres.errors import FAILURES, LostReply, can_pass, translate
-from graviton.concurrency.executors import end_pool, in_thread
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.concurrency.retry import RetryPolicy
 from graviton.core.clock import Clock
 from graviton.errors import GravitonError, Retry
@@ -45,7 +44,7 @@ class BlockingTransactions:
         self._clock = clock
         self._retry = RetryPolicy(total_seconds=config.retry_seconds)
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(config.max_transact_connections, "graviton-pg")
+        self._threads = WorkerPool(config.max_transact_connections, "postgres")
         self._pool: ConnectionPool[Connection] | None = None
 
     async def run(
@@ -115,16 +114,14 @@ class BlockingTransactions:
         return translate(error, self._config.where, operation)
 
     async def aclose(self) -> None:
-        """Let what runs finish, then close the connections."""
-        await end_pool(self._threads)
+        """Let what runs finish, then close the connections. Idempotent."""
+        await self._threads.close()
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            closing = ThreadPoolExecutor(1, "graviton-pg-close")
-            try:
-                await in_thread(closing, pool.close)
-            finally:
-                closing.shutdown(wait=False)
+            closing = WorkerPool(1, "postgres-closing")
+            await in_thread(closing, pool.close)
+            await closing.close()
 
 
 def _commit(connection: Connection) -> None:
