@@ -19,6 +19,8 @@ __all__ = ["DEFAULT_SCHEMA", "PgConfig", "parse_address"]
 DEFAULT_SCHEMA = "graviton"
 """Schema of all tables unless the address names another (`currentSchema`)."""
 
+_MAX_PORT = 65_535
+
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 
 _JDBC_NAMES = {
@@ -32,6 +34,7 @@ _JDBC_NAMES = {
     "options": "options",
     "user": "user",
     "password": "password",
+    "sslpassword": "sslpassword",
     "gssEncMode": "gssencmode",
     "channelBinding": "channel_binding",
     "requireAuth": "require_auth",
@@ -153,6 +156,9 @@ def _options(url: str, is_jdbc: bool) -> dict[str, str]:
         parsed = conninfo_to_dict(base, **own)
     except ProgrammingError as error:
         raise _wrong(_without_quotes(str(error))) from None
+    for port in str(parsed.get("port") or "").split(","):
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _MAX_PORT):
+            raise _wrong("it has a port that is none")
     return {name: str(value) for name, value in parsed.items() if value is not None} | schema
 
 
