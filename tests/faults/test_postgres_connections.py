@@ -119,8 +119,8 @@ async def end_a_session(world: Place) -> None:
     session = await world.ports.session(block_keys(3, secrets.token_hex(4)))
     await world.ports.index.end(session)
     record = await world.look.index.owner(session)
-    assert record is not None
-    assert record.state is OwnerState.ENDED
+    # Nothing of a session is waited for on the disk before its commit: a server that crashes may forget all of it.
+    assert record is None or record.state is OwnerState.ENDED
 
 
 async def mark_a_block(world: Place) -> None:
@@ -195,10 +195,14 @@ async def test_server_that_dies_and_comes_back_during_operations(own_server: PgS
             else:
                 await asyncio.to_thread(own_server.restart, way)
         before = dict(finished)
-        await asyncio.sleep(1.0)
-        done.set()
-        await asyncio.wait_for(asyncio.gather(*tasks), 60)
-        assert all(finished[operation] > before[operation] for operation in OPERATIONS)
+        async with asyncio.timeout(60):
+            while not all(finished[operation] > before[operation] for operation in OPERATIONS):
+                await asyncio.sleep(0.1)
+                for task in tasks:
+                    if task.done():
+                        task.result()
+            done.set()
+            await asyncio.gather(*tasks)
         for world in worlds:
             await world.check()
 
