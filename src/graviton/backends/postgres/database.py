@@ -7,7 +7,7 @@ of the key-value store, which are ordinary blocking code, have a few connections
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from graviton.backends.postgres.config import PgConfig
 from graviton.backends.postgres.errors import FAILURES, LostReply, can_pass, translate, unmigrated
 from graviton.backends.postgres.metrics import PgMetrics
 from graviton.backends.postgres.migrate import check_version
+from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.lifetime import Lifetime
 from graviton.concurrency.retry import RetryPolicy
 from graviton.core.clock import Clock, SystemClock
@@ -36,6 +37,10 @@ MIN_SERVER_VERSION = 150_000
 
 _POOL_WAIT_SECONDS = 10.0
 """How long one try waits for a free connection."""
+
+
+_CANCEL_SECONDS = 5.0
+"""How long the server may take to accept that a statement is to be stopped."""
 
 
 class PgDatabase:
@@ -67,7 +72,7 @@ class PgDatabase:
 
         async def once() -> _T:
             async with self.connection() as connection:
-                return await run_script(connection, script(), durability)
+                return await _whole(connection, run_script(connection, script(), durability))
 
         return await self._repeated(operation, once, repeats_lost)
 
@@ -86,10 +91,7 @@ class PgDatabase:
 
         async def once() -> list[list[Row]]:
             async with self.connection() as connection:
-                try:
-                    results = await send(connection, [begin, *statements, Statement("COMMIT")])
-                finally:
-                    await roll_back(connection)
+                results = await _whole(connection, send(connection, [begin, *statements, Statement("COMMIT")]))
                 return [result.rows for result in results[1:-1]]
 
         return await self._repeated(operation, once, True)
@@ -237,6 +239,29 @@ class PgDatabase:
                 await pool.close()
             self._pools.clear()
             await self._blocking.aclose()
+
+
+async def _whole(connection: AsyncConnection[Row], work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of `work`, which sends statements together. Cancelled, the server is asked to stop the one it is at,
+    and `work` is waited for: the driver loses count of results that were sent for and not fetched, and the next user of
+    the connection would get them."""
+    job = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        await finish_anyway(_stop(connection, job))
+        raise
+
+
+async def _stop(connection: AsyncConnection[Row], job: asyncio.Future[Any]) -> None:
+    try:
+        # It returns when the server has passed the request on, so that it cannot hit a statement of who comes next.
+        await connection.cancel_safe(timeout=_CANCEL_SECONDS)
+    except FAILURES:
+        pass  # the connection is lost, or the server does not answer: time-outs end it
+    await asyncio.wait([job])
+    if not job.cancelled():
+        job.exception()  # retrieved, so that it is not reported as lost
 
 
 async def _configure(connection: AsyncConnection[Row]) -> None:

@@ -1,0 +1,3 @@
+"""The blob store on PostgreSQL beside a dict."""
+
+from __future__ import annotations
