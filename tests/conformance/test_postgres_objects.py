@@ -13,6 +13,7 @@ from graviton.core.locators import Locator
 from graviton.ports.objects import ImmutableObjectStore, MutableObjectStore
 from graviton.testing.conformance.mutable_objects import MutableObjectStoreContract
 from graviton.testing.conformance.objects import ImmutableObjectStoreContract
+from tests.postgres_objects import ForgetfulDatabase
 from tests.postgres_schemas import drop_schema, make_schema, schema_of
 from tests.postgres_server import server
 
@@ -96,3 +97,10 @@ class TestPgMutableObjectStoreWithSmallParts(_Mutable):
 
     def place(self) -> PgConfig:
         return parse_address(server().url(schema_of(self.space)), self.role, "of a test", max_connections=2)
+
+
+class TestPgMutableObjectStoreWithLostReplies(_Mutable):
+    """Every transaction is committed and its reply lost; what is repeated comes to the same."""
+
+    def make_store(self) -> PgMutableObjectStore:
+        return PgMutableObjectStore(ForgetfulDatabase(self.place()), PgObjectConfig(part_bytes=65_000))

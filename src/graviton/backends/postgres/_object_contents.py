@@ -60,7 +60,7 @@ UPDATE object_contents
 SET size = %(end)b, expires_at = CASE WHEN expires_at < %(renewed_below)b THEN %(expires)b ELSE expires_at END
 WHERE id = %(id)b AND state = {ContentState.WRITTEN.value} AND size = %(start)b
 """
-"""The lease is renewed when half of it is over, not with every part: an index has it."""
+"""The lease is given twice, and again when only once is left: not with every part, for an index has it."""
 
 _ADD_PART = f"""
 WITH grown AS ({_GROW} RETURNING id)
@@ -93,12 +93,17 @@ _SHRINK = "UPDATE object_contents SET size = %(size)b WHERE id = %(id)b"
 _REMOVE = "DELETE FROM object_contents WHERE id = %(id)b"
 
 
+class SourceReplacedError(Exception):
+    """The content that is copied is being removed: its object has another one, or is deleted."""
+
+
 class Content(NamedTuple):
     """A content that somebody writes."""
 
     id: UUID
     part_bytes: int
     lease_ns: int
+    """How long its source may be silent, at least."""
     subject: str
     """The object, for errors."""
 
@@ -109,20 +114,25 @@ class Content(NamedTuple):
         drawn = (now_ns // 1_000_000) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
         return cls(UUID(int=drawn & (1 << 128) - 1), part_bytes, lease_ns, subject)
 
+    def expires_ns(self, now_ns: int) -> int:
+        """When a lease that is given now is over."""
+        return now_ns + 2 * self.lease_ns
+
     def lost(self) -> Conflict:
         """The error of who finds less than was written."""
         return Conflict(
             f"what was written of {self.subject} is not there any more",
             operation="objects.put",
             subject=self.subject,
-            hint="The server crashed meanwhile, or the source was silent for longer than the lease: put it again.",
+            hint="The server crashed, the source was silent for longer than the lease, or the object was put, and"
+            " replaced by somebody else before the reply arrived: look at it, then put it again.",
         )
 
 
 def begin(content: Content, now_ns: int) -> Statement:
     """Make the row of a new content."""
-    expires_ns = now_ns + content.lease_ns
-    return Statement(_BEGIN, {"id": content.id, "part_bytes": content.part_bytes, "expires": expires_ns})
+    values = {"id": content.id, "part_bytes": content.part_bytes, "expires": content.expires_ns(now_ns)}
+    return Statement(_BEGIN, values)
 
 
 def add_part(content: Content, number: int, data: Buffer, now_ns: int) -> Script[None]:
@@ -138,7 +148,7 @@ def add_part(content: Content, number: int, data: Buffer, now_ns: int) -> Script
 
 def copy_parts(content: Content, source: UUID, start: int, size: int, now_ns: int) -> Script[int]:
     """Append some parts of `source`, of `size` bytes, after the first `start`; how many bytes there are then. Run
-    again, it finds them there. Raises LookupError if the source has lost them."""
+    again, it finds them there. Raises SourceReplacedError if the source has lost them."""
     low = start // content.part_bytes
     high = min(low + _batch_parts(content.part_bytes), _parts(size, content.part_bytes))
     end = min(high * content.part_bytes, size)
@@ -149,19 +159,13 @@ def copy_parts(content: Content, source: UUID, start: int, size: int, now_ns: in
         return end
     (copied,) = yield [Statement(_COPY_PARTS, {"id": content.id, "source": source, "low": low, "high": high})]
     if copied.changed < high - low:
-        raise LookupError(f"{content.subject} was replaced or deleted while it was copied")
+        raise SourceReplacedError
     return end
 
 
 def leave(content_id: UUID, was: ContentState, now_ns: int) -> Statement:
     """Say of a content in the state `was` that no object will have it."""
     return Statement(_LEAVE, {"id": content_id, "was": was.value, "now": now_ns})
-
-
-def give_up(content: Content, now_ns: int) -> Script[bool]:
-    """End a content that is being written, and remove some of it; whether more is left. None in use is touched."""
-    yield [leave(content.id, ContentState.WRITTEN, now_ns)]
-    return bool((yield from remove_some(content.id)).left)
 
 
 class Removed(NamedTuple):
@@ -190,6 +194,12 @@ def remove_some(content_id: UUID) -> Script[Removed]:
     return Removed(removed.changed, low)
 
 
+def give_up(content: Content, now_ns: int) -> Script[Removed]:
+    """End a content that is being written, and remove some of it. One in use is not touched."""
+    yield [leave(content.id, ContentState.WRITTEN, now_ns)]
+    return (yield from remove_some(content.id))
+
+
 def sweep_some(now_ns: int) -> Script[Removed | None]:
     """Remove some of a content that has expired and that nobody else is removing; None if there is none."""
     (found,) = yield [Statement(_LOCK_EXPIRED, {"now": now_ns})]
@@ -206,8 +216,8 @@ def _growth(content: Content, start: int, end: int, now_ns: int) -> dict[str, An
         "id": content.id,
         "start": start,
         "end": end,
-        "expires": now_ns + content.lease_ns,
-        "renewed_below": now_ns + content.lease_ns // 2,
+        "expires": content.expires_ns(now_ns),
+        "renewed_below": now_ns + content.lease_ns,
     }
 
 

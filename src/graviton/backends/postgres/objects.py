@@ -7,10 +7,10 @@ transactions (`_object_contents.py`, `_object_names.py`). No transaction waits f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from graviton.backends.postgres import _object_contents as contents
@@ -33,6 +33,8 @@ from graviton.ports.objects import ImmutableObjectStore, MutableObjectStore, Obj
 
 __all__ = ["PgImmutableObjectStore", "PgMutableObjectStore", "PgObjectConfig"]
 
+_T = TypeVar("_T")
+
 MAX_PART_BYTES = 16 * 1024 * 1024
 MAX_PLACE_BYTES = 2600
 """Of bucket and path together: an entry of a btree has at most 2,704 bytes, its header and padding included."""
@@ -43,8 +45,8 @@ _LIST_ROWS = 1000
 _COPY_ATTEMPTS = 3
 """How often a copy begins again because its source was replaced meanwhile."""
 
-_GIVE_UP_SECONDS = 5.0
-"""How long a failed or cancelled put tries to remove its parts. The database may be what failed; they expire."""
+_REMOVE_SECONDS = 10.0
+"""How long a put or delete tries to remove some parts, which takes milliseconds, while the database may be down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ class PgObjectConfig:
     """Bytes per row of objects that are put from now on, 1 to 16 MiB. A put and a get hold two parts in memory each,
     and as much again in the driver. Measured: 64 KiB parts are half as fast, 4 MiB ones no faster (benchmarks/)."""
     lease_seconds: float = 3600.0
-    """How long a source may be silent before others may remove what was written of its put, 1 second to 30 days: also
-    how long the parts stay that a killed process left."""
+    """How long a source may be silent, at least, before others may remove what was written of its put: 1 second to 30
+    days. What a killed process left stays up to twice as long."""
 
     def __post_init__(self) -> None:
         try:
@@ -215,7 +217,7 @@ class PgMutableObjectStore(PgImmutableObjectStore, MutableObjectStore):
             content = self._drawn(target)._replace(part_bytes=part_bytes)
             try:
                 switched = await self._copy(content_id, size, content, place)
-            except LookupError:
+            except contents.SourceReplacedError:
                 continue
             await self._tidy(switched.old)
             return ObjectStat(target, size, switched.modified_ns)
@@ -248,34 +250,38 @@ class PgMutableObjectStore(PgImmutableObjectStore, MutableObjectStore):
         return await self._database.run("objects.sweep", some, Durability.RELAXED)
 
     async def _tidy(self, old: UUID | None) -> None:
-        """Remove what an object had before, and a little of what others left. Best effort: the change has happened, and
-        what stays is swept later. Cancelled, it ends after some parts."""
-        try:
-            while old is not None:
-                removing = self._database.run("objects.remove", partial(contents.remove_some, old), Durability.RELAXED)
-                old = old if (await finish_anyway(removing)).left else None
-            await self._sweep_some()
-        except GravitonError:
-            return
+        """Remove what an object had before, and a little of what others left. Cancelled, it ends after some parts."""
+        while old is not None:
+            some = partial(contents.remove_some, old)
+            removed = await _best_effort(self._database.run("objects.remove", some, Durability.RELAXED))
+            if removed is None:
+                return
+            old = old if removed.left else None
+        await _best_effort(self._sweep_some())
 
     async def _give_up(self, content: Content) -> None:
-        """Remove what a failed or cancelled put wrote, and should it have been in time after all, what it replaced.
-        Best effort, and for a while only: the error at hand is the one to tell, and what stays expires."""
-
-        async def remove() -> None:
-            try:
-                async with asyncio.timeout(_GIVE_UP_SECONDS):
-                    give_up = partial(contents.give_up, content, self._clock.now_ns())
-                    await self._database.run("objects.give_up", give_up, Durability.RELAXED)
-                    await self._sweep_some()
-            except (GravitonError, TimeoutError):
-                return
-
-        await finish_anyway(remove())
+        """Remove what a failed or cancelled put wrote, and should it have been in time after all, what it replaced."""
+        some = partial(contents.give_up, content, self._clock.now_ns())
+        await _best_effort(self._database.run("objects.give_up", some, Durability.RELAXED))
+        await _best_effort(self._sweep_some())
 
     def _drawn(self, locator: Locator) -> Content:
         lease_ns = int(self.config.lease_seconds * 1_000_000_000)
         return Content.drawn(self._clock.now_ns(), self.config.part_bytes, lease_ns, locator.text)
+
+
+async def _best_effort(work: Awaitable[_T]) -> _T | None:
+    """The result of some removing, which is done even if the task is cancelled; None if it failed or took too long. The
+    change that it follows has happened, or has an error of its own to tell, and what stays is swept later."""
+
+    async def bounded() -> _T | None:
+        try:
+            async with asyncio.timeout(_REMOVE_SECONDS):
+                return await work
+        except (GravitonError, TimeoutError):
+            return None
+
+    return await finish_anyway(bounded())
 
 
 def _no_such_object(locator: Locator) -> NotFound:
