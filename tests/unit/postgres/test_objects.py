@@ -26,7 +26,7 @@ from graviton.backends.postgres.objects import (
     _after_prefix,
 )
 from graviton.core.ranges import Span
-from graviton.errors import ConfigError, Conflict, InvalidInput, Unavailable
+from graviton.errors import ConfigError, Conflict, IntegrityError, InvalidInput, Unavailable
 from graviton.testing.fake_clock import FakeClock
 from tests.postgres_objects import Place, a_place, at, read
 
@@ -108,8 +108,6 @@ async def test_get_holds_two_parts_in_memory(place: Place) -> None:
 
 
 async def test_part_that_is_not_as_it_was_written_is_an_integrity_error(place: Place) -> None:
-    from graviton.errors import IntegrityError
-
     store = place.store(100)
     await store.put(at("x"), noise(300))
     for damage in (
@@ -146,9 +144,10 @@ async def test_slow_source_holds_no_transaction_and_no_connection(place: Place) 
     seen: list[tuple[Any, ...]] = []
 
     async def pieces() -> AsyncIterator[bytes]:
-        for _ in range(3):
+        for parts in (2, 5, 7):
             yield b"x" * 250
-            await asyncio.sleep(0.05)  # the part on its way arrives
+            while (1, parts * 100, parts) not in await place.contents():
+                await asyncio.sleep(0.001)  # the parts are on their way
             assert await store.head(at("x")) is None  # on the only connection
             seen.extend(
                 await place.ask(
@@ -156,7 +155,6 @@ async def test_slow_source_holds_no_transaction_and_no_connection(place: Place) 
                     " WHERE application_name = 'graviton' AND query LIKE '%%object%%'"
                 )
             )
-            assert (1, 200, 2) in await place.contents() or len(seen) > 1
 
     await store.put(at("x"), pieces())
     assert seen
@@ -172,12 +170,23 @@ async def test_what_is_no_bytes_is_refused(place: Place, source: Any) -> None:
     assert await place.contents() == []
 
 
-async def test_failing_write_reaches_the_put_and_leaves_nothing(place: Place) -> None:
-    store = place.store(100)
+async def test_failing_write_ends_a_put_whose_source_is_silent(place: Place) -> None:
+    store, ended = place.store(100), False
     await place.ask("ALTER TABLE object_parts ADD CONSTRAINT refused CHECK (number < 2)")
-    with pytest.raises(Exception, match="refused"):
-        await store.put(at("x"), noise(1000))
-    assert await place.contents() == []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal ended
+        yield noise(350)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended = True
+
+    for source in (pieces(), noise(1000)):
+        with pytest.raises(IntegrityError, match="refused"):
+            await asyncio.wait_for(store.put(at("x"), source), 20)
+        assert ended
+        assert await place.contents() == []
 
 
 # Names ----------------------------------------------------------------------------------------------------------------
@@ -243,33 +252,21 @@ def test_settings_out_of_bounds_are_refused(settings: dict[str, Any]) -> None:
 async def test_hot_statements_use_indexes(place: Place) -> None:
     """With sequential scans made dear, only a statement without an index has one."""
     await place.store(10).put(at("x"), noise(95))
-    values = {
-        "bucket": "default",
-        "path": "x",
-        "start": 0,
-        "length": 10,
-        "low": "a",
-        "high": "b",
-        "after": "",
-        "limit": 9,
-        "id": (await place.ask("SELECT id FROM object_contents"))[0][0],
-        "number": 1,
-        "first": 1,
-        "now": 1,
-    }
-    values |= {"size": 1, "end": 1, "expires": 1, "renewed_below": 1, "data": b"x", "was": 2, "source": values["id"]}
-    hot = [names.FIND, names.OPEN, names.LIST, names.LIST_BELOW, names._LOCK_NAME, names._LOCK_CONTENT, names._RENAME]
-    hot += [names._UNNAME, names._USE, contents._ADD_PART, contents._LOOK, contents._LEAVE, contents._LOCK_GONE]
-    hot += [contents._LOCK_EXPIRED, contents._COPY_PARTS.replace("%(high)b", "9"), contents._SHRINK, contents._REMOVE]
-    hot += [contents._REMOVE_PARTS, _READ]
+    (content_id,) = (await place.ask("SELECT id FROM object_contents"))[0]
+    name = {"bucket": "default", "path": "x", "start": 0, "length": 10, "id": content_id, "now": 1}
+    name |= {"low": "a", "high": "b", "after": "", "limit": 9}
+    content = {"id": content_id, "source": content_id, "number": 1, "first": 1, "length": 1, "low": 0, "high": 9}
+    content |= {"size": 1, "start": 0, "end": 1, "expires": 1, "renewed_below": 1, "data": b"x", "was": 2, "now": 1}
+    hot = [(getattr(names, one), name) for one in ("FIND", "OPEN", "LIST", "LIST_BELOW", "_LOCK_NAME", "_RENAME")]
+    hot += [(getattr(names, one), name) for one in ("_LOCK_CONTENT", "_USE", "_UNNAME")]
+    hot += [(getattr(contents, one), content) for one in ("_GROW", "_ADD_PART", "_COPY_PARTS", "_LOOK", "_LEAVE")]
+    hot += [(getattr(contents, one), content) for one in ("_LOCK_GONE", "_LOCK_EXPIRED", "_REMOVE_PARTS", "_SHRINK")]
+    hot += [(contents._REMOVE, content), (_READ, content)]
     database = place.database()
     async with database.connection() as connection:
         await connection.execute("SET enable_seqscan = off")
-        for sql in hot:
-            numbers = sql is contents._REMOVE_PARTS or "number >=" in sql
-            given = values | ({"low": 0, "high": 9} if numbers else {})
-            cursor = await connection.execute("EXPLAIN " + sql, given)
-            plan = "\n".join(line for (line,) in await cursor.fetchall())
+        for sql, values in hot:
+            plan = "\n".join([line async for (line,) in await connection.execute("EXPLAIN " + sql, values)])
             assert "Seq Scan" not in plan, plan
             assert "Sort" not in plan, plan
     await database.aclose()
@@ -435,9 +432,12 @@ async def test_expired_put_is_swept_and_told_so(place: Place) -> None:
     sweeper = place.store(100, place.database(clock))
 
     async def pieces() -> AsyncIterator[bytes]:
+        written = 0
         for silence in (29, 59, 59, 121):  # at least the lease, and at most twice
             yield b"x" * 350
-            await asyncio.sleep(0.05)
+            written += 350
+            while (1, written // 100 * 100, written // 100) not in await place.contents():
+                await asyncio.sleep(0.001)  # the parts are on their way
             clock.advance(silence)
             swept.append(await sweeper.sweep())
         yield b"x" * 350
@@ -487,16 +487,19 @@ async def test_parts_that_a_crash_lost_are_noticed(place: Place) -> None:
     async def pieces(at_part: int) -> AsyncIterator[bytes]:
         for number in range(6):
             yield noise(100, number)
-            await asyncio.sleep(0.05)
+            while (1, 100 * (number + 1), number + 1) not in await place.contents():
+                await asyncio.sleep(0.001)  # the part is on its way
             if number == at_part:
-                await place.ask("DELETE FROM object_parts WHERE number >= 1")
-                await place.ask("UPDATE object_contents SET size = 100 WHERE state = 1")
+                await place.ask("DELETE FROM object_parts WHERE number >= 1; UPDATE object_contents SET size = 100")
+                lost.append(number)
 
+    lost: list[int] = []
     for at_part in (2, 5):
         with pytest.raises(Conflict, match="not there any more"):
             await store.put(at("x"), pieces(at_part))
         assert await store.head(at("x")) is None
         assert await place.contents() == []
+    assert lost == [2, 5]
 
 
 async def test_closed_store_refuses_and_says_so(place: Place) -> None:

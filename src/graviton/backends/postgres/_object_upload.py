@@ -63,15 +63,24 @@ async def write_parts(
     first: memoryview, parts: Parts, part_bytes: int, write: Callable[[int, memoryview], Awaitable[None]]
 ) -> int:
     """`write(number, part)` every part, `first` and those after it, in order; the bytes written. The next one is taken
-    from the source meanwhile, however long that takes: nothing is held but its memory."""
+    from the source meanwhile, however long that takes: nothing is held but its memory. The first error of either ends
+    both."""
     size, number, part = 0, 0, first
     while part:
         writing = asyncio.ensure_future(write(number, part))
+        taking = asyncio.ensure_future(parts.next() if len(part) == part_bytes else _no_part())
         try:
-            following = await parts.next() if len(part) == part_bytes else memoryview(b"")
-            await writing
+            await asyncio.wait((writing, taking), return_when=asyncio.FIRST_EXCEPTION)
+            for job in (writing, taking):
+                if job.done():
+                    job.result()
         finally:
-            writing.cancel()
-            await until_done(writing)
-        size, number, part = size + len(part), number + 1, following
+            for job in (writing, taking):
+                job.cancel()
+                await until_done(job)
+        size, number, part = size + len(part), number + 1, taking.result()
     return size
+
+
+async def _no_part() -> memoryview:
+    return memoryview(b"")

@@ -56,8 +56,8 @@ class PgObjectConfig:
     bucket: str = "default"
     """Name in its locators, `pg://<bucket>/<path>`; buckets share nothing."""
     part_bytes: int = 1024 * 1024
-    """Bytes per row of objects that are put from now on, 1 to 16 MiB. A put and a get hold two parts in memory each,
-    and as much again in the driver. Measured: 64 KiB parts are half as fast, 4 MiB ones no faster (benchmarks/)."""
+    """Bytes per row of objects that are put from now on, at most 16 MiB. A put and a get hold two parts in memory each,
+    and as much again in the driver. Smaller parts are slower, larger ones not faster (benchmarks/postgres_objects)."""
     lease_seconds: float = 3600.0
     """How long a source may be silent, at least, before others may remove what was written of its put: 1 second to 30
     days. What a killed process left stays up to twice as long."""
