@@ -12,30 +12,15 @@ import select
 import stat
 from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 from graviton.concurrency.executors import POLL_SECONDS, WorkerPool, in_thread
+from graviton.concurrency.pieces import AsyncPieceFiller, Filler, MemoryFiller, PieceFiller, pour
 from graviton.core.buffers import Buffer, as_bytes, memory_of
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blobs import BlobSource
-from graviton.stores.pieces import AsyncPieceFiller, MemoryFiller, PieceFiller, pour
 
-__all__ = ["Filler", "open_filler"]
-
-
-class Filler(Protocol):
-    """Fills memory with the next bytes of a source."""
-
-    size_hint: int | None
-    """Expected bytes in total, as far as known; never relied on."""
-
-    async def fill(self, memory: memoryview) -> int:
-        """Fill `memory` from its beginning; the bytes written, fewer than `len(memory)` only at the end."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close what was opened here."""
-        ...
+__all__ = ["open_filler"]
 
 
 async def open_filler(source: BlobSource, pool: WorkerPool) -> Filler:

@@ -19,9 +19,9 @@ import asyncio
 import mmap
 from typing import Protocol
 
+from graviton.concurrency.pieces import Filler
 from graviton.constraints.budget import ByteBudget, Lease
 from graviton.core.chunking import ChunkerSpec
-from graviton.stores.fillers import Filler
 
 __all__ = ["Segment", "Segments", "bytes_segments", "filled_segments", "step_bytes"]
 

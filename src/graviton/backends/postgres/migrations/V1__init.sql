@@ -210,7 +210,7 @@ COMMENT ON COLUMN kv.value IS 'At most 64 MiB, which the program checks.';
 -- Objects --------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE object_contents (
-    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id         uuid PRIMARY KEY,
     state      smallint NOT NULL,
     size       bigint   NOT NULL,
     part_bytes integer  NOT NULL,
@@ -218,18 +218,19 @@ CREATE TABLE object_contents (
     CONSTRAINT object_contents_state_is_known CHECK (state BETWEEN 1 AND 3),
     CONSTRAINT object_contents_size_is_not_negative CHECK (size >= 0),
     CONSTRAINT object_contents_part_bytes_are_bounded CHECK (part_bytes BETWEEN 1 AND 16777216)
-);
+) WITH (fillfactor = 70);  -- size grows with every part in the same page (HOT): no index knows it
 CREATE INDEX object_contents_gone ON object_contents (expires_at) WHERE state <> 2;
 COMMENT ON TABLE object_contents IS 'Bytes of objects, apart from their names, so that a name changes its bytes at once.';
-COMMENT ON COLUMN object_contents.id IS 'Number used by parts.';
-COMMENT ON COLUMN object_contents.state IS '1 being written, 2 in use by an object, 3 replaced or deleted.';
-COMMENT ON COLUMN object_contents.size IS 'Bytes so far.';
+COMMENT ON COLUMN object_contents.id IS 'Drawn by who writes it: milliseconds since 1970, then random (UUID version 7).';
+COMMENT ON COLUMN object_contents.state IS '1 being written, 2 in use by an object, 3 replaced, deleted or given up.';
+COMMENT ON COLUMN object_contents.size IS
+    'Bytes of its parts: what was written so far, what is there, what is not yet removed (the last parts go first).';
 COMMENT ON COLUMN object_contents.part_bytes IS 'Size of every part but the last.';
 COMMENT ON COLUMN object_contents.expires_at IS
-    'When somebody else may remove it: of one being written, renewed with every part; not of one in use.';
+    'When somebody else may remove it: of one being written, renewed by its parts; not of one in use.';
 
 CREATE TABLE object_parts (
-    content_id bigint  NOT NULL,
+    content_id uuid    NOT NULL,
     number     integer NOT NULL,
     data       bytea   NOT NULL,
     CONSTRAINT object_parts_are_unique PRIMARY KEY (content_id, number),
@@ -246,9 +247,10 @@ COMMENT ON COLUMN object_parts.data IS 'The bytes, as they are.';
 CREATE TABLE objects (
     bucket      text COLLATE "C" NOT NULL,
     path        text COLLATE "C" NOT NULL,
-    content_id  bigint NOT NULL,
+    content_id  uuid   NOT NULL,
     modified_at bigint NOT NULL,
     CONSTRAINT objects_path_is_unique PRIMARY KEY (bucket, path),
+    CONSTRAINT objects_path_fits_its_index CHECK (octet_length(bucket) + octet_length(path) <= 2600),
     CONSTRAINT objects_have_a_content_of_their_own UNIQUE (content_id),
     CONSTRAINT objects_have_a_content FOREIGN KEY (content_id) REFERENCES object_contents
 );

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.buffers import Buffer, as_bytes
 
-__all__ = ["AsyncPieceFiller", "MemoryFiller", "PieceFiller", "pour"]
+__all__ = ["AsyncPieceFiller", "Filler", "MemoryFiller", "PieceFiller", "pour"]
+
+
+class Filler(Protocol):
+    """Fills memory with the next bytes of a source."""
+
+    size_hint: int | None
+    """Expected bytes in total, as far as known; never relied on."""
+
+    async def fill(self, memory: memoryview) -> int:
+        """Fill `memory` from its beginning; the bytes written, fewer than `len(memory)` only at the end."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what was opened here."""
+        ...
 
 
 class MemoryFiller:
