@@ -14,7 +14,23 @@ from typing import Any, NamedTuple
 
 import pytest
 
-__all__ = ["Cli", "Outcome", "children_env", "start", "wait_for"]
+import graviton.sync
+
+__all__ = [
+    "MIB",
+    "Cli",
+    "Outcome",
+    "children_env",
+    "damage",
+    "ended",
+    "listed",
+    "start",
+    "stored",
+    "temporary_files",
+    "wait_for",
+]
+
+MIB = 1024 * 1024
 
 COMMAND = (sys.executable, "-m", "graviton.cli.main")
 
@@ -75,3 +91,36 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.01)
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+    """Wait for a process; its exit code, standard output and standard error."""
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out.decode(), err.decode()
+
+
+def stored(root: Path, source: Path | bytes) -> str:
+    """The id of `source`, put by this process, which is faster."""
+    with graviton.sync.open(root) as store:
+        return store.put(source).id
+
+
+def listed(root: Path) -> list[str]:
+    """The ids of all blobs, asked by this process."""
+    with graviton.sync.open(root) as store:
+        return [found.key.text for found in store.list()]
+
+
+def temporary_files(folder: Path) -> list[str]:
+    """Names below `folder` of files that are not finished."""
+    return [name for _, _, names in os.walk(folder) for name in names if ".tmp" in name]
+
+
+def damage(root: Path, blob: str) -> None:
+    """Flip one bit in the one block of `blob`, or in the block of that key."""
+    algo, digest, size = blob.split(":")
+    block = root / "cas/blocks" / algo / f"{digest}-{size}"
+    os.chmod(block, 0o600)
+    data = bytearray(block.read_bytes())
+    data[len(data) // 2] ^= 1
+    block.write_bytes(data)

@@ -97,3 +97,26 @@ def test_wrong_totals_are_put_right(tmp_path: Path) -> None:
     assert (told.code, told.objects[0]["domain"], told.objects[0]["counted"]["blobs"]) == (0, "", 1)
     assert graviton(root, "stats", "--json").objects == right
     assert graviton(root, "verify", "--all").code == 0
+
+
+def test_a_backup_of_blocks_under_another_prefix_is_refused_untouched(tmp_path: Path) -> None:
+    root, other, backup = tmp_path / "store", tmp_path / "other", tmp_path / "backup"
+    blob = put_file(root, tmp_path / "file", DATA)
+    assert graviton(root, "meta", "backup", backup).code == 0
+    for options in ((), ("--trust",)):
+        refused = graviton(other, "meta", "restore", backup, *options, GRAVITON_FS_BLOCK_PREFIX="elsewhere")
+        assert refused.code == 1
+        [line] = refused.err.splitlines()
+        assert f"{backup} belongs to blocks under the prefix 'cas/blocks', not 'elsewhere'" in line
+        assert "GRAVITON_FS_BLOCK_PREFIX" in line
+        assert "store adopt" in line
+        assert not other.exists()
+
+    # The way out that the hint says, for blocks that were moved.
+    other.mkdir()
+    (root / "cas/blocks").rename(other / "elsewhere")
+    assert graviton(other, "meta", "restore", backup, "--trust").code == 0
+    assert graviton(other, "store", "adopt", GRAVITON_FS_BLOCK_PREFIX="elsewhere").code == 0
+    assert graviton(other, "verify", "--all", GRAVITON_FS_BLOCK_PREFIX="elsewhere").code == 0
+    assert graviton(other, "get", blob, "-o", tmp_path / "back", GRAVITON_FS_BLOCK_PREFIX="elsewhere").code == 0
+    assert (tmp_path / "back").read_bytes() == DATA

@@ -15,14 +15,6 @@ DATABASE = ("meta.sqlite", "meta.sqlite-wal", "meta.sqlite-shm", "meta.sqlite-jo
 
 
 @pytest.fixture
-def run(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    for name in [name for name in os.environ if name.startswith("GRAVITON_") and "KERNEL" not in name]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return Cli(tmp_path / "store", capfd)
-
-
-@pytest.fixture
 def blob(run: Cli, tmp_path: Path) -> str:
     (tmp_path / "hello").write_bytes(b"hello")
     [blob] = run("put", "hello").ids

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Generator
 from contextlib import closing
@@ -12,6 +14,7 @@ import click
 from graviton.cli.call import Call
 from graviton.cli.errors import from_os_error
 from graviton.cli.options import command, offer_chunkers, parsed
+from graviton.cli.progress import Tally, bar
 
 if TYPE_CHECKING:
     from graviton.cli.output import Output
@@ -49,20 +52,25 @@ def chunk(call: Call, file: str, spec_text: str | None) -> None:
     spec = wanted or settings.chunker or DEFAULT_SPEC
     survey = CutSurvey(spec)
     limit = _SHOWN_ON_TERMINAL if sys.stdout is not None and sys.stdout.isatty() and not call.out.json else None
-    with closing(_pieces(file)) as pieces:
+    label, tally = "standard input" if file == "-" else file, Tally()
+    with closing(_pieces(file, tally)) as pieces, bar(call.out, label, tally.look) as tick:
         for length in cuts_of(kernel_for(settings).chunker(spec), pieces):
             if limit is None or survey.count < limit:
                 call.out.result(f"{survey.size} {length}", offset=survey.size, size=length)
             survey.add(length)
+            tick()
     if limit is not None and survey.count > limit:
         call.out.result(f"... and {survey.count - limit:,} more; a pipe or --json shows all")
     _sum_up(call.out, spec, survey)
 
 
-def _pieces(file: str) -> Generator[bytes, None, None]:
+def _pieces(file: str, tally: Tally) -> Generator[bytes, None, None]:
     try:
         with open(sys.stdin.fileno() if file == "-" else file, "rb", closefd=file != "-") as source:
+            info = os.fstat(source.fileno())
+            total = info.st_size if stat.S_ISREG(info.st_mode) else None
             while piece := source.read(_READ_BYTES):
+                tally.at(tally.look().done + len(piece), total)
                 yield piece
     except OSError as error:
         raise from_os_error(error, file, "cannot read") from error

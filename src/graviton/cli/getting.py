@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import time
+from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 from graviton.assembly.store import Store
@@ -12,7 +14,7 @@ from graviton.assembly.wiring import own_places
 from graviton.cli.errors import BadArgument, from_os_error
 from graviton.cli.ids import resolve
 from graviton.cli.output import Output, path_text
-from graviton.cli.progress import watch_growth
+from graviton.cli.progress import Amount, Tally, progress
 from graviton.core.byte_range import ByteRange
 from graviton.core.keys import BlobKey
 from graviton.core.listing import ListingEntry
@@ -24,6 +26,9 @@ from graviton.services.output_pipe import DescriptorWriter
 from graviton.services.tree_put import LISTING_MIME
 
 __all__ = ["Getter", "Target"]
+
+_MIN_PIPED_BYTES = 32 * 1024 * 1024
+"""Less goes through a pipe at once, or into a pager, whose screen a bar would spoil."""
 
 
 class Target(NamedTuple):
@@ -56,6 +61,10 @@ class Target(NamedTuple):
         return self.path is not None and (stat.S_ISDIR(self.mode) or self.path.endswith("/"))
 
 
+def _written(writer: DescriptorWriter, total: int) -> Amount:
+    return Amount(writer.written_bytes, total)
+
+
 def _mode_of_stdout() -> int:
     try:
         return os.fstat(1).st_mode
@@ -70,6 +79,8 @@ class Getter:
         self._out, self._store = out, store
         self._own = own_places(store.settings)
         self._force, self._keep_set_id = force, keep_set_id
+        self._tally = Tally()
+        """Bytes of files that are restored."""
 
     async def get(self, blob_id: str, target: Target, wanted: ByteRange | None) -> int:
         """Get the blob; the exit code. Raises GravitonError."""
@@ -112,19 +123,25 @@ class Getter:
 
     async def _to_stdout(self, reader: BlobReader) -> str:
         self._out.data_on_stdout()
-        async with DescriptorWriter(1) as writer:
-            await writer.copy(reader)
+        await self._copy(reader, 1, "standard output")
         return "-"
 
     async def _to_device(self, reader: BlobReader, path: str) -> str:
         """A device or pipe is written to, never replaced."""
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
         try:
-            async with DescriptorWriter(fd) as writer:
-                await writer.copy(reader)
+            await self._copy(reader, fd, path)
         finally:
             os.close(fd)
         return path
+
+    async def _copy(self, reader: BlobReader, fd: int, label: str) -> None:
+        async with DescriptorWriter(fd) as writer:
+            # The bytes may go to the very terminal, or soon through a pager to it, which a small blob waits in.
+            shows = reader.size >= _MIN_PIPED_BYTES and not os.isatty(fd)
+            look = partial(_written, writer, reader.size)
+            with progress(self._out, label, look) if shows else nullcontext():
+                await writer.copy(reader)
 
     async def _into_folder(self, reader: BlobReader, found: BlobStat, target: Target, whole: bool) -> str:
         """Under the name it was put with, which anybody could have chosen: nothing different is replaced."""
@@ -147,15 +164,16 @@ class Getter:
         kept = _mode_to_keep(path)
         fds: list[int] = []
 
-        def written() -> int:
-            return os.fstat(fds[0]).st_blocks * 512 if fds else 0
+        def look() -> Amount:
+            # Blocks are written in any order: what the file takes on the disk is what is there.
+            return Amount(os.fstat(fds[0]).st_blocks * 512 if fds else 0, reader.size)
 
         def finish(fd: int) -> None:
             fds.clear()
             if kept is not None:
                 os.fchmod(fd, kept)
 
-        async with watch_growth(self._out, written, reader.size, shown):
+        with progress(self._out, shown, look):
             await write_file(reader, path, mode=0o666 if kept is None else 0o600, opened=fds.append, finish=finish)
         return shown
 
@@ -176,7 +194,8 @@ class Getter:
         started = time.perf_counter()
         cas = await self._store.required()
         restore = TreeRestore(cas, self, force=self._force, keep_set_id=self._keep_set_id, own=self._own)
-        done = await restore.run(key, folder)
+        with progress(self._out, folder, self._tally.look):
+            done = await restore.run(key, folder)
         self._out.result(
             None,
             id=key.text,
@@ -193,8 +212,13 @@ class Getter:
             self._out.note(f"{done.failed} of {done.entries} entries were not restored")
         return 1 if done.failed else 0
 
+    def checked(self, total_bytes: int) -> None:
+        """See `RestoreEvents`."""
+        self._tally.at(0, total_bytes)
+
     def restored(self, path: str, entry: ListingEntry) -> None:
         """See `RestoreEvents`."""
+        self._tally.add(entry.size or 0)
         self._out.detail(f"restored {path_text(path)}")
 
     def failed(self, path: str, error: GravitonError) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from graviton.cli.bar import bar
 from graviton.cli.call import Call
 from graviton.cli.options import PathText, command, common_options
 from graviton.cli.output import path_text
+from graviton.cli.progress import Tally, progress
+
+if TYPE_CHECKING:
+    from graviton.cli.output import Output
+    from graviton.metadata.recount import Recount
 
 __all__ = ["meta"]
 
@@ -34,8 +40,9 @@ async def backup(call: Call, file: str, force: bool) -> None:
     async with call.store() as store:
         kv = await store.metadata()
         own_places(store.settings).check_output(file)
-        with bar(call.out, "backing up", None) as shown:
-            result = await backup_metadata(kv, file, overwrite=force, progress=lambda records, size: shown.at(size))
+        tally = Tally()
+        with progress(call.out, "backing up", tally.look):
+            result = await backup_metadata(kv, file, overwrite=force, progress=lambda records, size: tally.at(size))
     call.out.result(
         f"{result.records:,} records of store {result.store_id} in {path_text(file)} ({human_bytes(result.size)})",
         file=path_text(file),
@@ -51,9 +58,10 @@ async def backup(call: Call, file: str, force: bool) -> None:
 async def restore(call: Call, file: str, trust: bool) -> None:
     """Load a backup into a metadata store that is empty.
 
-    The whole file is checked first; a damaged one changes nothing. Then every block is looked for, and those that are
-    gone are marked, so that the next put writes them again. The restored metadata gets a new id, so that it and the
-    old one cannot manage the same blocks: `graviton store adopt` then joins it with the blocks.
+    The whole file is checked first; a damaged one, or one of blocks under another prefix, changes nothing. Then every
+    block is looked for, and those that are gone are marked, so that the next put writes them again. The restored
+    metadata gets a new id, so that it and the old one cannot manage the same blocks: `graviton store adopt` then joins
+    it with the blocks.
     """
     from graviton.assembly import wiring
     from graviton.cli.units import counted
@@ -64,9 +72,14 @@ async def restore(call: Call, file: str, trust: bool) -> None:
     side = wiring.block_side(settings, wiring.kernel_for(settings))
     kv = wiring.open_metadata(settings, create=True)
     try:
-        with bar(call.out, "restoring", None, in_bytes=False) as shown:
+        tally = Tally()
+        with progress(call.out, "restoring", tally.look, "record"):
             result = await restore_metadata(
-                kv, file, blocks_exist=None if trust else side.blocks.exists_many, progress=shown.at
+                kv,
+                file,
+                blocks_exist=None if trust else side.blocks.exists_many,
+                place=side.place,
+                progress=tally.at,
             )
     finally:
         await kv.aclose()
@@ -96,18 +109,25 @@ async def repair_totals(call: Call) -> None:
 
     changed = uncounted = 0
     async with call.store() as store:
-        async for one in recompute_totals(await store.metadata()):
-            changed += one.is_changed
-            uncounted += one.uncounted_rows
-            if one.is_changed:
-                name = f"domain {one.domain!r}" if one.domain else "the default domain"
-                kept, counted = one.kept._asdict(), one.counted._asdict()
-                sums = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counted.items())
-                call.out.result(f"put right: {name} has {sums}", domain=one.domain, kept=kept, counted=counted)
+        kv, tally = await store.metadata(), Tally()
+        with progress(call.out, "counting", tally.look, "domain"):
+            async for one in recompute_totals(kv):
+                tally.add(1)
+                changed += one.is_changed
+                uncounted += one.uncounted_rows
+                if one.is_changed:
+                    _tell_recount(call.out, one)
     if not changed:
         call.out.result("all totals are right", changed=0)
     if uncounted:
         call.out.note(f"{uncounted:,} damaged rows could not be counted; `graviton verify --all` names them")
+
+
+def _tell_recount(out: Output, one: Recount) -> None:
+    name = f"domain {one.domain!r}" if one.domain else "the default domain"
+    kept, counted = one.kept._asdict(), one.counted._asdict()
+    sums = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counted.items())
+    out.result(f"put right: {name} has {sums}", domain=one.domain, kept=kept, counted=counted)
 
 
 for _subcommand in (backup, restore, repair_totals):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from graviton.errors import GravitonError, Unavailable
@@ -25,6 +26,8 @@ class Output:
         self.quiet = False
         """No notes, no warnings, no progress bars."""
         self.verbose = False
+        self.makes_room: Callable[[], None] | None = None
+        """Called before each line, so that a progress bar leaves the terminal's last line to it."""
         self._results_to_stderr = False
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and hasattr(stream, "reconfigure"):
@@ -47,7 +50,8 @@ class Output:
     @property
     def shows_progress(self) -> bool:
         """Whether somebody sits in front of standard error and wants to see a bar."""
-        return not self.json and not self.quiet and sys.stderr is not None and sys.stderr.isatty()
+        wanted = not self.json and not self.quiet
+        return wanted and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def result(self, text: str | None, /, **values: Any) -> None:
         """Print `text` (None: nothing) or, with --json, `values` as one object."""
@@ -91,12 +95,18 @@ class Output:
 
     def _write(self, line: str) -> None:
         stream = self._results
+        self._make_room()
         if stream is not None:
             stream.write(_valid_text(line) + "\n")
         elif not self._results_to_stderr:
             self.check_stdout()
 
+    def _make_room(self) -> None:
+        if self.makes_room is not None:
+            self.makes_room()
+
     def _complain(self, text: str) -> None:
+        self._make_room()
         self.flush()  # so that a terminal shows both streams in the order of events
         if sys.stderr is not None:
             sys.stderr.write(f"graviton: {one_line(text)}\n")

@@ -1,78 +1,132 @@
-"""Progress bars on a terminal. Nothing is counted for them on the way of the data: the bar looks at the file now and
-then. What is done at once shows none, and rich is loaded only for a bar that appears.
+"""Progress of what takes long: one line on a terminal, drawn over again, gone in the end. Elsewhere nothing at all.
+
+Nothing is drawn on the way of the data: who works only counts (a `Tally`), or can be looked at (a file's position), and
+a timer looks ten times a second. What is done at once shows nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
-import io
 import os
-import stat
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple, TypeAlias
 
 from graviton.cli.output import Output, path_text
 
-__all__ = ["watch_growth", "watch_position"]
-
-_MIN_BYTES = 32 * 1024 * 1024
-"""Smaller files are done before anybody could read a bar."""
+__all__ = ["Amount", "Bar", "Tally", "bar", "progress"]
 
 _BEGIN_SECONDS = 0.4
+"""What is done before that needs no bar, and nobody could read it."""
+
 _TICK_SECONDS = 0.1
 
+_ERASE = "\r\x1b[2K"
+"""To the beginning of the line, which is made empty. One line, because more could not be found again after a resize."""
 
-@asynccontextmanager
-async def watch_position(out: Output, file: io.FileIO, label: str) -> AsyncIterator[None]:
-    """A bar for reading the regular file `file`, while the block runs."""
-    info = os.fstat(file.fileno())
-    if not stat.S_ISREG(info.st_mode):
-        yield
+
+class Amount(NamedTuple):
+    """How much is done."""
+
+    done: int
+    total: int | None
+    """None if nobody knows, or nobody knows yet."""
+
+
+Look: TypeAlias = Callable[[], Amount]
+
+
+class Tally:
+    """How much is done, told by who does it, on any thread."""
+
+    def __init__(self, total: int | None = None) -> None:
+        self._amount = Amount(0, total)
+
+    def add(self, count: int) -> None:
+        """So much more is done."""
+        done, total = self._amount
+        self._amount = Amount(done + count, total)
+
+    def at(self, done: int, total: int | None = None) -> None:
+        """So much is done altogether, of `total` if that is known by now."""
+        self._amount = Amount(done, total)
+
+    def look(self) -> Amount:
+        """How much is done by now."""
+        return self._amount
+
+
+class Bar:
+    """The line. Best effort: where it cannot be drawn, the work goes on without it."""
+
+    def __init__(self, label: str, look: Look, unit: str | None = None) -> None:
+        self._label, self._look, self._unit = path_text(os.path.basename(os.path.normpath(label))), look, unit
+        self._line: Callable[[int, int | None], str] | None = None
+        self._next = time.monotonic() + _BEGIN_SECONDS
+        self._shown = False
+
+    def tick(self) -> None:
+        """Draw what is done by now, if it is time to."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _TICK_SECONDS
+        try:
+            done, total = self._look()
+            if self._line is None:
+                from graviton.cli.progress_line import progress_line
+
+                self._line = progress_line(self._label, self._unit, total)
+            _write(_ERASE + self._line(done, total))
+            self._shown = True
+        except Exception:  # noqa: BLE001 - whatever rich or a look raise, nobody's data depend on it
+            self._next = float("inf")
+
+    def hide(self) -> None:
+        """Leave the line to somebody else, until the next tick."""
+        if self._shown:
+            self._shown = False
+            with suppress(OSError):
+                _write(_ERASE)
+
+
+def _write(text: str) -> None:
+    """Past the buffer, in which a text that cannot be written would stay and fail whatever comes after it."""
+    os.write(sys.stderr.fileno(), text.encode(sys.stderr.encoding, "replace"))
+
+
+@contextmanager
+def bar(out: Output, label: str, look: Look, unit: str | None = None) -> Iterator[Callable[[], None]]:
+    """Show how far something is while the block runs, which calls what it gets often. `label` is a word or a path."""
+    if not out.shows_progress:
+        yield lambda: None
         return
-    fd = file.fileno()
-    async with _bar(out, label, info.st_size, lambda: os.lseek(fd, 0, os.SEEK_CUR)):
-        yield
-
-
-@asynccontextmanager
-async def watch_growth(out: Output, look: Callable[[], int], total: int, label: str) -> AsyncIterator[None]:
-    """A bar for something of `total` bytes of which `look()` are done, while the block runs."""
-    async with _bar(out, label, total, look):
-        yield
-
-
-@asynccontextmanager
-async def _bar(out: Output, label: str, total: int, look: Callable[[], int]) -> AsyncIterator[None]:
-    if total < _MIN_BYTES or not out.shows_progress:
-        yield
-        return
-    drawing = asyncio.ensure_future(_draw(path_text(label), total, look))
+    shown = Bar(label, look, unit)
+    out.makes_room = shown.hide
     try:
-        yield
+        yield shown.tick
     finally:
-        drawing.cancel()
-        await asyncio.wait([drawing])
-        if not drawing.cancelled():
-            drawing.exception()  # a bar that cannot be drawn is no reason to fail
+        out.makes_room = None
+        shown.hide()
 
 
-async def _draw(label: str, total: int, look: Callable[[], int]) -> None:
-    await asyncio.sleep(_BEGIN_SECONDS)
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+@contextmanager
+def progress(out: Output, label: str, look: Look, unit: str | None = None) -> Iterator[None]:
+    """Show how far something is while the block runs on an event loop. `label` is a word or a path."""
+    if not out.shows_progress:
+        yield
+        return
+    import asyncio
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    # auto_refresh would be a thread of its own; transient takes the bar away in the end.
-    progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
-    with progress:
-        task = progress.add_task(escape(os.path.basename(label)), total=total)
-        while True:
-            progress.update(task, completed=min(total, look()), refresh=True)
-            await asyncio.sleep(_TICK_SECONDS)
+    with bar(out, label, look, unit) as tick:
+
+        async def watch() -> None:
+            while True:
+                await asyncio.sleep(_TICK_SECONDS)
+                tick()
+
+        watching = asyncio.ensure_future(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()

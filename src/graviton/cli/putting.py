@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from graviton.assembly.settings import Settings, parse_size
@@ -15,7 +16,7 @@ from graviton.assembly.wiring import own_places
 from graviton.cli.call import Call
 from graviton.cli.options import parsed
 from graviton.cli.output import path_text
-from graviton.cli.progress import watch_position
+from graviton.cli.progress import Amount, Tally, progress
 from graviton.core.attribute_values import check_value
 from graviton.core.attributes import FILE_NAME, MIME, BinaryAttributes, custom_name
 from graviton.core.chunking.spec import ChunkerSpec
@@ -25,7 +26,7 @@ from graviton.core.listing_text import escape
 from graviton.core.policies import BlobWritePlan
 from graviton.errors import ConfigError, GravitonError, InvalidInput
 from graviton.ports.blobs import BlobSource, BlobWriteResult, SmallBlob
-from graviton.services.sources import has_changed, open_regular, paced, read_error, read_up_to
+from graviton.services.sources import CountedFile, has_changed, open_regular, paced, read_error, read_up_to
 from graviton.services.tree_put import BATCH_BYTES, BATCH_FILES, SMALL_BYTES, TreePut
 
 __all__ = ["Putter", "Wishes"]
@@ -128,6 +129,8 @@ class Putter:
         self._pending: list[tuple[str, SmallBlob]] = []
         self._pending_bytes = 0
         self._all_done = True
+        self._tally = Tally()
+        """Bytes of files that are stored."""
         if wishes.bytes_per_second is not None:
             from graviton.constraints.throttle import Throttle
 
@@ -157,9 +160,9 @@ class Putter:
 
     async def _put(self, path: str) -> None:
         if path == "-":
-            file = _standard_input()
-            self._own.check_input(file.fileno())
-            await self._put_file(file, path, None)
+            standard_input = _standard_input()
+            self._own.check_input(standard_input.fileno())
+            await self._put_file(standard_input, path, None)
         elif self._recursive and _is_folder(path):
             await self._put_tree(path)
         else:
@@ -208,10 +211,20 @@ class Putter:
     async def _put_file(self, file: io.FileIO, path: str, name: str | None) -> int:
         """Put what `file` still holds; its bytes."""
         source: BlobSource = file if self._throttle is None else paced(file, self._throttle)
-        async with watch_position(self._out, file, path):
+        with self._reading(file, path):
             result = await self._store.put(source, self._wishes.plan(name))
         self.stored(path, result)
         return result.stats.size
+
+    def _reading(self, file: io.FileIO, path: str) -> AbstractContextManager[None]:
+        """Show how far `file` is read, unless that is what somebody types."""
+        info = os.fstat(file.fileno())
+        label = "standard input" if path == "-" else path
+        if file.isatty():
+            return nullcontext()
+        if isinstance(file, CountedFile) and not stat.S_ISREG(info.st_mode):
+            return progress(self._out, label, lambda: Amount(file.read_bytes, None))
+        return progress(self._out, label, lambda: Amount(file.tell(), info.st_size))
 
     async def _put_tree(self, path: str) -> None:
         from graviton.services.tree_walk import TreeWalk
@@ -229,11 +242,14 @@ class Putter:
             throttle=self._throttle,
             spool_folder=str(self._settings.fs_root),
         )
-        done = await put.run(path, self._own.excluded(), SystemClock().now_ns())
+        self._tally = Tally()
+        with progress(self._out, _folder_name(path), self._tally.look):
+            done = await put.run(path, self._own.excluded(), SystemClock().now_ns())
         self._print(path, done.listing, type="listing", entries=done.entries, failed=done.failed)
 
     def stored(self, path: str, result: BlobWriteResult) -> None:
         """See `TreeEvents`."""
+        self._tally.add(result.stats.size)
         self._print(path, result)
 
     def skipped(self, path: str, why: str) -> None:
@@ -272,11 +288,11 @@ class Putter:
             self._out.note(f"repaired {stats.repaired_blocks} {blocks} of {shown}")
 
 
-def _standard_input() -> io.FileIO:
+def _standard_input() -> CountedFile:
     """Standard input without Python's buffer. Raises InvalidInput if it is closed."""
     raw = getattr(getattr(sys.stdin, "buffer", None), "raw", None)
     if not isinstance(raw, io.FileIO):
         raise InvalidInput("standard input is closed", operation="put", subject="-")
     if stat.S_ISDIR(os.fstat(raw.fileno()).st_mode):
         raise InvalidInput("standard input is a directory", operation="put", subject="-")
-    return raw
+    return CountedFile(raw.fileno(), closefd=False)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from graviton.cli.bar import Bar, bar
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
 from graviton.cli.ids import check_ids, resolve
 from graviton.cli.options import command, offer_ids
+from graviton.cli.progress import Tally, progress
 from graviton.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ async def verify(call: Call, ids: tuple[str, ...], all_blobs: bool, quick: bool)
         keys = None if all_blobs else [await resolve(store, text) for text in ids]
         total = await _logical_bytes(store) if keys is None else sum(key.size for key in keys)
         findings = _Findings(call.out)
-        with bar(call.out, "verifying", total) as shown:
-            async with await _verification(store, findings, quick, shown) as run:
+        tally = Tally(total)
+        with progress(call.out, "verifying", tally.look):
+            async with await _verification(store, findings, quick, tally) as run:
                 await (run.everything() if keys is None else run.blobs(keys))
                 summary = run.summary
     _sum_up(call.out, summary, quick)
@@ -56,7 +57,7 @@ async def _logical_bytes(store: Store) -> int | None:
         return None
 
 
-async def _verification(store: Store, findings: _Findings, quick: bool, shown: Bar) -> Verification:
+async def _verification(store: Store, findings: _Findings, quick: bool, tally: Tally) -> Verification:
     from graviton.services.blob_check import VerifyParts
     from graviton.services.file_sizes import FileSizes
     from graviton.services.verify import Verification
@@ -64,7 +65,7 @@ async def _verification(store: Store, findings: _Findings, quick: bool, shown: B
     cas, settings = await store.required(), store.settings
     sizes = FileSizes(settings.fs_root / settings.fs_block_prefix) if settings.blob_backend == "fs" else None
     parts = VerifyParts(await store.metadata(), cas.index, cas.manifests, cas.blocks, cas.access, cas.budget, sizes)
-    return Verification(parts, findings.show, quick=quick, progress=shown.advance)
+    return Verification(parts, findings.show, quick=quick, progress=tally.add)
 
 
 class _Findings:

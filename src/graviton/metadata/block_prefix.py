@@ -16,7 +16,7 @@ from graviton.metadata.rows import BLOCKS, STORE, BlockRow
 from graviton.ports.block_index import BlockState
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 
-__all__ = ["PREFIX_KEY", "BlockPlace", "adopt_prefix", "check_prefix", "remember_prefix"]
+__all__ = ["PREFIX_KEY", "BlockPlace", "adopt_prefix", "check_backup", "check_prefix", "remember_prefix"]
 
 PREFIX_KEY = b"block_prefix"
 """Key in the namespace `store`; the value is the prefix in UTF-8."""
@@ -53,6 +53,19 @@ async def check_prefix(kv: KeyValueStore, kv_where: str, place: BlockPlace) -> b
             " lost, run `graviton store adopt` to go on without them.",
         )
     return False
+
+
+def check_backup(kept: bytes, backup: str, place: BlockPlace) -> None:
+    """Raise ConfigError unless the metadata in `backup`, which remembers the prefix `kept`, is of blocks in `place`."""
+    if kept != place.prefix.encode():
+        old = kept.decode(errors="replace")
+        raise ConfigError(
+            f"the metadata in {backup} belongs to blocks under the prefix {old!r}, not {place.prefix!r}",
+            operation="meta.restore",
+            subject=place.where,
+            hint=f"Check {place.setting}. If you moved the blocks to the new prefix, restore with the old one and"
+            " `--trust`, then run `graviton store adopt` with the new one.",
+        )
 
 
 async def remember_prefix(kv: KeyValueStore, kv_where: str, place: BlockPlace) -> None:

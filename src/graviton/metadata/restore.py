@@ -1,6 +1,6 @@
 """`graviton meta restore FILE`: a backup into an empty metadata store of any kind.
 
-1. The whole file is read and its digest compared before anything is written.
+1. The whole file is read, its digest and the prefix of its blocks are compared before anything is written.
 2. One transaction looks that the store is empty and sets the mark `restoring`; everybody refuses a store with it.
 3. Records go in, in bounded batches, each of which looks that the mark is still this run's.
 4. The last transaction, durable, writes the store's marker and takes the mark away.
@@ -32,6 +32,7 @@ from graviton.metadata import totals
 from graviton.metadata.audit_totals import count, domains
 from graviton.metadata.backup import translate_os_error
 from graviton.metadata.backup_format import BackupHeader, Record, read_backup
+from graviton.metadata.block_prefix import PREFIX_KEY, BlockPlace, check_backup
 from graviton.metadata.marker import StoreMarker, new_id
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
 from graviton.metadata.rows import (
@@ -78,6 +79,8 @@ class RestoreResult(NamedTuple):
 class _Summary(NamedTuple):
     records: int
     marker: StoreMarker | None
+    prefix: bytes | None
+    """Under which the blocks lay; None if nobody had told the metadata yet."""
 
 
 async def restore_metadata(
@@ -85,18 +88,23 @@ async def restore_metadata(
     path: str | os.PathLike[str],
     *,
     blocks_exist: BlocksExist | None,
+    place: BlockPlace | None = None,
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> RestoreResult:
     """Load the backup `path` into `kv`, which is empty, was made and not used, or holds an interrupted restore.
 
     `blocks_exist` is asked about every stored block; None trusts the backup, which is only right if nothing was
-    collected since. Raises IntegrityError naming the byte (nothing was written), NotFound, ConfigError for a store that
-    is not empty or a newer format, Conflict if another restore took over, StorageFull, PermissionDenied, Unavailable.
+    collected since. `place` is where that looks: under another prefix than the backed-up store's nothing would be
+    found. Raises IntegrityError naming the byte, ConfigError for another prefix, a newer format or a store that is not
+    empty (nothing was written), NotFound, Conflict if another restore took over, StorageFull, PermissionDenied,
+    Unavailable.
     """
     source = Path(path)
     try:
         summary = await _verify(source)
+        if place is not None and summary.prefix is not None:
+            check_backup(summary.prefix, str(source), place)
         load = _Load(kv, summary, blocks_exist, (clock or SystemClock()).now_ns())
         await load.begin()
         with open(source, "rb", _BUFFER_BYTES) as file:  # noqa: ASYNC230 - opening; the reads are on other threads
@@ -113,7 +121,7 @@ async def restore_metadata(
 async def _verify(path: Path) -> _Summary:
     """Read the backup to its end, in steps so that a cancelled restore stops. Raises IntegrityError, ConfigError for a
     store of a newer format."""
-    marker, count = None, 0
+    marker, prefix, count = None, None, 0
     with open(path, "rb", _BUFFER_BYTES) as file:  # noqa: ASYNC230 - opening; the reads are on other threads
         entries = read_backup(file.read)
         while batch := await asyncio.to_thread(_next_batch, entries):
@@ -121,7 +129,9 @@ async def _verify(path: Path) -> _Summary:
             for record in batch:
                 if record.namespace == STORE and record.key == MARKER_KEY:
                     marker = StoreMarker.decode(record.value, f"the store record in {path}")
-    return _Summary(count, marker)
+                elif record.namespace == STORE and record.key == PREFIX_KEY:
+                    prefix = record.value
+    return _Summary(count, marker, prefix)
 
 
 def _next_batch(entries: Iterator[BackupHeader | Record]) -> list[Record]:

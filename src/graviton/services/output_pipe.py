@@ -26,6 +26,8 @@ class DescriptorWriter:
         self._own: int | None = None
         self._can_wait = False
         self._piece_bytes = 1024 * 1024
+        self.written_bytes = 0
+        """By now."""
 
     async def __aenter__(self) -> DescriptorWriter:
         self._prepare()
@@ -63,10 +65,12 @@ class DescriptorWriter:
             if self._can_wait and self._own is None:
                 await _writable(fd)
             try:
-                view = view[os.write(fd, view[: self._piece_bytes]) :]
+                count = os.write(fd, view[: self._piece_bytes])
             except BlockingIOError:
                 await _writable(fd)
             else:
+                view = view[count:]
+                self.written_bytes += count
                 await asyncio.sleep(0)  # let the next blocks be fetched, and a signal be seen
 
 

@@ -1,6 +1,6 @@
 """Files on their way into a store: opened with clear errors, and read at a limited rate.
 
-A file is handed to a put as an `io.FileIO`, whose descriptor the put reads directly.
+A file is handed to a put as an `io.FileIO`, which has no buffer of its own between the file and the put.
 """
 
 from __future__ import annotations
@@ -11,12 +11,32 @@ import os
 import select
 import stat
 from collections.abc import AsyncIterator
+from typing import Any
 
 from graviton.concurrency.executors import POLL_SECONDS, WorkerPool, in_thread
 from graviton.constraints.throttle import Throttle
 from graviton.errors import GravitonError, InvalidInput, NotFound, PermissionDenied, Unavailable
 
-__all__ = ["has_changed", "kind_of", "open_regular", "paced", "read_error", "read_up_to"]
+__all__ = ["CountedFile", "has_changed", "kind_of", "open_regular", "paced", "read_error", "read_up_to"]
+
+
+class CountedFile(io.FileIO):
+    """A file, most likely a pipe, that says how much was read from it."""
+
+    read_bytes = 0
+    """By now. Whoever looks while a thread reads sees it grow."""
+
+    def read(self, size: int | None = -1, /) -> bytes | Any:
+        """See `io.FileIO`."""
+        data = super().read(size)
+        self.read_bytes += len(data or b"")
+        return data
+
+    def readinto(self, buffer: Any, /) -> int | Any:
+        """See `io.FileIO`."""
+        count = super().readinto(buffer)
+        self.read_bytes += count or 0
+        return count
 
 
 def open_regular(path: str | bytes, *, dir_fd: int | None = None, follow: bool = True, shown: str = "") -> io.FileIO:
@@ -108,7 +128,7 @@ async def paced(file: io.FileIO, throttle: Throttle) -> AsyncIterator[bytes]:
             while not poll.poll(POLL_SECONDS * 1000):
                 if cancelled:
                     return b""
-        return os.read(fd, throttle.piece_bytes)
+        return file.read(throttle.piece_bytes)
 
     def stop() -> None:
         nonlocal cancelled

@@ -44,6 +44,10 @@ _KEPT_MODE: Final = 0o1777
 class RestoreEvents(Protocol):
     """Who is told what happens; paths as a person would type them."""
 
+    def checked(self, total_bytes: int) -> None:
+        """The listing is well formed, and its files have so many bytes; now the first entry is restored."""
+        ...
+
     def restored(self, path: str, entry: ListingEntry) -> None:
         """An entry is there, as the listing has it."""
         ...
@@ -105,8 +109,10 @@ class TreeRestore:
         anything is touched; NotFound, IntegrityError for the listing itself; StorageFull; and what keeps `target` from
         being made.
         """
-        async for _ in read_listing(self._store, key):
-            pass
+        total_bytes = 0
+        async for entry in read_listing(self._store, key):
+            total_bytes += entry.size or 0
+        self._events.checked(total_bytes)
         _make_target(target)
         with SafeFolders(target) as folders, WorkerPool(1, "restore") as pool:
             try:

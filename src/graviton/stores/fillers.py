@@ -70,12 +70,12 @@ async def _open_path(path: Path, pool: WorkerPool) -> Filler:
 
 
 def _open_file(file: BinaryIO, pool: WorkerPool) -> Filler:
-    """A raw descriptor where nothing is buffered in front of it, else the object itself."""
+    """A raw file, in front of which nothing is buffered, or any other object."""
     if isinstance(file, io.FileIO):
         info = os.fstat(file.fileno())
         regular = stat.S_ISREG(info.st_mode)
         filler = _FdFiller(pool if regular else _own_thread(), str(getattr(file, "name", "")), owned=False)
-        filler.use(file.fileno(), info.st_size if regular else None)
+        filler.use(file, info.st_size if regular else None)
         return filler
     return _FileFiller(file, _own_thread())
 
@@ -90,13 +90,15 @@ class _FdFiller:
     def __init__(self, pool: WorkerPool, name: str, owned: bool) -> None:
         self.size_hint: int | None = None
         self._fd = -1
+        self._file: io.FileIO | None = None
         self._pool, self._name, self._owned = pool, name, owned
         self._regular = True
         self._cancelled = False
 
-    def use(self, fd: int, size: int | None) -> None:
-        """Read from `fd`; `size` is None where it is no regular file."""
-        self._fd, self.size_hint, self._regular = fd, size, size is not None
+    def use(self, file: io.FileIO, size: int | None) -> None:
+        """Read from `file`; `size` is None where it is no regular one."""
+        self._file, self._fd = file, file.fileno()
+        self.size_hint, self._regular = size, size is not None
 
     def open(self, path: Path) -> None:
         """On a thread: open a regular file, which `aclose` closes again."""
@@ -124,13 +126,25 @@ class _FdFiller:
             while filled < len(memory):
                 if not self._regular and not self._wait():
                     break
-                count = os.readv(self._fd, [memory[filled:]])
+                count = self._read_some(memory[filled:])
                 if count == 0:
                     break
                 filled += count
         except OSError as error:
             raise _read_error(error, self._name) from error
         return filled
+
+    def _read_some(self, memory: memoryview) -> int:
+        """Raises OSError, Unavailable."""
+        if self._file is None:
+            return os.readv(self._fd, [memory])
+        try:
+            count = self._file.readinto(memory)  # not by its number: it may count, and once closed it has none
+        except ValueError as error:
+            raise Unavailable("the source was closed while it was read", operation="put") from error
+        if count is None:
+            raise _would_block()
+        return count
 
     def _wait(self) -> bool:
         poll = select.poll()
@@ -167,9 +181,7 @@ class _FileFiller:
             except OSError as error:
                 raise _read_error(error, str(getattr(self._file, "name", ""))) from error
             if piece is None:  # a non-blocking file without data now: not its end
-                raise Unavailable(
-                    "the source would block", operation="put", hint="Open it in blocking mode, or give its pieces."
-                )
+                raise _would_block()
             data = as_bytes(piece)
             if not data:
                 break
@@ -180,6 +192,10 @@ class _FileFiller:
 
     async def aclose(self) -> None:
         self._thread.shutdown()
+
+
+def _would_block() -> Unavailable:
+    return Unavailable("the source would block", operation="put", hint="Open it in blocking mode, or give its pieces.")
 
 
 def _read_error(error: OSError, name: str) -> Exception:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import random
 import socket
@@ -249,15 +250,17 @@ async def test_a_file_that_vanishes_is_left_out_and_the_rest_goes_on(
 async def test_a_large_file_that_cannot_be_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_put, "SMALL_BYTES", 1)
     grow(tmp_path, "good", "torn")
-    torn = str(tmp_path / "torn")
-    real = os.readv
 
-    def readv(fd: int, buffers: object) -> int:
-        if os.readlink(f"/proc/self/fd/{fd}") == torn:
+    class Torn(io.FileIO):
+        def readinto(self, buffer: object, /) -> int:
             raise OSError(5, "Input/output error")
-        return real(fd, buffers)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(os, "readv", readv)
+    def open_torn(path: bytes, **options: object) -> object:
+        if path != b"torn":
+            return open_regular(path, **options)  # type: ignore[arg-type]
+        return Torn(str(tmp_path / "torn"))
+
+    monkeypatch.setattr("graviton.services.tree_walk.open_regular", open_torn)
     told = Told(tmp_path)
     _, entries = await put(tmp_path, told)
     assert paths(entries) == ["good"]

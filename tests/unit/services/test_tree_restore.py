@@ -55,6 +55,18 @@ async def listed(store: Store, *entries: ListingEntry) -> BlobKey:
     return (await store.put(b"".join(encode_listing(entries)))).key
 
 
+async def test_the_bytes_to_come_are_told_before_the_first_entry(store: Store, target: Path) -> None:
+    class First(Told):
+        def restored(self, path: str, entry: ListingEntry) -> None:
+            assert self.total_bytes == 9
+            super().restored(path, entry)
+
+    told = First(target)
+    entries = [await file(store, b"a"), folder(b"b"), await file(store, b"b/c", b"bytes"), link(b"d", b"a")]
+    await restore(store, await listed(store, *entries), target, told)
+    assert len(told.restored_paths) == 4
+
+
 async def test_a_tree_comes_back_as_it_was(store: Store, tmp_path: Path, target: Path) -> None:
     root = tmp_path / "tree"
     for name in ("a/b/c", "a-b/x", "a.txt", "a/b.c", "z/y/x/w"):

@@ -29,6 +29,7 @@ class Told:
         self.changes: list[str] = []
         self.failures: dict[str, GravitonError] = {}
         self.restored_paths: list[str] = []
+        self.total_bytes: int | None = None
 
     def _name(self, path: str) -> str:
         return os.path.relpath(path, self._root)
@@ -44,6 +45,9 @@ class Told:
 
     def failed(self, path: str, error: GravitonError) -> None:
         self.failures[self._name(path)] = error
+
+    def checked(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
 
     def restored(self, path: str, entry: ListingEntry) -> None:
         self.restored_paths.append(self._name(path))
