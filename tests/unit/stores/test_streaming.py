@@ -274,7 +274,7 @@ async def test_a_pipe_that_nobody_reads_can_be_left(kernel: Kernel, monkeypatch:
             key = (await world.store.put(data)).key
             read_end, write_end = os.pipe()
             if not nowait:
-                monkeypatch.setattr("graviton.stores.sinks.os.pwritev", _unsupported)
+                monkeypatch.setattr("graviton.concurrency.pipes.os.pwritev", _unsupported)
             reader = await world.store.get(key)
             task = asyncio.create_task(reader.write_to(write_end))
             await asyncio.sleep(0.05)
