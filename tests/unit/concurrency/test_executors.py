@@ -48,7 +48,7 @@ async def test_a_call_that_has_begun_is_interrupted_and_waited_for(pool: WorkerP
     held = Held()
     interrupted: list[str] = []
     task = asyncio.ensure_future(in_thread(pool, held, interrupt=lambda: interrupted.append("once")))
-    await asyncio.to_thread(held.begun.wait, 10.0)
+    await in_own_thread(held.begun.wait, 10.0)
     for _ in range(3):
         task.cancel()
         await asyncio.sleep(0.001)
@@ -62,7 +62,7 @@ async def test_a_call_that_has_begun_is_interrupted_and_waited_for(pool: WorkerP
 async def test_a_call_that_has_not_begun_is_taken_back(pool: WorkerPool) -> None:
     held = Held()
     first = asyncio.ensure_future(in_thread(pool, held))
-    await asyncio.to_thread(held.begun.wait, 10.0)
+    await in_own_thread(held.begun.wait, 10.0)
     ran: list[str] = []
     second = asyncio.ensure_future(in_thread(pool, ran.append, "second"))
     await asyncio.sleep(0)
