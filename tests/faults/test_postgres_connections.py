@@ -25,6 +25,7 @@ from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.kv import PgKeyValueStore
 from graviton.backends.postgres.manifest_repo import PgBlobManifestRepo
 from graviton.backends.postgres.rows.store import PgMetadataRows
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import Conflict
 from graviton.metadata.audit import audit
 from graviton.ports.block_index import OwnerState
@@ -190,10 +191,10 @@ async def test_server_that_dies_and_comes_back_during_operations(own_server: PgS
         for _ in range(3):
             await asyncio.sleep(0.2)
             if way == "kill":
-                await asyncio.to_thread(own_server.kill)
-                await asyncio.to_thread(own_server.start)
+                await in_own_thread(own_server.kill)
+                await in_own_thread(own_server.start)
             else:
-                await asyncio.to_thread(own_server.restart, way)
+                await in_own_thread(own_server.restart, way)
         before = dict(finished)
         async with asyncio.timeout(60):
             while not all(finished[operation] > before[operation] for operation in OPERATIONS):

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import Conflict
 from graviton.testing.fake_clock import FakeClock
 from tests.postgres_objects import Place, a_place, at, read
@@ -166,14 +167,14 @@ async def test_server_that_crashes_loses_a_put_as_a_whole_or_not_at_all() -> Non
                 for number in range(10):
                     if number == crash_at:
                         await asyncio.sleep(0.05)
-                        await asyncio.to_thread(host.restart)
+                        await in_own_thread(host.restart)
                     yield data[number * 10_000 : (number + 1) * 10_000]
 
             with pytest.raises(Conflict, match="not there any more"):
                 await store.put(at("x"), pieces(5))
             assert await read(store, "x") == b"old"
             await store.put(at("x"), pieces(0))
-            await asyncio.to_thread(host.restart)
+            await in_own_thread(host.restart)
             assert await read(store, "x") == data, "what was acknowledged is there"
             await store.sweep()  # removing what it replaced was not synced either
             left = [row for row in await place.contents() if row[0] == 2]

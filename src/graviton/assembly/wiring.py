@@ -7,12 +7,12 @@ come (retry, metrics, cache) go around the block store, the cache outermost, so 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from typing import NamedTuple
 
 from graviton.assembly.settings import Settings
+from graviton.concurrency.executors import in_own_thread
 from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import DEFAULT_SPEC, ChunkerSpec, Kernel, select_kernel
 from graviton.core.clock import Clock
@@ -81,7 +81,7 @@ def block_side(settings: Settings, kernel: Kernel) -> BlockSide:
     files = FsBlockStore(config, syncfs=kernel.syncfs, batches=kernel)
 
     async def exists() -> bool:
-        return await asyncio.to_thread(_has_folders, [files.folder_path(algo) for algo in HashAlgo])
+        return await in_own_thread(_has_folders, [files.folder_path(algo) for algo in HashAlgo])
 
     place = BlockPlace(config.prefix, str(config.blocks_path), "GRAVITON_FS_BLOCK_PREFIX", exists)
     return BlockSide(files, FsBlockReclaimer(files), FsMarkerStore(config.root), place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import sys
 import tempfile
@@ -129,9 +128,10 @@ def _store(settings: Settings, folder: Path, is_native: bool) -> Store:
 
 async def _put(out: Output, store: Store, name: str, headline: str, members: list[Member]) -> _Stored:
     from graviton.cli.units import human_bytes, human_rate
+    from graviton.concurrency.executors import in_own_thread
 
     tar = store.settings.fs_root.parent / f"{name}.tar"
-    digests = await asyncio.to_thread(_pack, tar, members)
+    digests = await in_own_thread(_pack, tar, members)
     begun = time.perf_counter()
     result = await store.put(tar)
     seconds = time.perf_counter() - begun

@@ -1,7 +1,8 @@
 """Blocking calls on a few threads of our own, beside the event loop and never left behind.
 
-`concurrent.futures` costs more per call (calls.py), queues calls it has no thread for, keeps the process from ending
-while one of them waits, and cannot tell a running function that nobody waits for it any more.
+`concurrent.futures`, and `asyncio.to_thread` on top of it, costs more per call (calls.py), queues calls it has no
+thread for, keeps the process from ending while one of them waits, does not wait for one that was cancelled, and cannot
+tell a running function that nobody waits for it any more.
 
 Work that ends by itself (hashing, disks) shares the threads of a pool. What may wait for somebody else (a pipe, a file
 object, an iterator) gets a pool of one thread, or four silent sources would stop everything.
@@ -19,10 +20,7 @@ from graviton.concurrency.crew import Crew
 from graviton.concurrency.lifetime import Lifetime
 from graviton.concurrency.threads import joined
 
-__all__ = ["POLL_SECONDS", "WorkerPool", "in_thread"]
-
-POLL_SECONDS = 0.2
-"""How long a wait for a pipe or terminal may go on after nobody wants it any more."""
+__all__ = ["WorkerPool", "in_own_thread", "in_thread"]
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -130,3 +128,12 @@ async def in_thread(
 ) -> _T:
     """The result of `call(*args)` on a thread of `pool`: see `WorkerPool.run`."""
     return await pool.run(lambda flag: call(*args), interrupt=interrupt)
+
+
+async def in_own_thread(call: Callable[[*_Ts], _T], *args: *_Ts, interrupt: Callable[[], object] | None = None) -> _T:
+    """The result of `call(*args)` on a thread that begins for it and has ended when this returns or raises.
+
+    For one call alone, as `in_thread` otherwise; calls that follow each other share a pool.
+    """
+    with WorkerPool(1, "call") as pool:
+        return await in_thread(pool, call, *args, interrupt=interrupt)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from graviton.concurrency.blocking import may_block
 
-__all__ = ["finish_anyway"]
+__all__ = ["finish_anyway", "until_done"]
 
 _T = TypeVar("_T")
 
@@ -22,11 +22,11 @@ async def finish_anyway(work: Awaitable[_T]) -> _T:
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
-        await _until_done(job)
+        await until_done(job)
         raise
 
 
-async def _until_done(job: asyncio.Future[Any]) -> None:
+async def until_done(job: asyncio.Future[Any]) -> None:
     """Wait for `job`, whatever comes of it; cancelling does not cut it short."""
     while not job.done():
         try:

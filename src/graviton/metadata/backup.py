@@ -6,16 +6,18 @@ meanwhile where the backend can do that. The file appears under its name whole a
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import secrets
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.core.clock import Clock, SystemClock
 from graviton.errors import (
     AlreadyExists,
@@ -73,24 +75,26 @@ async def backup_metadata(
     With `overwrite` a file that is there is replaced, behind a link too; a device or pipe never is.
 
     Raises AlreadyExists (unless `overwrite`), InvalidInput for a device or pipe, NotFound for a missing folder,
-    ConfigError while a restore is unfinished, StorageFull, PermissionDenied, Unavailable, IntegrityError. A failed or
-    cancelled backup leaves no file, unless even its temporary one (`.NAME.*.tmp`) cannot be removed.
+    ConfigError while a restore is unfinished, StorageFull, PermissionDenied, Unavailable, IntegrityError. A failed
+    backup leaves no file, unless even its temporary one (`.NAME.*.tmp`) cannot be removed. Neither does a cancelled one
+    unless it was just getting its name, which it then has, whole.
     """
-    target = await asyncio.to_thread(_target, Path(path), overwrite)
-    run = _Run(target, (clock or SystemClock()).now_ns(), progress)
-    try:
-        await asyncio.to_thread(run.open)
-        while True:
-            names = await kv.namespaces()
-            result = await kv.read(lambda tx: run.write(tx, names))  # noqa: B023 - awaited before names changes
-            if await kv.namespaces() == names:
-                break
-            # A namespace was born since the names were listed, perhaps before the snapshot: it would be missing.
-        await asyncio.to_thread(run.publish, overwrite)
-    except OSError as error:
-        raise translate_os_error(error, "write", target) from error
-    finally:
-        run.discard()
+    with WorkerPool(1, "meta.backup") as pool:
+        target = await in_thread(pool, _target, Path(path), overwrite)
+        run = _Run(target, (clock or SystemClock()).now_ns(), progress)
+        try:
+            await in_thread(pool, run.open)
+            while True:
+                names = await kv.namespaces()
+                result = await kv.read(lambda tx: run.write(tx, names))  # noqa: B023 - awaited before names changes
+                if await kv.namespaces() == names:
+                    break
+                # A namespace was born since the names were listed, perhaps before the snapshot: it would be missing.
+            await pool.run(partial(run.publish, overwrite))
+        except OSError as error:
+            raise translate_os_error(error, "write", target) from error
+        finally:
+            run.discard()
     return result
 
 
@@ -128,8 +132,6 @@ class _Run:
         """Make the temporary file, for this user only: metadata tells what is stored."""
         fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._file = os.fdopen(fd, "wb", _BUFFER_BYTES)
-        if self._stopped:
-            self.discard()
 
     def write(self, tx: ReadTransaction, names: Sequence[str]) -> BackupResult:
         """Write everything there is in `names`; may be run again."""
@@ -156,10 +158,11 @@ class _Run:
         if self._progress is not None:
             self._progress(records, size)
 
-    def publish(self, overwrite: bool) -> None:
-        """Make the file durable and give it its name."""
+    def publish(self, overwrite: bool, flag: CancelFlag) -> None:
+        """Make the file durable and give it its name, if that is still wanted by then."""
         assert self._file is not None, "published before it was opened"
         os.fsync(self._file.fileno())
+        flag.check()
         if overwrite:
             os.replace(self._temporary, self._target)
         else:

@@ -16,7 +16,6 @@ the backup, because the world went on without it:
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlockKey
 from graviton.errors import ConfigError, Conflict, IntegrityError
@@ -102,29 +102,30 @@ async def restore_metadata(
     """
     source = Path(path)
     try:
-        summary = await _verify(source)
-        if place is not None and summary.prefix is not None:
-            check_backup(summary.prefix, str(source), place)
-        load = _Load(kv, summary, blocks_exist, (clock or SystemClock()).now_ns())
-        await load.begin()
-        with open(source, "rb", _BUFFER_BYTES) as file:  # noqa: ASYNC230 - opening; the reads are on other threads
-            entries = read_backup(file.read)
-            while batch := await asyncio.to_thread(_next_batch, entries):
-                await load.add(batch)
-                if progress is not None:
-                    progress(load.records, summary.records)
-        return await load.finish()
+        with WorkerPool(1, "meta.restore") as pool:
+            summary = await _verify(source, pool)
+            if place is not None and summary.prefix is not None:
+                check_backup(summary.prefix, str(source), place)
+            load = _Load(kv, summary, blocks_exist, (clock or SystemClock()).now_ns())
+            await load.begin()
+            with open(source, "rb", _BUFFER_BYTES) as file:  # noqa: ASYNC230 - opening; the reads are on a thread
+                entries = read_backup(file.read)
+                while batch := await in_thread(pool, _next_batch, entries):
+                    await load.add(batch)
+                    if progress is not None:
+                        progress(load.records, summary.records)
+            return await load.finish()
     except OSError as error:
         raise translate_os_error(error, "read", source) from error
 
 
-async def _verify(path: Path) -> _Summary:
+async def _verify(path: Path, pool: WorkerPool) -> _Summary:
     """Read the backup to its end, in steps so that a cancelled restore stops. Raises IntegrityError, ConfigError for a
     store of a newer format."""
     marker, prefix, count = None, None, 0
-    with open(path, "rb", _BUFFER_BYTES) as file:  # noqa: ASYNC230 - opening; the reads are on other threads
+    with open(path, "rb", _BUFFER_BYTES) as file:  # noqa: ASYNC230 - opening; the reads are on a thread
         entries = read_backup(file.read)
-        while batch := await asyncio.to_thread(_next_batch, entries):
+        while batch := await in_thread(pool, _next_batch, entries):
             count += len(batch)
             for record in batch:
                 if record.namespace == STORE and record.key == MARKER_KEY:

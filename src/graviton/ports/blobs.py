@@ -155,16 +155,15 @@ class BlobReader(ABC):
 
     async def write_to(self, fd: int) -> int:
         """Write all that is left to the file descriptor `fd`, from its position on; bytes written. Pieces are written
-        on other threads. Raises what iteration raises, and OSError of the writes."""
-        import asyncio
+        on another thread. A pipe that nobody reads can be left by cancelling. Nothing uses `fd` any more when this
+        returns or raises. Raises what iteration raises, and OSError of the writes."""
+        from graviton.concurrency.pipes import Sink
 
         total = 0
-        async for piece in self:
-            view = memoryview(piece)
-            while view:
-                written = await asyncio.to_thread(os.write, fd, view)
-                view = view[written:]
-                total += written
+        with Sink(fd) as sink:
+            async for piece in self:
+                await sink.write(piece)
+                total += len(piece)
         return total
 
     async def __aenter__(self) -> BlobReader:

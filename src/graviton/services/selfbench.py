@@ -6,7 +6,6 @@ Every figure is the median of a few runs; how few depends on how long they take.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple, Protocol
 
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.core.chunking import DEFAULT_SPEC, Kernel
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
@@ -91,38 +91,42 @@ async def measure_all(
     kernel: Kernel, folder: Path, open_store: Callable[[Path], BenchStore], plan: BenchPlan
 ) -> AsyncIterator[Measure]:
     """All figures, one by one as they are known. Everything happens in `folder`, which is the caller's to remove."""
-    async for measure in _in_memory(kernel, os.urandom(plan.memory_bytes)):
-        yield measure
-    source = folder / "source"
-    await asyncio.to_thread(_fill, source, plan.file_bytes)
-    gigabytes = plan.file_bytes / 1e9
-    yield await _figure("write", "write and fsync one file", "GB/s", gigabytes, lambda: _copy(source, folder / "copy"))
-    async for measure in _large(folder, source, open_store, gigabytes):
-        yield measure
-    os.unlink(source)
+    with WorkerPool(1, "bench") as pool:
+        async for measure in _in_memory(kernel, os.urandom(plan.memory_bytes), pool):
+            yield measure
+        source = folder / "source"
+        await in_thread(pool, _fill, source, plan.file_bytes)
+        gigabytes = plan.file_bytes / 1e9
+        copied = partial(in_thread, pool, _copy, source, folder / "copy")
+        yield await _figure("write", "write and fsync one file", "GB/s", gigabytes, copied)
+        async for measure in _large(folder, source, open_store, gigabytes, pool):
+            yield measure
+        os.unlink(source)
     async for measure in _small(folder, open_store, plan):
         yield measure
 
 
-async def _in_memory(kernel: Kernel, data: bytes) -> AsyncIterator[Measure]:
+async def _in_memory(kernel: Kernel, data: bytes, pool: WorkerPool) -> AsyncIterator[Measure]:
     gigabytes = len(data) / 1e9
-    yield await _figure("cut_and_hash", "cut and hash, in memory", "GB/s", gigabytes, lambda: _cut(kernel, data))
+    cut = partial(in_thread, pool, _cut, kernel, data)
+    yield await _figure("cut_and_hash", "cut and hash, in memory", "GB/s", gigabytes, cut)
     for algo in HashAlgo:
-        hashed = partial(_hash, kernel, data, algo)
+        hashed = partial(in_thread, pool, kernel.digest, data, algo)
         yield await _figure(f"hash_{algo.value}", f"{algo.value} alone, in memory", "GB/s", gigabytes, hashed)
 
 
 async def _large(
-    folder: Path, source: Path, open_store: Callable[[Path], BenchStore], gigabytes: float
+    folder: Path, source: Path, open_store: Callable[[Path], BenchStore], gigabytes: float, pool: WorkerPool
 ) -> AsyncIterator[Measure]:
     store_folder = folder / "large"
+    remove = partial(shutil.rmtree, store_folder, ignore_errors=True)
     result: BlobWriteResult | None = None
     store = open_store(store_folder)
 
     async def afresh() -> None:
         nonlocal store
         await store.aclose()
-        await asyncio.to_thread(shutil.rmtree, store_folder, ignore_errors=True)
+        await in_thread(pool, remove)
         store = open_store(store_folder)
 
     async def put() -> None:
@@ -141,7 +145,7 @@ async def _large(
         yield await _figure("get", "get it to a file, verified", "GB/s", gigabytes, get)
     finally:
         await store.aclose()
-        await asyncio.to_thread(shutil.rmtree, store_folder, ignore_errors=True)
+        await in_thread(pool, remove)
 
 
 async def _small(folder: Path, open_store: Callable[[Path], BenchStore], plan: BenchPlan) -> AsyncIterator[Measure]:
@@ -173,7 +177,7 @@ async def _figure(
     text: str,
     unit: str,
     amount: float,
-    work: Callable[[], Awaitable[None]],
+    work: Callable[[], Awaitable[object]],
     before: Callable[[], Awaitable[None]] | None = None,
 ) -> Measure:
     """Run `work`, which does `amount`, a few times; `before` each time, unmeasured."""
@@ -188,13 +192,8 @@ async def _figure(
     return Measure(name, text, median(runs), unit, tuple(runs))
 
 
-async def _cut(kernel: Kernel, data: bytes) -> None:
-    ingest = kernel.ingest(DEFAULT_SPEC)
-    await asyncio.to_thread(ingest.feed, data, True)
-
-
-async def _hash(kernel: Kernel, data: bytes, algo: HashAlgo) -> None:
-    await asyncio.to_thread(kernel.digest, data, algo)
+def _cut(kernel: Kernel, data: bytes) -> None:
+    kernel.ingest(DEFAULT_SPEC).feed(data, True)
 
 
 def _fill(path: Path, size: int) -> None:
@@ -202,12 +201,9 @@ def _fill(path: Path, size: int) -> None:
         file.writelines(os.urandom(min(_FILL_BYTES, size - start)) for start in range(0, size, _FILL_BYTES))
 
 
-async def _copy(source: Path, target: Path) -> None:
-    def copy() -> None:
-        with open(source, "rb") as read, open(target, "wb") as write:
-            shutil.copyfileobj(read, write, _FILL_BYTES)
-            write.flush()
-            os.fsync(write.fileno())
-        os.unlink(target)
-
-    await asyncio.to_thread(copy)
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as read, open(target, "wb") as write:
+        shutil.copyfileobj(read, write, _FILL_BYTES)
+        write.flush()
+        os.fsync(write.fileno())
+    os.unlink(target)

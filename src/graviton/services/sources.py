@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import io
 import os
-import select
 import stat
 from collections.abc import AsyncIterator
 from typing import Any
 
-from graviton.concurrency.executors import POLL_SECONDS, WorkerPool, in_thread
+from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.executors import WorkerPool
+from graviton.concurrency.pipes import wait_readable
 from graviton.constraints.throttle import Throttle
 from graviton.errors import GravitonError, InvalidInput, NotFound, PermissionDenied, Unavailable
 
@@ -119,25 +120,16 @@ async def paced(file: io.FileIO, throttle: Throttle) -> AsyncIterator[bytes]:
     """The bytes of `file`, no faster than `throttle` lets them. Cancelling ends it soon, even on a silent pipe."""
     fd = file.fileno()
     can_block = not stat.S_ISREG(os.fstat(fd).st_mode)
-    cancelled = False
 
-    def read() -> bytes:
-        if can_block:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN | select.POLLHUP)
-            while not poll.poll(POLL_SECONDS * 1000):
-                if cancelled:
-                    return b""
+    def read(flag: CancelFlag) -> bytes:
+        if can_block and not wait_readable(fd, flag):
+            return b""
         return file.read(throttle.piece_bytes)
-
-    def stop() -> None:
-        nonlocal cancelled
-        cancelled = True
 
     with WorkerPool(1, "paced") as pool:
         while True:
             try:
-                piece = await in_thread(pool, read, interrupt=stop)
+                piece = await pool.run(read)
             except OSError as error:
                 raise read_error(error, str(file.name)) from error
             if not piece:

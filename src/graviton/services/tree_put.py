@@ -10,9 +10,12 @@ import asyncio
 import io
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from graviton.concurrency.executors import WorkerPool, in_thread
+from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.executors import WorkerPool
+from graviton.concurrency.finishing import finish_anyway
 from graviton.constraints.throttle import Throttle
 from graviton.core.attributes import MIME, BinaryAttributes
 from graviton.core.keys import BlobKey
@@ -96,6 +99,30 @@ class _Item(NamedTuple):
     file: io.FileIO | None = None
 
 
+class _Ahead:
+    """A batch that is read on the walking thread. What that has opened is known here at once: it could not be closed
+    if it came with a result that nobody takes."""
+
+    def __init__(self, pool: WorkerPool, read: Callable[[list[_Item], CancelFlag], None]) -> None:
+        self._batch: list[_Item] = []
+        self._reading = asyncio.ensure_future(pool.run(partial(read, self._batch)))
+
+    async def batch(self) -> list[_Item]:
+        """The batch, when it is read."""
+        await self._reading
+        return self._batch
+
+    async def aclose(self) -> None:
+        """Read no further, and close the files."""
+        self._reading.cancel()
+        try:
+            await finish_anyway(asyncio.wait([self._reading]))
+        finally:
+            if not self._reading.cancelled():
+                self._reading.exception()  # retrieved: what brought us here was first
+            _close(self._batch)
+
+
 class TreePut:
     """One tree on its way in. Use once."""
 
@@ -146,39 +173,30 @@ class TreePut:
         return TreePutResult(listing, self._entries, self._failed)
 
     async def _put_files(self, walk: TreeWalk, listing: ListingSpool) -> None:
-        entries = iter(walk)
+        read = partial(self._read_batch, iter(walk), walk)
         with WorkerPool(1, "walk") as pool:
-            ahead = asyncio.ensure_future(in_thread(pool, self._next_batch, entries, walk))
+            ahead = _Ahead(pool, read)
             try:
-                while batch := await ahead:
-                    ahead = asyncio.ensure_future(in_thread(pool, self._next_batch, entries, walk))
+                while batch := await ahead.batch():
+                    ahead = _Ahead(pool, read)
                     await self._put_batch(batch, walk, listing)
             finally:
-                ahead.cancel()
-                await asyncio.wait([ahead])
-                if not ahead.cancelled() and ahead.exception() is None:
-                    _close(ahead.result())
+                await ahead.aclose()
         listing.flush()
 
-    def _next_batch(self, entries: Iterator[Found], walk: TreeWalk) -> list[_Item]:
-        """The next entries, small files read. Runs on the walking thread."""
-        batch: list[_Item] = []
+    def _read_batch(self, entries: Iterator[Found], walk: TreeWalk, batch: list[_Item], flag: CancelFlag) -> None:
+        """Fill `batch` with the next entries, small files read. Runs on the walking thread."""
         size = small = large = 0
-        try:
-            for found in entries:
-                item = self._read(found, walk)
-                if item is not None:
-                    batch.append(item)
-                    small += item.data is not None
-                    size += len(item.data or b"")
-                    large += item.file is not None
-                full = large >= LARGE_AT_ONCE or small >= BATCH_FILES or size >= BATCH_BYTES - SMALL_BYTES
-                if full or len(batch) >= BATCH_ENTRIES:
-                    break
-        except BaseException:
-            _close(batch)
-            raise
-        return batch
+        for found in entries:
+            item = self._read(found, walk)
+            if item is not None:
+                batch.append(item)
+                small += item.data is not None
+                size += len(item.data or b"")
+                large += item.file is not None
+            full = large >= LARGE_AT_ONCE or small >= BATCH_FILES or size >= BATCH_BYTES - SMALL_BYTES
+            if full or len(batch) >= BATCH_ENTRIES or flag.cancelled:
+                break
 
     def _read(self, found: Found, walk: TreeWalk) -> _Item | None:
         file = found.file

@@ -8,14 +8,16 @@ from __future__ import annotations
 import errno
 import io
 import os
-import select
 import stat
 from collections.abc import AsyncIterable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from graviton.concurrency.executors import POLL_SECONDS, WorkerPool, in_thread
+from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.concurrency.pieces import AsyncPieceFiller, Filler, MemoryFiller, PieceFiller, pour
+from graviton.concurrency.pipes import wait_readable
 from graviton.core.buffers import Buffer, as_bytes, memory_of
 from graviton.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blobs import BlobSource
@@ -78,7 +80,6 @@ class _FdFiller:
         self._file: io.FileIO | None = None
         self._pool, self._name, self._owned = pool, name, owned
         self._regular = True
-        self._cancelled = False
 
     def use(self, file: io.FileIO, size: int | None) -> None:
         """Read from `file`; `size` is None where it is no regular one."""
@@ -99,17 +100,13 @@ class _FdFiller:
         self.size_hint = info.st_size
 
     async def fill(self, memory: memoryview) -> int:
-        return await in_thread(self._pool, self._read, memory, interrupt=self._stop)
+        return await self._pool.run(partial(self._read, memory))
 
-    def _stop(self) -> None:
-        """Ends the wait for a pipe that may never speak again."""
-        self._cancelled = True
-
-    def _read(self, memory: memoryview) -> int:
+    def _read(self, memory: memoryview, flag: CancelFlag) -> int:
         filled = 0
         try:
             while filled < len(memory):
-                if not self._regular and not self._wait():
+                if not self._regular and not wait_readable(self._fd, flag):
                     break
                 count = self._read_some(memory[filled:])
                 if count == 0:
@@ -130,14 +127,6 @@ class _FdFiller:
         if count is None:
             raise _would_block()
         return count
-
-    def _wait(self) -> bool:
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN | select.POLLHUP)
-        while not poll.poll(POLL_SECONDS * 1000):
-            if self._cancelled:
-                return False
-        return True
 
     async def aclose(self) -> None:
         if self._owned and self._fd >= 0:

@@ -56,6 +56,7 @@ class SmallPuts:
 
     async def put(self, item: Item) -> BlobWriteResult:
         """Store one blob, whole or not at all. Cancelled, it returns when the blob will not be stored or has been."""
+        self._lifetime.check()  # first: in a child made by fork the lock may be held for ever
         put = _Put(item)
         with self._lock:
             self._lifetime.check()
@@ -81,10 +82,13 @@ class SmallPuts:
 
     async def aclose(self) -> None:
         """Let the puts that were accepted finish and end the thread. Idempotent."""
+        if not self._lifetime.is_here:
+            self._lifetime.is_closed = True
+            return  # the thread is the parent's
         with self._lock:
             self._lifetime.is_closed = True
             thread, self._thread = self._thread, None
-        if thread is not None and self._lifetime.is_here:
+        if thread is not None:
             self._queue.put(None)
             await joined([thread])
 

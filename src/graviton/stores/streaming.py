@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.concurrency.finishing import finish_anyway
+from graviton.concurrency.pipes import Sink
 from graviton.constraints.budget import ByteBudget, Lease
 from graviton.core.manifests import ManifestEntry, ManifestPage
 from graviton.core.ranges import Span
@@ -22,7 +23,6 @@ from graviton.ports.manifests import BlobManifestRepo, BlobRecord
 from graviton.stores.block_access import BlockAccess
 from graviton.stores.operations import Operations
 from graviton.stores.placed_file import PlacedFile
-from graviton.stores.sinks import Sink
 
 __all__ = ["CasBlobReader", "ReadParts"]
 
@@ -126,10 +126,7 @@ class CasBlobReader(BlobReader):
 
     async def write_to(self, fd: int) -> int:
         """See `BlobReader.write_to`. Into a regular file blocks are verified and written side by side, in any order;
-        if it fails, what was written so far may have holes. A pipe that nobody reads can be left by cancelling.
-
-        The reader is closed if this fails. Nothing uses `fd` any more when this returns or raises, so the caller may
-        close it."""
+        if it fails, what was written so far may have holes, and the reader is closed."""
         # Appending ignores offsets.
         anywhere = stat.S_ISREG(os.fstat(fd).st_mode) and not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
         try:
@@ -140,13 +137,10 @@ class CasBlobReader(BlobReader):
             raise
 
     async def _write_in_order(self, fd: int) -> int:
-        sink = Sink(fd)
         already = self._yielded
-        try:
+        with Sink(fd) as sink:
             async for piece in self:
                 await sink.write(piece)
-        finally:
-            sink.close()
         return self._yielded - already
 
     async def _place_all(self, fd: int) -> int:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from graviton.concurrency.blocking import declare_blocking_thread
-from graviton.concurrency.executors import WorkerPool, in_thread
+from graviton.concurrency.executors import WorkerPool, in_own_thread, in_thread
+from graviton.errors import Unavailable
 
 
 class Held:
@@ -47,7 +48,7 @@ async def test_a_call_that_has_begun_is_interrupted_and_waited_for(pool: WorkerP
     held = Held()
     interrupted: list[str] = []
     task = asyncio.ensure_future(in_thread(pool, held, interrupt=lambda: interrupted.append("once")))
-    await asyncio.to_thread(held.begun.wait, 10.0)
+    await in_own_thread(held.begun.wait, 10.0)
     for _ in range(3):
         task.cancel()
         await asyncio.sleep(0.001)
@@ -61,7 +62,7 @@ async def test_a_call_that_has_begun_is_interrupted_and_waited_for(pool: WorkerP
 async def test_a_call_that_has_not_begun_is_taken_back(pool: WorkerPool) -> None:
     held = Held()
     first = asyncio.ensure_future(in_thread(pool, held))
-    await asyncio.to_thread(held.begun.wait, 10.0)
+    await in_own_thread(held.begun.wait, 10.0)
     ran: list[str] = []
     second = asyncio.ensure_future(in_thread(pool, ran.append, "second"))
     await asyncio.sleep(0)
@@ -81,8 +82,45 @@ def test_a_thread_that_may_block_calls_at_once() -> None:
         declare_blocking_thread()
         with WorkerPool(1, "test") as pool:
             found.append(asyncio.run(in_thread(pool, threading.current_thread)))
+        found.append(asyncio.run(in_own_thread(threading.current_thread)))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [thread]
+    assert found == [thread, thread]
+
+
+async def test_the_thread_of_one_call_ends_with_it() -> None:
+    before = threading.enumerate()
+    thread = await in_own_thread(threading.current_thread)
+    assert thread is not threading.current_thread()
+    assert not thread.is_alive()
+    with pytest.raises(ZeroDivisionError):
+        await in_own_thread(divmod, 7, 0)
+    held = Held()
+    interrupted: list[str] = []
+    task = asyncio.ensure_future(in_own_thread(held, interrupt=lambda: interrupted.append("once")))
+    while not held.begun.is_set():
+        await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.sleep(0.01)
+    assert not task.done()
+    assert interrupted == ["once"]
+    held.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert threading.enumerate() == before
+
+
+async def test_one_call_that_gets_no_thread_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ran: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Unavailable, match="thread") as caught:
+            await in_own_thread(ran.append, "refused")
+    assert caught.value.hint
+    await in_own_thread(ran.append, "next")
+    assert ran == ["next"]

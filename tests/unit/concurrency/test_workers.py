@@ -16,7 +16,7 @@ from functools import partial
 import pytest
 
 from graviton.concurrency.calls import CancelFlag
-from graviton.concurrency.executors import WorkerPool, in_thread
+from graviton.concurrency.executors import WorkerPool, in_own_thread, in_thread
 from graviton.errors import Unavailable
 
 
@@ -64,7 +64,7 @@ async def test_without_a_thread_calls_fail_and_later_ones_work(monkeypatch: pyte
         assert go_on.wait(10.0)
 
     held = asyncio.ensure_future(pool.run(hold))
-    await asyncio.to_thread(begun.wait, 10.0)
+    await in_own_thread(begun.wait, 10.0)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", _refuse)
         waiting = asyncio.ensure_future(pool.run(lambda flag: "done"))  # no second thread: it waits for the first
@@ -88,7 +88,7 @@ async def test_a_call_that_waits_for_a_thread_can_be_left_at_once_with_its_bytes
             raise AssertionError("it began")
 
     held = asyncio.ensure_future(pool.run(hold))
-    await asyncio.to_thread(begun.wait, 10.0)
+    await in_own_thread(begun.wait, 10.0)
     work = Work()
     gone = weakref.ref(work)
     left = asyncio.ensure_future(pool.run(work))
@@ -116,7 +116,7 @@ async def test_a_call_that_must_run_does_so_after_it_was_cancelled() -> None:
         assert go_on.wait(10.0)
 
     held = asyncio.ensure_future(pool.run(hold))
-    await asyncio.to_thread(begun.wait, 10.0)
+    await in_own_thread(begun.wait, 10.0)
     cleaning = asyncio.ensure_future(pool.run(lambda flag: ran.append("cleaned up"), must_run=True))
     await asyncio.sleep(0)
     cleaning.cancel()
@@ -145,7 +145,7 @@ def test_a_call_whose_loop_ended_harms_no_thread() -> None:
         for call in (pool.run(hold), pool.run(lambda flag: ran.set(), must_run=True)):
             waiting.append(call)
             call.send(None)
-        await asyncio.to_thread(begun.wait, 10.0)
+        await in_own_thread(begun.wait, 10.0)
 
     waiting: list[Coroutine[object, None, None]] = []
     asyncio.run(leave())
@@ -201,7 +201,7 @@ async def test_closing_lets_the_loop_run_and_every_closer_waits() -> None:
         return "held"
 
     call = asyncio.ensure_future(pool.run(hold))
-    await asyncio.to_thread(begun.wait, 10.0)
+    await in_own_thread(begun.wait, 10.0)
     ending = [asyncio.ensure_future(pool.close()) for _ in range(2)]
     await asyncio.sleep(0.01)  # the loop runs
     assert not any(one.done() for one in ending)
@@ -233,7 +233,7 @@ async def test_a_pool_that_nobody_refers_to_takes_its_threads_with_it() -> None:
     del pool
     go_on.set()
     for thread in threads:
-        await asyncio.to_thread(thread.join, 10.0)
+        await in_own_thread(thread.join, 10.0)
         assert not thread.is_alive()
     assert ran.is_set()
 
@@ -310,7 +310,7 @@ def late():
     assert asyncio.run(pool.run(lambda flag: "late")) == "late"
     print("done", flush=True)
 atexit.register(late)  # handlers run in the opposite order
-from graviton.concurrency.executors import WorkerPool, in_thread
+from graviton.concurrency.executors import WorkerPool, in_own_thread, in_thread
 pool = WorkerPool(2, "test")
 asyncio.run(pool.run(lambda flag: None))
 begun = threading.Event()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from graviton.backends.filesystem import FsBlockStore, FsConfig, FsMutableObjectStore, FsObjectConfig
+from graviton.concurrency.executors import in_own_thread
 from graviton.core.locators import Locator
 from graviton.ports.blocks import CanonicalBlock
 from tests.unit.filesystem.disks import PausingDisk
@@ -94,7 +95,7 @@ async def test_call_cancelled_while_it_waits_for_a_thread_never_begins(tmp_path:
     disk = PausingDisk(1)
     store = FsBlockStore(FsConfig(tmp_path, workers=1, fsync_workers=1, syncfs_min_files=8), disk=disk)
     first = asyncio.ensure_future(store.put_blocks([block(b"first")]))
-    await asyncio.to_thread(disk.reached.wait, 10.0)
+    await in_own_thread(disk.reached.wait, 10.0)
     second = asyncio.ensure_future(store.put_blocks([block(b"second")]))
     await asyncio.sleep(0.01)
     second.cancel()

@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from graviton.backends.filesystem import FsBlockReclaimer, FsBlockStore, FsConfig
+from graviton.concurrency.executors import in_own_thread
 from graviton.core.keys import BlockKey
 from graviton.errors import NotFound
 from tests.unit.filesystem.crasher import SESSION, batches
@@ -23,8 +25,8 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{REPOSITORY}/src:{REPOSITORY}"}
 @pytest.mark.parametrize("kind", ["one", "larger", "small", "trash"])
 async def test_killed_at_every_system_call(tmp_path: Path, kind: str) -> None:
     command = [sys.executable, "-m", "tests.unit.filesystem.crasher", str(tmp_path), kind]
-    done = await asyncio.to_thread(
-        subprocess.run, command, env=ENVIRONMENT, cwd=REPOSITORY, capture_output=True, text=True, timeout=250
+    done = await in_own_thread(
+        partial(subprocess.run, command, env=ENVIRONMENT, cwd=REPOSITORY, capture_output=True, text=True, timeout=250)
     )
     assert done.returncode == 0, done.stderr
     points = int(done.stdout)
@@ -90,11 +92,11 @@ async def test_two_processes_killed_in_the_middle_lose_nothing(tmp_path: Path) -
         keys = []
         for writer in writers:
             assert writer.stdout is not None
-            await asyncio.to_thread(writer.stdout.readline)  # it is at work
+            await in_own_thread(writer.stdout.readline)  # it is at work
         await asyncio.sleep(0.05 * round_)
         for writer in writers:
             writer.send_signal(signal.SIGKILL)
-            out, _ = await asyncio.to_thread(writer.communicate)
+            out, _ = await in_own_thread(writer.communicate)
             keys.extend(BlockKey.parse(line) for line in out.decode().splitlines() if line.count(":") == 2)
         store = FsBlockStore(FsConfig(tmp_path))
         acknowledged += len(keys)

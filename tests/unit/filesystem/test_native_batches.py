@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from graviton.backends.filesystem import FsBlockStore, FsConfig, _batch
 from graviton.backends.filesystem._disk import Disk
+from graviton.concurrency.executors import in_own_thread
 from graviton.core.buffers import Buffer
 from graviton.core.files import PythonFileBatches
 from graviton.errors import StorageFull
@@ -38,14 +40,16 @@ async def test_each_call_of_the_kernel_fails(tmp_path: Path, number: int) -> Non
     (tmp_path / "stores").mkdir()
     command = [sys.executable, "-m", "tests.unit.filesystem.native_faults", str(tmp_path / "stores"), str(number)]
     paths = {"LD_PRELOAD": str(library), "PYTHONPATH": f"{REPOSITORY}/src:{REPOSITORY}"}
-    done = await asyncio.to_thread(
-        subprocess.run,
-        command,
-        env={**os.environ, **paths},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=200,
+    done = await in_own_thread(
+        partial(
+            subprocess.run,
+            command,
+            env={**os.environ, **paths},
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
     )
     assert done.returncode == 0, done.stderr
     cases = [json.loads(line) for line in done.stdout.splitlines()]
@@ -95,7 +99,7 @@ async def test_cancellation_is_noticed_between_slices(tmp_path: Path) -> None:
     batches.go_on.clear()
     store = FsBlockStore(FsConfig(tmp_path, workers=1), batches=batches, syncfs=lambda fd: None)
     task = asyncio.ensure_future(store.put_blocks(batch(_batch._SLICE * 3), ALWAYS))
-    await asyncio.to_thread(batches.reached.wait, 10.0)
+    await in_own_thread(batches.reached.wait, 10.0)
     task.cancel()
     await asyncio.sleep(0)
     batches.go_on.set()

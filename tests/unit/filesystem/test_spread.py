@@ -7,7 +7,7 @@ import threading
 
 from graviton.backends.filesystem._spread import spread
 from graviton.concurrency.calls import CancelFlag
-from graviton.concurrency.executors import WorkerPool
+from graviton.concurrency.executors import WorkerPool, in_own_thread
 
 
 async def test_a_call_that_was_accepted_spreads_its_work_also_while_the_pool_closes() -> None:
@@ -22,7 +22,7 @@ async def test_a_call_that_was_accepted_spreads_its_work_also_while_the_pool_clo
         spread(pool, done.append, range(20), 3)
 
     call = asyncio.ensure_future(pool.run(work))
-    await asyncio.to_thread(begun.wait, 10.0)
+    await in_own_thread(begun.wait, 10.0)
     closing = asyncio.ensure_future(pool.close())
     await asyncio.sleep(0.01)
     go_on.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,54 @@ async def test_cancelled_backup_leaves_nothing_and_ends_its_thread(
         await task
     assert os.listdir(tmp_path) == ["store"]
     await asyncio.wait_for(kv.aclose(), 5)
+
+
+async def test_a_backup_cancelled_while_it_is_published_is_not_published_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kv = InMemoryKeyValueStore()
+    await fill(kv)
+    begun, go_on = threading.Event(), threading.Event()
+    real, used = os.fsync, list[bool]()
+
+    def slow(fd: int) -> None:
+        begun.set()
+        assert go_on.wait(10.0)
+        real(fd)  # fails if it was closed meanwhile
+        used.append(True)
+
+    monkeypatch.setattr(backup.os, "fsync", slow)
+    before = threading.enumerate()
+    task = asyncio.create_task(backup_metadata(kv, tmp_path / "file"))
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.sleep(0.01)
+    ended_early = task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    assert not ended_early
+    assert left == []
+    assert used == [True]
+    assert os.listdir(tmp_path) == []
+
+
+async def test_without_a_thread_nothing_is_backed_up_nor_restored(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    kv = InMemoryKeyValueStore()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Unavailable, match="thread"):
+            await backup_metadata(kv, saved.with_name("another"))
+        with pytest.raises(Unavailable, match="thread"):
+            await restore_metadata(kv, saved, blocks_exist=None)
+    await asyncio.sleep(0.01)
+    assert os.listdir(saved.parent) == [saved.name]
+    assert await kv.namespaces() == []
 
 
 async def test_writers_go_on_during_a_backup_and_are_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

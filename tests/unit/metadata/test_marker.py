@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from graviton.backends.filesystem import marker as fs_marker
 from graviton.backends.filesystem.marker import FsMarkerStore
 from graviton.backends.memory.kv import InMemoryKeyValueStore
 from graviton.core.hashing import HashAlgo
-from graviton.errors import AlreadyExists, ConfigError, IntegrityError, InvalidInput, StorageFull
+from graviton.errors import AlreadyExists, ConfigError, IntegrityError, InvalidInput, StorageFull, Unavailable
 from graviton.metadata.builtin_schemas import BUILTIN_SCHEMAS
 from graviton.metadata.marker import MARKER_FILE, Decision, Side, StoreMarker, check_pair
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY, adopt, initialise, look
@@ -280,6 +281,42 @@ async def test_file_is_never_overwritten_by_write_new(tmp_path: Path, monkeypatc
         assert await markers.read() == b"three"
         assert os.listdir(tmp_path / str(number)) == [MARKER_FILE]
         monkeypatch.setattr(fs_marker.os, "link", no_links)
+
+
+async def test_without_a_thread_no_marker_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call was queued: it was made with the next one."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    markers = FsMarkerStore(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Unavailable, match="thread"):
+            await markers.write_new(b"one")
+    assert await markers.read() is None
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_marker_that_is_being_written_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        begun.set()
+        assert go_on.wait(10.0)
+
+    monkeypatch.setattr(fs_marker.os, "fsync", slow)
+    task = asyncio.ensure_future(FsMarkerStore(tmp_path).write_new(b"one"))
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.sleep(0.01)
+    ended_early = task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not ended_early
+    assert os.listdir(tmp_path) == [MARKER_FILE]
 
 
 async def test_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import os
 import random
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from graviton.services import tree_put
 from graviton.services.own_places import identities
 from graviton.services.sources import open_regular
 from graviton.services.tree_put import LISTING_MIME, TreePut, TreePutResult
-from graviton.services.tree_walk import TreeWalk
+from graviton.services.tree_walk import Found, TreeWalk
 from tests.unit.services.trees import Told, memory_store
 
 NOW = 1_700_000_000_000_000_000
@@ -282,6 +285,46 @@ async def test_an_error_of_the_store_ends_it_and_closes_every_file(
         with pytest.raises(StorageFull):
             await TreePut(store, Told(tmp_path)).run(str(tmp_path), frozenset(), NOW)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_files_that_were_being_opened_when_it_was_cancelled_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, times: int
+) -> None:
+    """The batch of a read-ahead that had begun was lost: the garbage collector closed its files, with a warning."""
+    monkeypatch.setattr(tree_put, "SMALL_BYTES", 0)
+    monkeypatch.setattr(tree_put, "LARGE_AT_ONCE", 2)
+    grow(tmp_path, "a", "b", "c", "d", "e")
+    begun, go_on = threading.Event(), threading.Event()
+    opened: list[io.FileIO] = []
+    real = TreePut._read
+
+    def slow(self: TreePut, found: Found, walk: TreeWalk) -> object:
+        assert found.file is not None
+        opened.append(found.file)
+        if len(opened) == 2 * batch - 1:
+            begun.set()
+            assert go_on.wait(10.0)
+        return real(self, found, walk)
+
+    monkeypatch.setattr(TreePut, "_read", slow)
+    putting = asyncio.ensure_future(put(tmp_path))
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    for _ in range(times):
+        putting.cancel()
+        await asyncio.sleep(0.01)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    del putting
+    open_still = [file.name for file in opened if not file.closed]
+    read_on = len(opened)
+    opened.clear()
+    gc.collect()  # tells of files that nobody closed
+    assert open_still == []
+    assert read_on == 2 * batch - 1  # nothing more was begun
 
 
 async def test_a_limited_rate_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
+from graviton.concurrency.executors import in_own_thread
 from tests.unit.sqlite.crasher import TRANSACTIONS
 
 REPOSITORY = Path(__file__).parents[3]
@@ -18,8 +20,8 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{REPOSITORY}/src:{REPOSITORY}"}
 
 async def test_killed_at_every_statement(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.unit.sqlite.crasher", str(tmp_path)]
-    done = await asyncio.to_thread(
-        subprocess.run, command, env=ENVIRONMENT, cwd=REPOSITORY, capture_output=True, text=True, timeout=250
+    done = await in_own_thread(
+        partial(subprocess.run, command, env=ENVIRONMENT, cwd=REPOSITORY, capture_output=True, text=True, timeout=250)
     )
     assert done.returncode == 0, done.stderr
     points = int(done.stdout)
@@ -74,11 +76,11 @@ async def test_two_processes_killed_in_the_middle_lose_nothing(tmp_path: Path) -
         ]
         for writer in writers:
             assert writer.stdout is not None
-            await asyncio.to_thread(writer.stdout.readline)
+            await in_own_thread(writer.stdout.readline)
         await asyncio.sleep(0.07 * round_)
         for writer in writers:
             writer.send_signal(signal.SIGKILL)
-            out, _ = await asyncio.to_thread(writer.communicate)
+            out, _ = await in_own_thread(writer.communicate)
             keys.update(out.splitlines())
         store = SqliteKeyValueStore(SqliteConfig(path))
         there = {key async for key, _ in store.scan("keys")}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import GravitonError, IntegrityError, StorageFull, Unavailable
 from graviton.ports.kv import Durability, ReadTransaction, Transaction
 from tests.unit.filesystem.places import can_mount, small_disk
@@ -41,7 +42,7 @@ async def behind_a_gate(store: SqliteKeyValueStore, *calls: object) -> list[obje
     """Start `calls` while the writer is busy, then let it go: they wait at the same moment."""
     gate = Gate()
     first = asyncio.ensure_future(store.transact(gate))
-    await asyncio.to_thread(gate.begun.wait, 10.0)
+    await in_own_thread(gate.begun.wait, 10.0)
     tasks = [asyncio.ensure_future(call) for call in calls]  # type: ignore[call-overload]
     await asyncio.sleep(0.01)
     gate.go_on.set()
@@ -186,7 +187,7 @@ async def test_busy_names_the_process_that_holds_the_lock(tmp_path: Path) -> Non
     await impatient.put("a", b"0", b"")
     gate = Gate()
     writing = asyncio.ensure_future(store.transact(gate))
-    await asyncio.to_thread(gate.begun.wait, 10.0)
+    await in_own_thread(gate.begun.wait, 10.0)
     with pytest.raises(Unavailable) as caught:
         await impatient.put("a", b"1", b"")
     assert str(tmp_path / "meta.sqlite") in str(caught.value)
@@ -212,7 +213,7 @@ async def test_long_reads_keep_their_snapshot_and_stop_nobody(tmp_path: Path) ->
 
     reads = [asyncio.ensure_future(store.read(long(gate))) for gate in gates]  # type: ignore[arg-type]
     for gate in gates:
-        await asyncio.to_thread(gate.begun.wait, 10.0)
+        await in_own_thread(gate.begun.wait, 10.0)
     await store.put("a", b"key", b"new")
     assert await asyncio.wait_for(store.get("a", b"key"), 5) == b"new"
     for gate in gates:
@@ -394,7 +395,7 @@ async def test_without_a_thread_calls_fail_and_later_ones_work(tmp_path: Path, m
     gate = Gate()
     with monkeypatch.context() as patch:
         reading = asyncio.ensure_future(store.read(gate))
-        await asyncio.to_thread(gate.begun.wait, 10.0)
+        await in_own_thread(gate.begun.wait, 10.0)
         patch.setattr(threading.Thread, "start", refuse)
         waiting = asyncio.ensure_future(store.get("a", b"key"))  # no second reader to be had: it waits for the first
         await asyncio.sleep(0.01)

@@ -16,6 +16,7 @@ import pytest
 
 from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
 from graviton.backends.sqlite._wal import Wal
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import StorageFull, Unavailable
 from graviton.ports.kv import Durability, ReadTransaction
 from tests.unit.sqlite.connections import sqlite_error, stepping
@@ -116,7 +117,7 @@ async def test_results_do_not_wait_for_the_checkpoint(tmp_path: Path, disk: Disk
     config = SqliteConfig(tmp_path / "meta.sqlite", checkpoint_pages=1)
     store = SqliteKeyValueStore(config, connect=stepping(step))
     await asyncio.wait_for(store.put("a", b"key", b"value"), 5.0)
-    assert await asyncio.to_thread(reached.wait, 10.0)
+    assert await in_own_thread(reached.wait, 10.0)
     assert await store.get("a", b"key") == b"value"
     go_on.set()
     await store.aclose()
@@ -153,7 +154,7 @@ async def test_log_that_a_reader_keeps_long_is_not_tried_at_every_commit(tmp_pat
         assert go_on.wait(30.0)
 
     reading = asyncio.ensure_future(store.read(long))
-    await asyncio.to_thread(begun.wait, 10.0)
+    await in_own_thread(begun.wait, 10.0)
     disk.log.clear()
     await fill(store, 200)
     await settled(store)
@@ -279,7 +280,7 @@ async def test_mending_needs_no_reader_to_end(tmp_path: Path, disk: Disk) -> Non
 
     await store.put("a", b"key", b"old")
     reading = asyncio.ensure_future(store.read(long))
-    await asyncio.to_thread(begun.wait, 10.0)
+    await in_own_thread(begun.wait, 10.0)
     await store.put("a", b"key", b"new")
     disk.failing = {"COMMIT": FSYNC}
     with pytest.raises(Unavailable):

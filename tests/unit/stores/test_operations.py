@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import graviton
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import Unavailable
 
 
@@ -31,5 +32,5 @@ async def test_closing_ends_operations_of_other_loops(tmp_path: Path) -> None:
         await asyncio.sleep(0.1)
         await asyncio.wait_for(store.aclose(), 20)
         for thread in threads:
-            await asyncio.to_thread(thread.join, 20)
+            await in_own_thread(thread.join, 20)
         assert ended == ["refused"] * 2

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import os
+import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -224,6 +225,38 @@ async def test_after_a_fork_a_put_says_so(tmp_path: Path) -> None:
         if pid == 0:
             os._exit(_in_child(lambda: store.put(b"other")))
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+async def test_a_child_does_not_wait_for_a_lock_that_was_held_during_the_fork(tmp_path: Path) -> None:
+    """The thread that would give it back is the parent's."""
+    async with graviton.open(tmp_path) as store:
+        await store.put(b"small")
+        small = (await store.required())._small_puts
+        assert small is not None
+        held, forked = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with small._lock:
+                held.set()
+                assert forked.wait(30)
+
+        async def put_and_close() -> object:
+            try:
+                return await store.put(b"other")
+            finally:
+                await small.aclose()
+
+        other = threading.Thread(target=hold)
+        other.start()
+        held.wait(30)
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(10)  # ends a child that hangs
+            os._exit(_in_child(put_and_close))
+        forked.set()
+        other.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        await store.put(b"other")
 
 
 def _in_child(put: Callable[[], Coroutine[Any, Any, object]]) -> int:

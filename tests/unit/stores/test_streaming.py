@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from graviton.concurrency.executors import in_own_thread
 from graviton.concurrency.finishing import finish_anyway
 from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import Kernel
@@ -274,7 +275,7 @@ async def test_a_pipe_that_nobody_reads_can_be_left(kernel: Kernel, monkeypatch:
             key = (await world.store.put(data)).key
             read_end, write_end = os.pipe()
             if not nowait:
-                monkeypatch.setattr("graviton.stores.sinks.os.pwritev", _unsupported)
+                monkeypatch.setattr("graviton.concurrency.pipes.os.pwritev", _unsupported)
             reader = await world.store.get(key)
             task = asyncio.create_task(reader.write_to(write_end))
             await asyncio.sleep(0.05)
@@ -294,7 +295,7 @@ async def test_a_pipe_that_nobody_reads_can_be_left(kernel: Kernel, monkeypatch:
                 await anext(reader)
     world, result = await _world(kernel)
     read_end, write_end = os.pipe()
-    drained = asyncio.ensure_future(asyncio.to_thread(_drain, read_end))
+    drained = asyncio.ensure_future(in_own_thread(_drain, read_end))
     async with await world.store.get(result.key) as reader:
         assert await reader.write_to(write_end) == len(DATA)
     os.close(write_end)
@@ -422,7 +423,7 @@ async def test_a_fetch_on_a_thread_is_counted_until_it_ends(kernel: Kernel) -> N
 
     class Blocks(YieldingBlocks):
         async def get(self, key: BlockKey) -> bytes:
-            await finish_anyway(asyncio.to_thread(go_on.wait, 20))
+            await finish_anyway(in_own_thread(go_on.wait, 20))
             return await super().get(key)
 
     world, result = await _world(kernel, blocks=Blocks())

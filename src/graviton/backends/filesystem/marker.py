@@ -5,7 +5,6 @@ Structurally a `graviton.metadata.marker.MarkerStore`; knows nothing of what the
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import secrets
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import AlreadyExists, ConfigError, GravitonError, PermissionDenied, StorageFull, Unavailable
 
 __all__ = ["FsMarkerStore"]
@@ -26,7 +26,7 @@ _NO_LINKS = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 
 
 class FsMarkerStore:
-    """The file `<root>/graviton-store.json`. Calls run on another thread; safe for many processes at once."""
+    """The file `<root>/graviton-store.json`. Calls run on threads of their own; safe for many processes at once."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root)
@@ -45,15 +45,15 @@ class FsMarkerStore:
     async def read(self) -> bytes | None:
         """The bytes of the file; None if it, or the root folder, is not there. Raises ConfigError, PermissionDenied,
         Unavailable."""
-        return await asyncio.to_thread(self._read)
+        return await in_own_thread(self._read)
 
     async def write_new(self, data: bytes) -> None:
         """Make the file (and the root folder) durably and whole, or raise AlreadyExists and leave what is there."""
-        await asyncio.to_thread(self._write, data, False)
+        await in_own_thread(self._write, data, False)
 
     async def replace(self, data: bytes) -> None:
         """Put `data` in the place of the file, durably and at once."""
-        await asyncio.to_thread(self._write, data, True)
+        await in_own_thread(self._write, data, True)
 
     def _read(self) -> bytes | None:
         with self._translated("read the store marker"):

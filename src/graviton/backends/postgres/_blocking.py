@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from graviton.backends.postgres._scripts import KNOWN_OUTCOMES, Row
 from graviton.backends.postgres.config import PgConfig
 from graviton.backends.postgres.errors import FAILURES, LostReply, can_pass, translate
-from graviton.concurrency.executors import WorkerPool, in_thread
+from graviton.concurrency.executors import WorkerPool, in_own_thread, in_thread
 from graviton.concurrency.retry import RetryPolicy
 from graviton.core.clock import Clock
 from graviton.errors import GravitonError, Retry
@@ -119,9 +119,7 @@ class BlockingTransactions:
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            closing = WorkerPool(1, "postgres-closing")
-            await in_thread(closing, pool.close)
-            await closing.close()
+            await in_own_thread(pool.close)
 
 
 def _commit(connection: Connection) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from graviton.concurrency.calls import own_copy
-from graviton.concurrency.finishing import finish_anyway
+from graviton.concurrency.finishing import until_done
 from graviton.errors import GravitonError, Unavailable
 
 __all__ = ["SMALL_KEYS", "Gatherer"]
@@ -74,7 +74,7 @@ class Gatherer(Generic[_K, _I, _O]):
             if mine in queue:
                 queue.remove(mine)
             else:
-                await finish_anyway(_ended(mine.outcome))
+                await until_done(mine.outcome)
             raise
 
     async def _work_off(self, loop: asyncio.AbstractEventLoop, queue: deque[_Waiting[_K, _I, _O]]) -> None:
@@ -103,10 +103,3 @@ class Gatherer(Generic[_K, _I, _O]):
         else:
             for one, outcome in zip(group, outcomes, strict=True):
                 one.outcome.set_result(outcome)
-
-
-async def _ended(outcome: asyncio.Future[_O]) -> None:
-    """Wait for an outcome that nobody wants any more."""
-    await asyncio.wait([outcome])
-    if not outcome.cancelled():
-        outcome.exception()  # retrieved, so that it is not reported as lost

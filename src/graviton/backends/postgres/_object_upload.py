@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import cast
 
-from graviton.concurrency.executors import OwnThread
+from graviton.concurrency.executors import WorkerPool
 from graviton.concurrency.finishing import finish_anyway, until_done
 from graviton.concurrency.pieces import AsyncPieceFiller, Filler, PieceFiller
 from graviton.core.buffers import Buffer, as_bytes, memory_of
@@ -51,7 +51,7 @@ def _filler(source: ObjectSource) -> Filler:
     if isinstance(source, AsyncIterable):
         return AsyncPieceFiller(source)
     if isinstance(source, Iterable) and not isinstance(source, str):
-        return PieceFiller(iter(cast(Iterable[Buffer], source)), OwnThread("graviton-source"))
+        return PieceFiller(iter(cast(Iterable[Buffer], source)), WorkerPool(1, "source"))
     raise InvalidInput(
         f"cannot put a {type(source).__name__}",
         operation="objects.put",

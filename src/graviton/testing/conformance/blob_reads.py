@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
@@ -82,21 +81,6 @@ class _GetLaws(BlobStoreHooks):
             assert first == data[: len(first)]
             assert await reader.read() == data[len(first) :]
             assert await reader.read() == b""
-
-    async def test_write_to_writes_what_is_left_at_the_position_of_the_descriptor(self) -> None:
-        store = await self.open()
-        data = noise(self.large_bytes)
-        key = (await store.put(data)).key
-        path = self.scratch / "target"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.write(fd, b"before")
-            async with await store.get(key, Span(5, len(data))) as reader:
-                assert await reader.write_to(fd) == len(data) - 5
-            os.write(fd, b"after")
-        finally:
-            os.close(fd)
-        assert path.read_bytes() == b"before" + data[5:] + b"after"
 
     async def test_reader_left_early_can_be_closed_again_and_again(self) -> None:
         store = await self.open()

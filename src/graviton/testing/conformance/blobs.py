@@ -1,4 +1,4 @@
-"""The laws of `BlobStore`: puts. Sources, reads, and cancellation and reopening: the other blob_*.py."""
+"""The laws of `BlobStore`: puts. Sources, reads, outputs, and cancellation and reopening: the other blob_*.py."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from graviton.core.policies import BlobLayout, BlobWritePlan, Compression, Encry
 from graviton.errors import DigestMismatch, GravitonError, InvalidInput, Unsupported
 from graviton.ports.blobs import BlobSource, BlobStore
 from graviton.testing.conformance.blob_lifecycle import BlobLifecycleLaws
+from graviton.testing.conformance.blob_outputs import BlobOutputLaws
 from graviton.testing.conformance.blob_reads import BlobReadLaws
 from graviton.testing.conformance.blob_sources import BlobSourceLaws
 from graviton.testing.conformance.blob_values import BlobStoreHooks, key_of, noise, read
@@ -229,7 +230,7 @@ class _PutLaws(BlobStoreHooks):
         assert list(await self.leftovers(store)) == []
 
 
-class BlobStoreContract(BlobLifecycleLaws, BlobReadLaws, _PutLaws, BlobSourceLaws):
+class BlobStoreContract(BlobLifecycleLaws, BlobOutputLaws, BlobReadLaws, _PutLaws, BlobSourceLaws):
     """All laws of `graviton.ports.blobs`."""
 
     port = BlobStore

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor  # noqa: TID251 - no event loop is near, and all is waited for
 from typing import ClassVar
 
 from graviton.ports.capabilities import Capabilities

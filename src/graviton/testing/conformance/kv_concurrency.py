@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from graviton.concurrency.executors import in_own_thread
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.testing.conformance.checks import collect, gather, in_place, raises
 from graviton.testing.conformance.contract import Contract, needs
@@ -46,7 +47,7 @@ class KeyValueConcurrencyLaws(Contract[KeyValueStore]):
 
         adding = asyncio.ensure_future(beside())
         for durability in (*Durability, *Durability):
-            await asyncio.to_thread(in_place, lambda durability=durability: store.transact(add, durability))
+            await in_own_thread(in_place, lambda durability=durability: store.transact(add, durability))
         await adding
         assert await store.get("a", b"count") == b"\x2c"
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import IntegrityError, PermissionDenied, Unavailable
 from graviton.ports.kv import Delete, Durability, KeyValueStore, Put, Transaction
 from graviton.testing.conformance.checks import cancelled_everywhere, collect, gather, no_threads_left, raises
@@ -216,7 +217,7 @@ async def _writing(store: KeyValueStore) -> AsyncIterator[None]:
 
     task = asyncio.ensure_future(store.transact(fn))
     try:
-        await asyncio.to_thread(begun.wait, 10.0)
+        await in_own_thread(begun.wait, 10.0)
         yield
     finally:
         finish.set()

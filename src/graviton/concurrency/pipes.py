@@ -1,4 +1,4 @@
-"""Where the bytes of a get go in their order: pipes, sockets, terminals, files open for appending."""
+"""Pipes, sockets and terminals: who waits there for somebody else does so on a thread, as long as it is wanted."""
 
 from __future__ import annotations
 
@@ -6,10 +6,26 @@ import errno
 import os
 import select
 import stat
+from functools import partial
+from typing import Final
 
-from graviton.concurrency.executors import POLL_SECONDS, WorkerPool, in_thread
+from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.executors import WorkerPool
 
-__all__ = ["Sink"]
+__all__ = ["Sink", "wait_readable"]
+
+_POLL_MILLISECONDS: Final = 200
+"""How long a wait may go on after nobody wants it any more."""
+
+
+def wait_readable(fd: int, flag: CancelFlag) -> bool:
+    """On a thread: wait until reading `fd` would not wait. False if nobody wants that any more."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN | select.POLLHUP)
+    while not poll.poll(_POLL_MILLISECONDS):
+        if flag.cancelled:
+            return False
+    return True
 
 
 class Sink:
@@ -20,28 +36,30 @@ class Sink:
         self._fd = fd
         self._waits = not stat.S_ISREG(os.fstat(fd).st_mode)
         self._nowait = True
-        self._stopped = False
         self._thread = WorkerPool(1, "sink")
 
-    async def write(self, data: memoryview) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Write all of `data`. Raises OSError."""
-        await in_thread(self._thread, self._write, data, interrupt=self._stop)
+        await self._thread.run(partial(self._write, memoryview(data)))
 
     def close(self) -> None:
         """End the thread; the descriptor stays open."""
         self._thread.shutdown()
 
-    def _stop(self) -> None:
-        self._stopped = True
+    def __enter__(self) -> Sink:
+        return self
 
-    def _write(self, data: memoryview) -> None:
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _write(self, data: memoryview, flag: CancelFlag) -> None:
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
-        while data and not self._stopped:
+        while data and not flag.cancelled:
             try:
                 data = data[self._some(data) :]
             except BlockingIOError:
-                poll.poll(POLL_SECONDS * 1000)
+                poll.poll(_POLL_MILLISECONDS)
 
     def _some(self, data: memoryview) -> int:
         """Write what there is room for. Raises BlockingIOError where there is none."""
