@@ -65,6 +65,10 @@ WHERE {_OF_KEY} AND replica_counts.live <> n.live
 
 _FORGET = f"DELETE FROM replica_counts WHERE {_OF_KEY}"
 
+# Pages begin after a row of an index, compared as a whole from the first column on. A comparison of the key alone, with
+# `=` for what comes before it, could use the primary key too; and the server, which judges such a comparison by its
+# first column, the algorithm, takes what is left of the table for a row or two and walks all of it.
+
 _SHORT_OF = """
 WITH RECURSIVE counts (live) AS (
     (SELECT live FROM replica_counts WHERE live < %(copies)b ORDER BY live LIMIT 1)
@@ -76,10 +80,10 @@ WITH RECURSIVE counts (live) AS (
 )
 SELECT k.algo, k.digest, k.size, k.live
 FROM counts CROSS JOIN LATERAL (
-    SELECT c.algo, c.digest, c.size, c.live FROM replica_counts c
-    WHERE c.live = counts.live
-        AND (c.algo, c.digest, c.size) > (%(after_algo)b::smallint, %(after_digest)b::bytea, %(after_size)b::int)
-    ORDER BY c.algo, c.digest, c.size LIMIT %(limit)b
+    SELECT algo, digest, size, live FROM replica_counts
+    WHERE live <= counts.live AND (live, algo, digest, size)
+        > (counts.live, %(after_algo)b::smallint, %(after_digest)b::bytea, %(after_size)b::int)
+    ORDER BY live, algo, digest, size LIMIT %(limit)b
 ) AS k
 ORDER BY k.algo, k.digest, k.size LIMIT %(limit)b
 """
@@ -87,10 +91,12 @@ ORDER BY k.algo, k.digest, k.size LIMIT %(limit)b
 
 _AFTER = "%(after_algo)b::smallint, %(after_digest)b::bytea, %(after_size)b::int, %(after_id)b::bytea"
 
+_BUCKET = "split_part(locator, '/', 3)"
+
 _IN_SECTOR = f"""
 SELECT {_COPY} FROM replicas
-WHERE split_part(locator, '/', 3) = %(bucket)b AND (algo, digest, size, locator_id) > ({_AFTER})
-ORDER BY algo, digest, size, locator_id LIMIT %(limit)b
+WHERE {_BUCKET} <= %(bucket)b AND ({_BUCKET}, algo, digest, size, locator_id) > (%(bucket)b, {_AFTER})
+ORDER BY {_BUCKET}, algo, digest, size, locator_id LIMIT %(limit)b
 """
 
 _OLDEST_VERIFIED = f"""
