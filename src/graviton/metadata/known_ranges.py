@@ -47,7 +47,7 @@ class KnownRanges:
         return self._known.get(place)
 
     def remember(self, place: bytes, now: Known) -> RangeSet:
-        """Keep a set, which must be what is stored under its tag; the set."""
+        """Keep a set, which must be what is stored under its tag whenever that is; the set."""
         self.forget(place)
         if 0 < len(now.ranges) <= _KEPT_RANGES:
             self._known[place] = now

@@ -108,10 +108,9 @@ class PgRangeTracker(RangeTracker):
         if not added:
             return await self.current(locator)
         place = place_of(locator)
-        merged = await self._database.run("ranges.merge", lambda: self._merge(place, locator, added))
-        return self._known.remember(place, merged)
+        return await self._database.run("ranges.merge", lambda: self._merge(place, locator, added))
 
-    def _merge(self, place: bytes, locator: Locator, added: RangeSet) -> Script[Known]:
+    def _merge(self, place: bytes, locator: Locator, added: RangeSet) -> Script[RangeSet]:
         tag = new_tag()
         (locked,) = yield [Statement(_LOCK, {"place": place})]
         if not locked.rows:
@@ -124,10 +123,14 @@ class PgRangeTracker(RangeTracker):
             before = _known(read.rows)
         fresh = [span for span in added if not before.ranges.contains(span)]
         if not fresh:
-            return before
-        yield [*_merge_statements(head, fresh), Statement(_RETAG, {"head": head, "tag": tag})]
+            return self._known.remember(place, before)
         # One span is added by moving memory; many need a pass over both sets in any case.
-        return Known(tag, before.ranges.add(fresh[0]) if len(fresh) == 1 else before.ranges | RangeSet(fresh))
+        after = before.ranges.add(fresh[0]) if len(fresh) == 1 else before.ranges | RangeSet(fresh)
+        # Before it is true: who waits for the lock here gets it before the reply to our commit is here. If it never
+        # comes true, nothing ever has this tag.
+        self._known.remember(place, Known(tag, after))
+        yield [*_merge_statements(head, fresh), Statement(_RETAG, {"head": head, "tag": tag})]
+        return after
 
     async def clear(self, locator: Locator) -> bool:
         place = place_of(locator)
