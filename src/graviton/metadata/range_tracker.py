@@ -1,44 +1,28 @@
 """`RangeTracker` over a transactional key-value store: one row per range, keyed by its end.
 
 The ranges of a locator are disjoint and never touch, so those that meet a new span are neighbours in key order: a
-merge reads and replaces them and no others. Rows: docs/formats/metadata.md.
-
-`merge` returns the whole set. Reading all rows back for it would make n merges cost n squared, so the last sets are
-remembered with the tag of the locator's head row, which changes with every change: while the tag is still the same, the
-set after a merge is worked out from the one before.
+merge reads and replaces them and no others. Rows: docs/formats/metadata.md. The tag of a locator is in its head row;
+known_ranges.py says what for.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from graviton.core.locators import Locator
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import IntegrityError, InvalidInput
+from graviton.metadata.known_ranges import TAG_BYTES, Known, KnownRanges, new_tag, place_of
 from graviton.metadata.rows import RANGE_HEADS, RANGES, u64
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.ports.range_tracker import RangeTracker
 
 __all__ = ["KvRangeTracker"]
 
-_KEPT_LOCATORS = 16
-_KEPT_RANGES = 65_536
-"""Sets remembered, and ranges of the largest of them (1 MiB): at most 16 MiB in all."""
-
 _CLEAR_ROWS = 10_000
 """Rows removed per transaction by `clear`: some tens of milliseconds."""
 
 _ROW_VERSION = b"\x01"
-_TAG_BYTES = 8
-
-
-class _Known(NamedTuple):
-    tag: bytes
-    ranges: RangeSet
 
 
 class KvRangeTracker(RangeTracker):
@@ -46,71 +30,56 @@ class KvRangeTracker(RangeTracker):
 
     def __init__(self, kv: KeyValueStore) -> None:
         self._kv = kv
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known = KnownRanges()
 
     async def current(self, locator: Locator) -> RangeSet:
-        place, known = self._recall(locator)
-        return self._remember(place, await self._kv.read(lambda tx: _load(tx, place, known)))
+        place = place_of(locator)
+        known = self._known.recall(place)
+        return self._known.remember(place, await self._kv.read(lambda tx: _load(tx, place, known)))
 
     async def merge_many(self, locator: Locator, spans: Iterable[Span]) -> RangeSet:
         added = RangeSet(spans)
         if not added:
             return await self.current(locator)
-        place, known = self._recall(locator)
+        place = place_of(locator)
+        known = self._known.recall(place)
 
-        def run(tx: Transaction) -> _Known:
+        def run(tx: Transaction) -> Known:
             before = _load(tx, place, known)
             fresh = [span for span in added if not before.ranges.contains(span)]
             if not fresh:
                 return before
-            tag = secrets.token_bytes(_TAG_BYTES)
+            tag = new_tag()
             tx.put(RANGE_HEADS, place, _ROW_VERSION + tag + locator.text.encode())
             ranges = before.ranges
             for span in fresh:
                 _merge_rows(tx, place, span)
                 ranges = ranges.add(span)
-            return _Known(tag, ranges)
+            return Known(tag, ranges)
 
-        return self._remember(place, await self._kv.transact(run))
+        return self._known.remember(place, await self._kv.transact(run))
 
     async def clear(self, locator: Locator) -> bool:
-        place, _ = self._recall(locator)
-        self._known.pop(place, None)
+        place = place_of(locator)
+        self._known.forget(place)
         found = await self._kv.transact(lambda tx: _clear_some(tx, place))
         more = found == _CLEAR_ROWS
         while more:
             more = await self._kv.transact(lambda tx: _clear_some(tx, place), Durability.RELAXED) == _CLEAR_ROWS
         return found > 0
 
-    def _recall(self, locator: Locator) -> tuple[bytes, _Known | None]:
-        place = _place(locator)
-        return place, self._known.get(place)
 
-    def _remember(self, place: bytes, now: _Known) -> RangeSet:
-        self._known.pop(place, None)
-        if 0 < len(now.ranges) <= _KEPT_RANGES:
-            self._known[place] = now
-            if len(self._known) > _KEPT_LOCATORS:
-                self._known.popitem(last=False)
-        return now.ranges
-
-
-def _place(locator: Locator) -> bytes:
-    """32 bytes for a text that may be longer than any key: BLAKE2b-256 of it."""
-    return hashlib.blake2b(locator.text.encode(), digest_size=32).digest()
-
-
-def _load(tx: ReadTransaction, place: bytes, known: _Known | None) -> _Known:
+def _load(tx: ReadTransaction, place: bytes, known: Known | None) -> Known:
     """The ranges there are: `known` if nothing changed since, else read from the rows."""
     head = tx.get(RANGE_HEADS, place)
     if head is None:
-        return _Known(b"", RangeSet())
-    if len(head) <= 1 + _TAG_BYTES or head[:1] != _ROW_VERSION:
+        return Known(b"", RangeSet())
+    if len(head) <= 1 + TAG_BYTES or head[:1] != _ROW_VERSION:
         raise _damaged(place)
-    tag = head[1 : 1 + _TAG_BYTES]
+    tag = head[1 : 1 + TAG_BYTES]
     if known is not None and known.tag == tag:
         return known
-    return _Known(tag, RangeSet([_span(key, value) for key, value in tx.scan(RANGES, place)]))
+    return Known(tag, RangeSet([_span(key, value) for key, value in tx.scan(RANGES, place)]))
 
 
 def _merge_rows(tx: Transaction, place: bytes, span: Span) -> None:
@@ -137,7 +106,7 @@ def _clear_some(tx: Transaction, place: bytes) -> int:
         tx.delete(RANGE_HEADS, place)
     else:
         head = tx.get(RANGE_HEADS, place) or b""
-        tx.put(RANGE_HEADS, place, _ROW_VERSION + secrets.token_bytes(_TAG_BYTES) + head[1 + _TAG_BYTES :])
+        tx.put(RANGE_HEADS, place, _ROW_VERSION + new_tag() + head[1 + TAG_BYTES :])
     return len(keys)
 
 

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from graviton.core.keys import BlockKey
 from graviton.core.locators import Locator
-from graviton.errors import InvalidInput
 from graviton.metadata.replica_rows import (
     BY_BUCKET,
     BY_LIVE,
@@ -20,6 +19,7 @@ from graviton.metadata.replica_rows import (
     REPLICAS,
     Copy,
     bucket_id,
+    check_verified_at,
     count_id,
     decode_copy,
     index_rows,
@@ -71,8 +71,7 @@ class KvReplicaIndex(ReplicaIndex):
     async def mark(
         self, key: BlockKey, locator: Locator, state: ReplicaState, verified_at_ns: int | None = None
     ) -> bool:
-        if verified_at_ns is not None and not 0 <= verified_at_ns < 2**63:
-            raise InvalidInput(f"a time is 0 to 2**63 - 1 nanoseconds, not {verified_at_ns}")
+        check_verified_at(verified_at_ns)
         prefix, marked = key.to_bytes(), locator_id(locator)
 
         def run(tx: Transaction) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "REPLICAS",
     "Copy",
     "bucket_id",
+    "check_verified_at",
     "count_id",
     "decode_copy",
     "index_rows",
@@ -49,6 +50,12 @@ def bucket_id(bucket: str) -> bytes:
 def count_id(count: int) -> bytes:
     """A number of live copies inside a key."""
     return count.to_bytes(4, "big")
+
+
+def check_verified_at(verified_at_ns: int | None) -> None:
+    """Raises InvalidInput unless this is None or a time that can be stored."""
+    if verified_at_ns is not None and not 0 <= verified_at_ns < 2**63:
+        raise InvalidInput(f"a time is 0 to 2**63 - 1 nanoseconds, not {verified_at_ns}")
 
 
 class Copy(NamedTuple):
