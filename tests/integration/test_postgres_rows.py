@@ -13,15 +13,23 @@ from graviton.backends.memory.kv import InMemoryKeyValueStore
 from graviton.backends.postgres.block_index import PgBlockIndex
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.manifest_repo import PgBlobManifestRepo
+from graviton.backends.postgres.range_tracker import PgRangeTracker
+from graviton.backends.postgres.replica_index import PgReplicaIndex
 from graviton.backends.postgres.rows._tables import TABLES
 from graviton.backends.postgres.rows.store import PgMetadataRows
+from graviton.core.locators import Locator
+from graviton.core.ranges import Span
 from graviton.metadata.audit import audit
 from graviton.metadata.backup import backup_metadata
 from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
+from graviton.metadata.range_tracker import KvRangeTracker
+from graviton.metadata.replica_index import KvReplicaIndex
 from graviton.metadata.restore import restore_metadata
 from graviton.metadata.rows import CLAIMS, OWNERS
 from graviton.ports.kv import KeyValueStore, prefix_end
+from graviton.ports.range_tracker import RangeTracker
+from graviton.ports.replicas import ReplicaIndex, ReplicaState
 from graviton.testing.conformance.checks import collect
 from graviton.testing.conformance.metadata_values import Metadata, Upload, block_keys
 from tests.postgres_schemas import drop_schema, make_schema
@@ -58,6 +66,27 @@ async def fill(metadata: Metadata) -> None:
         await metadata.index.end(await metadata.session(block_keys(3, "ended"), domain))
 
 
+async def fill_others(replicas: ReplicaIndex, ranges: RangeTracker) -> None:
+    """Copies of some keys, spans of some locators."""
+    for number, key in enumerate(block_keys(30, "copied")):
+        places = [Locator("s3", f"bucket-{copy}", f"path/{number}") for copy in range(1 + number % 3)]
+        await replicas.update(key, places)
+        await replicas.mark(key, places[-1], ReplicaState(1 + number % 4), 1000 + number)
+    for number in range(5):
+        spans = [Span(at * 10, at * 10 + 1 + number) for at in range(1 + 3 * number)]
+        await ranges.merge_many(Locator("upload", "bucket", f"{number}"), spans)
+
+
+async def others(replicas: ReplicaIndex, ranges: RangeTracker) -> list[object]:
+    """Everything that those two tell."""
+    return [
+        await collect(replicas.short_of(3)),
+        [await collect(replicas.in_sector(f"bucket-{copy}")) for copy in range(3)],
+        await collect(replicas.oldest_verified()),
+        [await ranges.current(Locator("upload", "bucket", f"{number}")) for number in range(5)],
+    ]
+
+
 async def all_rows(kv: KeyValueStore) -> dict[str, list[tuple[bytes, bytes]]]:
     return {name: await collect(kv.scan(name)) for name in await kv.namespaces()}
 
@@ -69,6 +98,7 @@ async def test_audit_of_a_busy_database_finds_nothing(database: PgDatabase) -> N
 
 async def test_scans_are_ordered_and_bounded_as_bytes_are(database: PgDatabase) -> None:
     await fill(on_postgres(database))
+    await fill_others(PgReplicaIndex(database), PgRangeTracker(database))
     kv = PgMetadataRows(database)
     draw = random.Random(7)
     for name, rows in (await all_rows(kv)).items():
@@ -97,6 +127,7 @@ async def test_scans_are_ordered_and_bounded_as_bytes_are(database: PgDatabase) 
 
 async def test_keys_are_found_one_by_one(database: PgDatabase) -> None:
     await fill(on_postgres(database))
+    await fill_others(PgReplicaIndex(database), PgRangeTracker(database))
     kv = PgMetadataRows(database)
     for name, rows in (await all_rows(kv)).items():
         wanted = [key for key, _ in rows] + [b"nonsense", b"\x00", rows[0][0] + b"x" if rows else b"x"]
@@ -108,11 +139,14 @@ async def test_keys_are_found_one_by_one(database: PgDatabase) -> None:
 async def test_backup_goes_to_another_kind_of_metadata_and_back(database: PgDatabase, tmp_path: Path) -> None:
     source = on_postgres(database)
     await fill(source)
+    await fill_others(PgReplicaIndex(database), PgRangeTracker(database))
+    told = await others(PgReplicaIndex(database), PgRangeTracker(database))
     rows = PgMetadataRows(database)
     await backup_metadata(rows, tmp_path / "one")
     memory = InMemoryKeyValueStore()
     await restore_metadata(memory, tmp_path / "one", blocks_exist=None)
     assert [finding async for finding in audit(memory)] == []
+    assert await others(KvReplicaIndex(memory), KvRangeTracker(memory)) == told
     middle = Metadata(KvBlockIndex(memory), KvBlobManifestRepo(memory))
     for domain in ("", "other", "ä-domain"):
         assert await middle.repo.list(domain=domain) == await source.repo.list(domain=domain)
@@ -129,6 +163,7 @@ async def test_backup_goes_to_another_kind_of_metadata_and_back(database: PgData
             if name not in (OWNERS, "totals"):  # open sessions were ended, totals counted anew
                 assert after[name] == before[name], name
         assert [finding async for finding in audit(PgMetadataRows(target))] == []
+        assert await others(PgReplicaIndex(target), PgRangeTracker(target)) == told
         # What was restored can be worked with.
         restored = on_postgres(target)
         await restored.repo.delete(Upload.of([*block_keys(5, "shared"), *block_keys(3, "1")], "1").key, holder="h1")

@@ -14,10 +14,10 @@ from graviton.core.ranges import RangeSet, Span
 from graviton.errors import IntegrityError, InvalidInput
 from graviton.metadata.known_ranges import TAG_BYTES, Known, KnownRanges, new_tag, place_of
 from graviton.metadata.rows import RANGE_HEADS, RANGES, u64
-from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
+from graviton.ports.kv import KeyValueStore, ReadTransaction, Transaction
 from graviton.ports.range_tracker import RangeTracker
 
-__all__ = ["KvRangeTracker"]
+__all__ = ["KvRangeTracker", "decode_head", "encode_head"]
 
 _CLEAR_ROWS = 10_000
 """Rows removed per transaction by `clear`: some tens of milliseconds."""
@@ -50,7 +50,7 @@ class KvRangeTracker(RangeTracker):
             if not fresh:
                 return before
             tag = new_tag()
-            tx.put(RANGE_HEADS, place, _ROW_VERSION + tag + locator.text.encode())
+            tx.put(RANGE_HEADS, place, encode_head(tag, locator.text))
             ranges = before.ranges
             for span in fresh:
                 _merge_rows(tx, place, span)
@@ -64,9 +64,24 @@ class KvRangeTracker(RangeTracker):
         self._known.forget(place)
         found = await self._kv.transact(lambda tx: _clear_some(tx, place))
         more = found == _CLEAR_ROWS
-        while more:
-            more = await self._kv.transact(lambda tx: _clear_some(tx, place), Durability.RELAXED) == _CLEAR_ROWS
+        while more:  # each of them durable, or a power loss would bring back what was forgotten
+            more = await self._kv.transact(lambda tx: _clear_some(tx, place)) == _CLEAR_ROWS
         return found > 0
+
+
+def encode_head(tag: bytes, locator: str) -> bytes:
+    """Namespace `range_heads`, key: place (32)."""
+    return _ROW_VERSION + tag + locator.encode()
+
+
+def decode_head(place: bytes, data: bytes) -> tuple[bytes, str]:
+    """Inverse of `encode_head`. Raises IntegrityError."""
+    if len(data) <= 1 + TAG_BYTES or data[:1] != _ROW_VERSION:
+        raise _damaged(place)
+    try:
+        return data[1 : 1 + TAG_BYTES], data[1 + TAG_BYTES :].decode()
+    except UnicodeDecodeError as error:
+        raise _damaged(place) from error
 
 
 def _load(tx: ReadTransaction, place: bytes, known: Known | None) -> Known:
@@ -74,9 +89,7 @@ def _load(tx: ReadTransaction, place: bytes, known: Known | None) -> Known:
     head = tx.get(RANGE_HEADS, place)
     if head is None:
         return Known(b"", RangeSet())
-    if len(head) <= 1 + TAG_BYTES or head[:1] != _ROW_VERSION:
-        raise _damaged(place)
-    tag = head[1 : 1 + TAG_BYTES]
+    tag, _ = decode_head(place, head)
     if known is not None and known.tag == tag:
         return known
     return Known(tag, RangeSet([_span(key, value) for key, value in tx.scan(RANGES, place)]))

@@ -5,13 +5,14 @@
 3. Records go in, in bounded batches, each of which looks that the mark is still this run's.
 4. The last transaction, durable, writes the store's marker and takes the mark away.
 
-Interrupted anywhere, the mark stays, and the next restore clears the store and starts over. Four things differ from
+Interrupted anywhere, the mark stays, and the next restore clears the store and starts over. Five things differ from
 the backup, because the world went on without it:
 - open sessions are *ended*: their writers are gone, or talk to the old metadata, and must not commit here;
 - the marker gets a new metadata id, so that only one of the old and the new metadata can manage the blocks;
 - blocks the block store no longer has (they were collected after the backup) become *damaged*, so that the next put
   of their bytes writes them again instead of relying on them;
-- totals are counted anew, so that a wrong sum is not carried along.
+- totals are counted anew, so that a wrong sum is not carried along; and so are the indexes of copies, which not every
+  kind of metadata keeps as rows.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from graviton.metadata.backup_format import BackupHeader, Record, read_backup
 from graviton.metadata.block_prefix import PREFIX_KEY, BlockPlace, check_backup
 from graviton.metadata.marker import StoreMarker, new_id
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
+from graviton.metadata.replica_indexes import REPLICA_INDEXES, rebuild_replica_indexes
 from graviton.metadata.rows import (
     BLOCKS,
     OWNERS,
@@ -57,6 +59,9 @@ _BATCH_BYTES = 4 << 20
 """Records and bytes per transaction; one record may go beyond by its own size."""
 
 _BUFFER_BYTES = 1 << 20
+
+_MADE_ANEW = frozenset((TOTALS, *REPLICA_INDEXES))
+"""Namespaces whose rows follow from others."""
 
 BlocksExist = Callable[[Sequence[BlockKey]], Awaitable[list[bool]]]
 """`BlockStore.exists_many` of the store the metadata is for."""
@@ -201,7 +206,9 @@ class _Load:
         missing = await self._missing_blocks(batch)
         rows = []
         for place, record in enumerate(batch):
-            if record.namespace == TOTALS or (record.namespace == STORE and record.key in (MARKER_KEY, RESTORING_KEY)):
+            if record.namespace in _MADE_ANEW or (
+                record.namespace == STORE and record.key in (MARKER_KEY, RESTORING_KEY)
+            ):
                 continue
             rows.append(self._ended_if_open(record) if place not in missing else _damage(record))
 
@@ -240,6 +247,7 @@ class _Load:
         if self.records != self._summary.records:
             raise IntegrityError("the backup file changed while it was restored", operation="meta.restore")
         await self._count()
+        await rebuild_replica_indexes(self._kv, self._check_mark)
         old = self._summary.marker
         marker = None if old is None else old._replace(metadata_id=new_id())
 

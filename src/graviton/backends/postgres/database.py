@@ -145,6 +145,13 @@ class PgDatabase:
             if self.metrics is not None:
                 self.metrics.retried(operation)
             await asyncio.sleep(wait)
+            await self._mend()
+
+    async def _mend(self) -> None:
+        """Throw connections away that were lost together with the one that failed, or each of them would cost a try."""
+        pool = self._pools.get(asyncio.get_running_loop())
+        if pool is not None and not pool.closed:
+            await pool.check()
 
     def _observe(self, operation: str, began: float, failure: GravitonError | None) -> None:
         if self.metrics is not None:
