@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from graviton.backends.postgres.config import PgConfig, parse_address
 
@@ -90,13 +91,14 @@ class PgServer:
         while Path(f"/proc/{pid}").exists():
             time.sleep(0.01)
 
-    def url(self, schema: str) -> str:
+    def url(self, schema: str, options: str = "") -> str:
         """Its address, with the schema of one test."""
-        return f"postgresql://graviton@/postgres?host={self.folder}&currentSchema={schema}"
+        more = f"&options={quote(options)}" if options else ""
+        return f"postgresql://graviton@/postgres?host={self.folder}&currentSchema={schema}{more}"
 
-    def config(self, schema: str, **settings: int | float) -> PgConfig:
+    def config(self, schema: str, options: str = "", **settings: int | float) -> PgConfig:
         """The configuration of one test."""
-        return parse_address(self.url(schema), **settings)
+        return parse_address(self.url(schema, options), **settings)
 
     def remove(self) -> None:
         """Stop it and remove its folder."""
@@ -114,8 +116,9 @@ class _Given(PgServer):
         self.version = "given"
         self._url = url
 
-    def url(self, schema: str) -> str:
-        return f"{self._url}{'&' if '?' in self._url else '?'}currentSchema={schema}"
+    def url(self, schema: str, options: str = "") -> str:
+        more = f"&options={quote(options)}" if options else ""
+        return f"{self._url}{'&' if '?' in self._url else '?'}currentSchema={schema}{more}"
 
 
 def _binaries(version: str) -> Path:

@@ -1,4 +1,4 @@
-"""The indexes of the replica index made anew, from the copies: what a restore does instead of taking them from a backup.
+"""The indexes of the replica index made anew from the copies, as a restore does, which takes none from a backup.
 
 Backends with indexes of their own have no such rows, and their backups none.
 """

@@ -348,6 +348,8 @@ _RANGE_HEADS = Table(
     ),
 )
 
+_SAME_RANGE = "h.place = gone.place AND r.head_id = h.id AND r.end_offset = gone.end_offset"
+
 _RANGES = Table(
     KeyLayout(Part.DIGEST, Part.NUMBER),
     ("h.place", "r.end_offset"),
@@ -362,10 +364,7 @@ _RANGES = Table(
         " SELECT h.id, new.start_offset, new.end_offset FROM new JOIN range_heads h ON h.place = new.place"
         + _upsert("ranges", "head_id, start_offset", "end_offset"),
     ),
-    (
-        "DELETE FROM ranges r USING gone JOIN range_heads h ON h.place = gone.place"
-        " WHERE r.head_id = h.id AND r.end_offset = gone.end_offset",
-    ),
+    ("DELETE FROM ranges r USING gone, range_heads h WHERE " + _SAME_RANGE,),
     leading=1,
 )
 
