@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from graviton._version import __version__
 
 if TYPE_CHECKING:
-    from graviton.assembly.api import open
+    from graviton.assembly.api import open, open_from_environment
     from graviton.assembly.store import Store
     from graviton.core.attributes import BinaryAttributes
     from graviton.core.chunking.spec import ChunkerSpec
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from graviton.ports.blobs import BlobReader, BlobStat, BlobWriteResult, SmallBlob
 
 _HOMES = {
-    "graviton.assembly.api": ("open",),
+    "graviton.assembly.api": ("open", "open_from_environment"),
     "graviton.assembly.store": ("Store",),
     "graviton.core.attributes": ("BinaryAttributes",),
     "graviton.core.chunking.spec": ("ChunkerSpec",),
@@ -104,6 +104,7 @@ __all__ = [
     "Unsupported",
     "__version__",
     "open",
+    "open_from_environment",
 ]
 
 

@@ -15,7 +15,7 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from functools import wraps
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -32,7 +32,7 @@ from graviton.ports.blobs import BlobReader as AsyncReader
 from graviton.ports.blobs import BlobSource, BlobStat, BlobWriteResult, SmallBlob
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["BlobReader", "Store", "open", "run"]
+__all__ = ["BlobReader", "Store", "open", "open_from_environment", "run"]
 
 _T = TypeVar("_T")
 
@@ -234,8 +234,16 @@ class Store:
 @wraps(api.open)
 def open(*args: Any, **kwargs: Any) -> Store:
     """See `graviton.open`."""
+    return _made(api.open, *args, **kwargs)
 
+
+def open_from_environment(*args: Any, **kwargs: Any) -> Store:
+    """See `graviton.open_from_environment`."""
+    return _made(api.open_from_environment, *args, **kwargs)
+
+
+def _made(open_: Callable[..., AsyncStore], *args: Any, **kwargs: Any) -> Store:
     async def make() -> AsyncStore:
-        return api.open(*args, **kwargs)  # on the loop, whose primitives it makes
+        return open_(*args, **kwargs)  # on the loop, whose primitives it makes
 
     return Store(_loop.run(make()))

@@ -1,11 +1,13 @@
-"""`graviton.open`: the way in for programs. Reads no environment."""
+"""`graviton.open`: the way in for programs, which reads no environment; and the one that reads nothing else."""
 
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
-from graviton.assembly.settings import Settings
+from graviton.assembly.settings import Settings, settings_from
 from graviton.assembly.store import Store
 from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from graviton.core.chunking.spec import ChunkerSpec
@@ -14,7 +16,7 @@ from graviton.core.policies import StorePolicy
 from graviton.ports.events import EventSink
 from graviton.ports.metrics import MetricsRegistry
 
-__all__ = ["open"]
+__all__ = ["open", "open_from_environment"]
 
 
 def open(
@@ -40,4 +42,23 @@ def open(
         chunker=ChunkerSpec.parse(chunker) if isinstance(chunker, str) else chunker,
         memory_bytes=memory_bytes,
     )
+    return Store(settings, policy=policy, metrics=metrics, events=events)
+
+
+def open_from_environment(
+    environment: Mapping[str, str] | None = None,
+    *,
+    policy: StorePolicy | None = None,
+    metrics: MetricsRegistry | None = None,
+    events: EventSink | None = None,
+) -> Store:
+    """The store that environment variables name (`os.environ` unless others are given), as the command line opens it:
+    on PostgreSQL with GRAVITON_METADATA=postgres and PG_JDBC_URL, say. docs/guides/configuration.md lists them.
+
+    Touches nothing until it is used. What is worth saying about the settings (a variable that is unknown) is warned of.
+    Raises ConfigError naming the variable that is wrong.
+    """
+    settings = settings_from(os.environ if environment is None else environment)
+    for warning in settings.warnings:
+        warnings.warn(warning, UserWarning, stacklevel=2)
     return Store(settings, policy=policy, metrics=metrics, events=events)
