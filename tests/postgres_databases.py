@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from graviton.backends.postgres._scripts import Script
+from graviton.backends.postgres._scripts import Last, Script
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.errors import LostReply
 from graviton.ports.kv import Durability
@@ -42,7 +42,7 @@ class Watched(PgDatabase):
             batch = next(running)
             try:
                 while True:
-                    self.statements += [statement.sql for statement in batch]
+                    self.statements += [one.sql for one in (batch.statements if isinstance(batch, Last) else batch)]
                     results = yield batch
                     batch = running.send(results)
             except StopIteration as done:

@@ -40,18 +40,27 @@ class PgServer:
     """One server of one version."""
 
     def __init__(self, version: str, settings: str = "") -> None:
+        """`settings` are lines of postgresql.conf. The folder is in TMPDIR, which others than root can reach."""
         self.version = version
-        self._binaries = _binaries(version)
         self.folder = Path(tempfile.mkdtemp(prefix="graviton-pg-"))
         self._user = _unprivileged()
         self._data = self.folder / "data"
         self.folder.chmod(0o755)
         if self._user is not None:
             os.chown(self.folder, self._user, -1)
+        self._binaries = self._reachable(_binaries(version))
         self._call("initdb", "-D", self._data, "-A", "trust", "-U", "graviton", "-E", "UTF8", "--no-locale", "-N")
         with open(self._data / "postgresql.conf", "a") as file:
             file.write(_SETTINGS.format(folder=self.folder) + settings)
         self.start()
+
+    def _reachable(self, binaries: Path) -> Path:
+        """The programs where the user of the server may run them: a virtual environment may lie in /root."""
+        try:
+            subprocess.run([binaries / "postgres", "--version"], user=self._user, capture_output=True, check=True)
+        except PermissionError:
+            return Path(shutil.copytree(binaries.parent, self.folder / "installed", symlinks=True)) / "bin"
+        return binaries
 
     def _call(self, program: str, *arguments: object) -> None:
         done = subprocess.run(

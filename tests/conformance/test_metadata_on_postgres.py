@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from graviton.backends.postgres.block_index import PgBlockIndex
 from graviton.backends.postgres.capabilities import CAPABILITIES
 from graviton.backends.postgres.database import PgDatabase
@@ -11,6 +13,8 @@ from graviton.testing.conformance.manifests import BlobManifestRepoContract
 from graviton.testing.conformance.metadata_values import Metadata, MetadataContract
 from tests.postgres_schemas import drop_schema, make_schema, schema_of
 from tests.postgres_server import server
+
+pytestmark = pytest.mark.postgres
 
 
 class _OverPostgres(MetadataContract):

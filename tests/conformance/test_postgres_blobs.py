@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
 from tests.conformance.test_embedded_blobs import TestEmbeddedStore as _Embedded
 from tests.postgres_schemas import drop_schema, make_schema, schema_of
 from tests.postgres_server import server
 from tests.support import SMALL_SPEC
+
+pytestmark = pytest.mark.postgres
 
 
 class TestStoreOnPostgres(_Embedded):

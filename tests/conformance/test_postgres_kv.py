@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from psycopg import AsyncConnection
 
 from graviton.backends.postgres.database import PgDatabase
@@ -9,6 +10,8 @@ from graviton.backends.postgres.kv import PgKeyValueStore
 from graviton.testing.conformance.kv import KeyValueStoreContract
 from tests.postgres_schemas import drop_schema, make_schema, schema_of
 from tests.postgres_server import server
+
+pytestmark = pytest.mark.postgres
 
 
 class TestPgKeyValueStore(KeyValueStoreContract):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pytest
 from psycopg import AsyncConnection
 
 from graviton.backends.postgres.config import PgConfig, parse_address
@@ -16,6 +17,8 @@ from graviton.testing.conformance.objects import ImmutableObjectStoreContract
 from tests.postgres_objects import ForgetfulDatabase
 from tests.postgres_schemas import drop_schema, make_schema, schema_of
 from tests.postgres_server import server
+
+pytestmark = pytest.mark.postgres
 
 _TABLES = ("objects", "object_contents", "object_parts")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from graviton.backends.postgres.capabilities import CAPABILITIES
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.range_tracker import PgRangeTracker
@@ -11,6 +13,8 @@ from graviton.testing.conformance.range_tracker import RangeTrackerContract
 from graviton.testing.conformance.replicas import ReplicaIndexContract
 from tests.postgres_schemas import drop_schema, make_schema, schema_of
 from tests.postgres_server import server
+
+pytestmark = pytest.mark.postgres
 
 
 class _OverPostgres(BackedContract[object]):

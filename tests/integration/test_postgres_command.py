@@ -21,6 +21,8 @@ from tests.integration.command_runs import graviton as command
 from tests.postgres_schemas import drop_schema
 from tests.postgres_server import server
 
+pytestmark = pytest.mark.postgres
+
 
 @pytest.fixture
 async def schema() -> AsyncIterator[str]:

@@ -21,6 +21,8 @@ from graviton.testing.conformance.metadata_values import Metadata, Upload, block
 from tests.postgres_schemas import drop_schema
 from tests.postgres_server import server
 
+pytestmark = pytest.mark.postgres
+
 KNOWN = known_migrations()
 
 

@@ -17,6 +17,8 @@ from graviton.testing.fake_clock import FakeClock
 from tests.postgres_objects import Place, a_place, at, read
 from tests.postgres_server import PgServer, server
 
+pytestmark = pytest.mark.postgres
+
 
 @pytest.fixture
 async def place() -> AsyncIterator[Place]:

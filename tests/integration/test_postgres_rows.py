@@ -35,6 +35,8 @@ from graviton.testing.conformance.metadata_values import Metadata, Upload, block
 from tests.postgres_schemas import drop_schema, make_schema
 from tests.postgres_server import server
 
+pytestmark = pytest.mark.postgres
+
 
 @pytest.fixture
 async def database() -> AsyncIterator[PgDatabase]:

@@ -30,6 +30,8 @@ from graviton.errors import ConfigError, Conflict, IntegrityError, InvalidInput,
 from graviton.testing.fake_clock import FakeClock
 from tests.postgres_objects import Place, a_place, at, read
 
+pytestmark = pytest.mark.postgres
+
 
 @pytest.fixture
 async def place() -> AsyncIterator[Place]:

@@ -26,6 +26,8 @@ from graviton.ports.replicas import ReplicaState
 from graviton.testing.conformance.metadata_values import block_key
 from tests.postgres_databases import Watched, fresh_schema, opened
 
+pytestmark = pytest.mark.postgres
+
 PLACE = Locator("s3", "uploads", "x")
 
 FILL = """

@@ -19,6 +19,8 @@ from graviton.core.ranges import RangeSet, Span
 from graviton.errors import IntegrityError
 from tests.postgres_databases import Watched, fresh_schema, opened
 
+pytestmark = pytest.mark.postgres
+
 PLACE, OTHER = Locator("s3", "uploads", "x"), Locator("s3", "uploads", "xy")
 
 

@@ -22,6 +22,8 @@ from graviton.testing.conformance.checks import collect
 from graviton.testing.conformance.metadata_values import block_key, block_keys
 from tests.postgres_databases import Watched, fresh_schema, opened
 
+pytestmark = pytest.mark.postgres
+
 KEY = block_key("a")
 PLACES = [Locator("file", bucket, path) for bucket in ("one", "two", "twofold") for path in ("x", "y")]
 STATES = list(ReplicaState)

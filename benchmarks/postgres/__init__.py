@@ -1,0 +1,1 @@
+"""What metadata on PostgreSQL costs, also with ten million blocks. README.md has the question."""
