@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Sequence
 
-from benchmarks.postgres.build import blob_of, block_of
+from benchmarks.postgres.build import BLOBS, blob_of, block_of
 from graviton.backends.postgres.block_index import PgBlockIndex
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.manifest_repo import PgBlobManifestRepo
@@ -116,7 +116,7 @@ class Work:
 
     async def stat(self) -> float:
         """The record of a blob, the mean of 200."""
-        keys = [blob_of(self.draw.randint(1, self.blocks // 1000)) for _ in range(200)]
+        keys = [blob_of(self.draw.randint(1, BLOBS), self.blocks) for _ in range(200)]
         began = time.perf_counter()
         for key in keys:
             await self.repo.get(key)
@@ -157,7 +157,7 @@ class Work:
 
     async def list_hundred(self) -> float:
         """A listing of 100 blobs from anywhere."""
-        after = blob_of(self.draw.randint(1, self.blocks // 1000))
+        after = blob_of(self.draw.randint(1, BLOBS), self.blocks)
         began = time.perf_counter()
         await self.repo.list(after=after, limit=100)
         return time.perf_counter() - began

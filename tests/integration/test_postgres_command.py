@@ -214,3 +214,15 @@ async def test_one_store_from_several_loops_and_threads(schema: str, tmp_path: P
     async with graviton.open_from_environment(environment) as again:
         assert [stat.key async for stat in again.list()] == [key]
         assert await collect(again.list()) != []
+
+
+async def test_store_check_tries_the_laws_on_the_database(schema: str, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    assert run(tmp_path / "store", schema, "db", "migrate").code == 0
+    for port in ("BlockIndex", "KeyValueStore"):
+        done = values(run(tmp_path / "store", schema, "store", "check", "--port", port, "--json"))
+        assert done[-1]["clean"] is True
+        assert done[-1]["kept"] > 15
+    async with await AsyncConnection.connect(server().config(schema).conninfo()) as connection:
+        found = await connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'graviton_check_%'")
+        assert await found.fetchall() == []

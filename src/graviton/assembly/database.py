@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from graviton._version import __version__
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
     from graviton.backends.postgres.database import PgDatabase
     from graviton.backends.postgres.migrate import MigrationStatus
 
-__all__ = ["check_database", "database_status", "migrate_database"]
+__all__ = [
+    "check_database",
+    "database_status",
+    "drop_scratch_schema",
+    "make_scratch_schema",
+    "migrate_database",
+]
 
 _SLOW_SECONDS = 0.01
 """A statement that takes longer makes every put wait: the database is far away, or busy."""
@@ -51,6 +58,29 @@ async def database_status(settings: Settings) -> MigrationStatus:
 
     async with _database(settings).unpooled("db.status") as connection:
         return await status(connection)
+
+
+async def make_scratch_schema(settings: Settings, name: str) -> Settings:
+    """Settings of an empty schema beside the store's, made and migrated unless it is there; it needs a role that may
+    make schemas. Raises PermissionDenied, Unavailable."""
+    from graviton.backends.postgres.migrate import migrate
+
+    scratch = _scratch(settings, name)
+    async with _database(scratch).unpooled("store.check") as connection:
+        await migrate(connection, name, __version__)
+    return scratch
+
+
+async def drop_scratch_schema(settings: Settings, name: str) -> None:
+    """Remove it with everything in it."""
+    async with _database(_scratch(settings, name)).unpooled("store.check") as connection:
+        await connection.execute("SET client_min_messages TO warning")
+        await connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+def _scratch(settings: Settings, name: str) -> Settings:
+    assert settings.postgres is not None, "whoever checks it has one"
+    return settings._replace(postgres=replace(settings.postgres, schema=name))
 
 
 async def check_database(settings: Settings) -> AsyncIterator[Check]:

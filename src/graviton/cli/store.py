@@ -107,7 +107,8 @@ def _print_marker(out: Output, headline: str, marker: StoreMarker, **values: Any
 async def check(call: Call, ports: tuple[str, ...]) -> int:
     """Try every law of the stores on the configured technology.
 
-    Works in scratch folders beside the data, which are removed afterwards; nothing of the store itself is touched.
+    Works in scratch folders beside the data, and in scratch schemas of the database, for which it needs a role that may
+    make them; both are removed afterwards, and nothing of the store itself is touched.
     Takes half a minute. Exit code 1 if a law is broken: then do not keep data there.
     """
     from graviton.testing.conformance.runner import Outcome, run_laws
@@ -148,7 +149,7 @@ def _blocks_parent(settings: Settings) -> Path | None:
 
 
 def _metadata_parent(settings: Settings) -> Path | None:
-    return None if settings.metadata == "memory" else settings.metadata_path.parent
+    return settings.metadata_path.parent if settings.metadata == "sqlite" else None
 
 
 @contextmanager
@@ -178,8 +179,7 @@ def _scratch_folder(parent: Path | None) -> Iterator[Path]:
 
 def _contracts(settings: Settings, metadata: Path) -> list[_Contract]:
     """The contracts of every port that a store of these settings is made of."""
-    from graviton.metadata.block_index import KvBlockIndex
-    from graviton.metadata.manifest_repo import KvBlobManifestRepo
+    from graviton.assembly.wiring import metadata_ports
     from graviton.testing.conformance.blobs import BlobStoreContract
     from graviton.testing.conformance.block_index import BlockIndexContract
     from graviton.testing.conformance.blocks import BlockStoreContract
@@ -191,18 +191,16 @@ def _contracts(settings: Settings, metadata: Path) -> list[_Contract]:
 
     place = _Place(settings, metadata)
     blocks, pairs = place.block_capabilities, place.metadata_capabilities
-    over_pairs = {
-        "make_metadata": lambda law, kv: Metadata(KvBlockIndex(kv, law.clock), KvBlobManifestRepo(kv, law.clock))
-    }
+    over_pairs = {"make_metadata": lambda law, kv: Metadata(*metadata_ports(settings, kv, law.clock))}
     return [
         bind(BlockStoreContract, place.blocks, blocks),
         _with(
             bind(BlockReclaimerContract, place.blocks, blocks), make_reclaimer=lambda law, store: place.reclaimer(store)
         ),
-        bind(KeyValueStoreContract, place.pairs, pairs),
-        _with(bind(BlockIndexContract, place.pairs, pairs), **over_pairs),
-        _with(bind(BlobManifestRepoContract, place.pairs, pairs), **over_pairs),
-        bind(BlobStoreContract, place.blobs, place.blobs("none", metadata).capabilities),
+        bind(KeyValueStoreContract, place.pairs, pairs, place.tear_down),
+        _with(bind(BlockIndexContract, place.pairs, pairs, place.tear_down), **over_pairs),
+        _with(bind(BlobManifestRepoContract, place.pairs, pairs, place.tear_down), **over_pairs),
+        bind(BlobStoreContract, place.blobs, place.blob_capabilities, place.tear_down),
     ]
 
 
@@ -232,14 +230,30 @@ class _Place:
         self._metadata = metadata
         self._sides: dict[int, BlockSide] = {}
         self.block_capabilities = wiring.block_side(settings, self._kernel).blocks.capabilities
-        self.metadata_capabilities = self.pairs("none", metadata).capabilities
+        self.metadata_capabilities = wiring.open_metadata(self._settings, create=False).capabilities
+        self.blob_capabilities = self.block_capabilities
 
-    def _at(self, space: str, scratch: Path) -> Settings:
+    def _files(self, space: str, scratch: Path) -> Settings:
         return self._settings._replace(fs_root=scratch / "store", meta_path=self._metadata / space / "meta.sqlite")
+
+    async def _at(self, space: str, scratch: Path) -> Settings:
+        settings = self._files(space, scratch)
+        if settings.postgres is None:
+            return settings
+        from graviton.assembly.database import make_scratch_schema
+
+        return await make_scratch_schema(settings, _schema(space))
+
+    async def tear_down(self, space: str) -> None:
+        """Remove what a law left in the database."""
+        if self._settings.postgres is not None:
+            from graviton.assembly.database import drop_scratch_schema
+
+            await drop_scratch_schema(self._settings, _schema(space))
 
     def blocks(self, space: str, scratch: Path) -> BlockStore:
         """A block store; its reclaimer is found by it."""
-        side = self._wiring.block_side(self._at(space, scratch), self._kernel)
+        side = self._wiring.block_side(self._files(space, scratch), self._kernel)
         self._sides[id(side.blocks)] = side
         return side.blocks
 
@@ -247,15 +261,20 @@ class _Place:
         """The reclaimer of a block store made here."""
         return self._sides[id(blocks)].reclaimer
 
-    def pairs(self, space: str, scratch: Path) -> KeyValueStore:
+    async def pairs(self, space: str, scratch: Path) -> KeyValueStore:
         """A metadata store."""
-        return self._wiring.open_metadata(self._at(space, scratch), create=True)
+        return self._wiring.open_metadata(await self._at(space, scratch), create=True)
 
-    def blobs(self, space: str, scratch: Path) -> Store:
+    async def blobs(self, space: str, scratch: Path) -> Store:
         """A whole store."""
         from graviton.assembly.store import Store
 
-        return Store(self._at(space, scratch))
+        return Store(await self._at(space, scratch))
+
+
+def _schema(space: str) -> str:
+    """The space of a law as the name of a schema."""
+    return "graviton_check_" + space.rpartition("-")[2]
 
 
 for _subcommand in (init, adopt, check):

@@ -39,7 +39,7 @@ from graviton.ports.block_index import BlockState, OwnerState
 from graviton.ports.manifests import StoreTotals
 from graviton.ports.replicas import ReplicaState
 
-__all__ = ["TABLES", "Table"]
+__all__ = ["TABLES", "TABLE_OF", "Table"]
 
 Row = Sequence[Any]
 
@@ -383,3 +383,6 @@ TABLES: dict[str, Table] = {
     RANGES: _RANGES,
 }
 """All namespaces with tables of their own; every other one lies in `kv`."""
+
+TABLE_OF = {name: "refs" if name == CLAIMS else name for name in TABLES}
+"""The table that has the rows of a namespace: they are called alike, but for claims, which are those of refs."""
