@@ -16,12 +16,12 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from graviton.backends.postgres._scripts import KNOWN_OUTCOMES, Row
+from graviton.backends.postgres._tries import Tries
 from graviton.backends.postgres.config import PgConfig
-from graviton.backends.postgres.errors import FAILURES, LostReply, can_pass, translate
+from graviton.backends.postgres.errors import FAILURES, LostReply, translate
 from graviton.concurrency.executors import WorkerPool, in_own_thread, in_thread
-from graviton.concurrency.retry import RetryPolicy
 from graviton.core.clock import Clock
-from graviton.errors import GravitonError, Retry
+from graviton.errors import GravitonError
 from graviton.ports.kv import Durability
 
 __all__ = ["BlockingTransactions", "Connection"]
@@ -42,7 +42,6 @@ class BlockingTransactions:
     def __init__(self, config: PgConfig, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._retry = RetryPolicy(total_seconds=config.retry_seconds)
         self._lock = threading.Lock()
         self._threads = WorkerPool(config.max_transact_connections, "postgres")
         self._pool: ConnectionPool[Connection] | None = None
@@ -57,24 +56,12 @@ class BlockingTransactions:
     def _run(
         self, operation: str, fn: Callable[[Connection], _T], durability: Durability | None, repeats_lost: bool
     ) -> _T:
-        waits = self._retry.waits(self._clock)
+        tries = Tries(self._config, self._clock, operation, repeats_lost)
         while True:
             try:
                 return self._once(fn, durability)
-            except LostReply as lost:
-                lost.operation, lost.subject = operation, self._config.where
-                failure: GravitonError = lost
-                if not repeats_lost:
-                    raise
-                cause: BaseException = lost
-            except FAILURES as error:
-                failure, cause = self._explained(error, operation), error
-                if not can_pass(error):
-                    raise failure from error
-            wait = next(waits, None)
-            if wait is None:
-                failure.retry = Retry.EXHAUSTED
-                raise failure from cause
+            except (LostReply, *FAILURES) as error:
+                wait = tries.wait_after(error, self._explained(error, operation))
             time.sleep(wait)
 
     def _once(self, fn: Callable[[Connection], _T], durability: Durability | None) -> _T:
@@ -105,7 +92,9 @@ class BlockingTransactions:
                 )
             return self._pool
 
-    def _explained(self, error: BaseException, operation: str) -> GravitonError:
+    def _explained(self, error: Exception, operation: str) -> GravitonError:
+        if isinstance(error, LostReply):
+            return error
         if isinstance(error, PoolTimeout):  # it does not say why it gets no connection
             try:
                 psycopg.connect(self._config.conninfo()).close()

@@ -17,15 +17,15 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from graviton.backends.postgres._arrays import register_arrays
 from graviton.backends.postgres._blocking import BlockingTransactions, Connection
 from graviton.backends.postgres._scripts import Row, Script, Statement, roll_back, run_script, send
+from graviton.backends.postgres._tries import Tries
 from graviton.backends.postgres.config import PgConfig
-from graviton.backends.postgres.errors import FAILURES, LostReply, can_pass, translate, unmigrated
+from graviton.backends.postgres.errors import FAILURES, LostReply, translate, unmigrated
 from graviton.backends.postgres.metrics import PgMetrics
 from graviton.backends.postgres.migrate import check_version
 from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.lifetime import Lifetime
-from graviton.concurrency.retry import RetryPolicy
 from graviton.core.clock import Clock, SystemClock
-from graviton.errors import ConfigError, GravitonError, Retry
+from graviton.errors import ConfigError, GravitonError
 from graviton.ports.kv import Durability
 
 __all__ = ["PgDatabase"]
@@ -52,7 +52,6 @@ class PgDatabase:
         self.config = config
         self.clock = clock or SystemClock()
         self.metrics = metrics
-        self._retry = RetryPolicy(total_seconds=config.retry_seconds)
         self._lifetime = Lifetime("database", "postgres", subject=config.where)
         self._pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool[AsyncConnection[Row]]] = {}
         self._is_checked = False
@@ -113,35 +112,25 @@ class PgDatabase:
         return result
 
     async def _repeated(self, operation: str, once: Callable[[], Awaitable[_T]], repeats_lost: bool) -> _T:
-        waits = self._retry.waits(self.clock)
         began = self.clock.monotonic()
+        try:
+            result = await self._tried(operation, once, repeats_lost)
+        except GravitonError as failure:
+            self._observe(operation, began, failure)
+            raise
+        self._observe(operation, began, None)
+        return result
+
+    async def _tried(self, operation: str, once: Callable[[], Awaitable[_T]], repeats_lost: bool) -> _T:
+        tries = Tries(self.config, self.clock, operation, repeats_lost)
         while True:
             try:
-                result = await once()
-            except LostReply as lost:
-                lost.operation, lost.subject = operation, self.config.where
-                failure: GravitonError = lost
-                if not repeats_lost:
-                    self._observe(operation, began, failure)
-                    raise
-                cause: BaseException = lost
-            except FAILURES as error:
+                return await once()
+            except (LostReply, *FAILURES) as error:
                 failure = await self._explained(error, operation)
-                if not (can_pass(error) and self._is_checked):
-                    self._observe(operation, began, failure)
-                    raise failure from error
-                cause = error
-            except GravitonError as error:
-                self._observe(operation, began, error)
-                raise
-            else:
-                self._observe(operation, began, None)
-                return result
-            wait = next(waits, None)
-            if wait is None:
-                failure.retry = Retry.EXHAUSTED
-                self._observe(operation, began, failure)
-                raise failure from cause
+                if not self._is_checked:
+                    raise failure from error  # nobody waits half a minute to be told of a wrong address
+                wait = tries.wait_after(error, failure)
             if self.metrics is not None:
                 self.metrics.retried(operation)
             await asyncio.sleep(wait)
@@ -157,9 +146,11 @@ class PgDatabase:
         if self.metrics is not None:
             self.metrics.observe(operation, self.clock.monotonic() - began, failure)
 
-    async def _explained(self, error: BaseException, operation: str) -> GravitonError:
+    async def _explained(self, error: Exception, operation: str) -> GravitonError:
         """The error of ours. A pool that has no connection does not say why it gets none: asked again by itself, the
         server does."""
+        if isinstance(error, LostReply):
+            return error
         if isinstance(error, PoolTimeout):
             try:
                 connection = await self.connect()
