@@ -20,8 +20,8 @@ class Tries:
         self._waits = RetryPolicy(total_seconds=config.retry_seconds).waits(clock)
 
     def wait_after(self, error: Exception, failure: GravitonError) -> float:
-        """Seconds to wait before the next try after `error`, of which callers are told `failure`. Raises that if there is
-        no next one."""
+        """Seconds to wait before the next try after `error`. Raises `failure`, which is what callers are told of it, if
+        there is none."""
         if isinstance(error, LostReply):
             error.operation, error.subject = self._operation, self._where
             if not self._repeats_lost:
