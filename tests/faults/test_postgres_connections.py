@@ -50,6 +50,12 @@ class Place:
         self.look = Metadata(PgBlockIndex(straight), PgBlobManifestRepo(straight))
         self.rows = PgMetadataRows(straight)
 
+    async def events(self, upload: Upload) -> list[str]:
+        """What the outbox tells of a blob."""
+        subject = upload.key.text
+        rows = await self.straight.fetch("test", "SELECT kind FROM events WHERE subject = %b ORDER BY id", [subject])
+        return [kind for (kind,) in rows]
+
     async def check(self) -> None:
         assert [finding async for finding in audit(self.rows)] == []
 
@@ -85,6 +91,7 @@ async def put_new(world: Place) -> None:
     assert await world.look.repo.get(upload.key) == result.record
     after = await world.look.repo.totals()
     assert (after.blobs, after.blocks) == (before.blobs + 1, before.blocks + 4)
+    assert await world.events(upload) == ["blob.committed"]
 
 
 async def put_again(world: Place) -> None:
@@ -92,6 +99,7 @@ async def put_again(world: Place) -> None:
     result = await world.ports.put(OLD, holder=f"h{secrets.token_hex(4)}")
     assert result.created is False
     assert await world.look.repo.totals() == before
+    assert await world.events(OLD) == ["blob.committed"]
 
 
 async def put_in_steps(world: Place) -> None:
@@ -114,6 +122,7 @@ async def delete_and_bring_back(world: Place) -> None:
     assert (await world.look.repo.totals()).blobs == before.blobs - 1
     assert await world.ports.repo.undelete(upload.key) is True
     assert await world.look.repo.totals() == before
+    assert await world.events(upload) == ["blob.committed", "blob.deleted", "blob.committed"]
 
 
 async def end_a_session(world: Place) -> None:
@@ -132,6 +141,10 @@ async def mark_a_block(world: Place) -> None:
     (record,) = await world.look.index.records([key])
     assert record is not None
     assert record.generation == 2
+    subject = key.text
+    assert await world.straight.fetch("test", "SELECT kind FROM events WHERE subject = %b", [subject]) == [
+        ("block.damaged",)
+    ]
 
 
 async def change_a_key(world: Place) -> None:

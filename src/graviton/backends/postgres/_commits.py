@@ -8,11 +8,12 @@ were before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from graviton.backends.postgres._arrays import Bigints, Byteas, Integers, Smallints, Texts
 from graviton.backends.postgres._confirms import confirm_claims
+from graviton.backends.postgres._events import INSERT_EVENTS, Told, blob_committed, event_values, tell
 from graviton.backends.postgres._keys import blob_key, columns, key_columns
 from graviton.backends.postgres._owners import Owner, check_open, lock_owners, owner_states
 from graviton.backends.postgres._scripts import Last, Row, Script, Statement
@@ -24,6 +25,7 @@ from graviton.errors import Conflict
 from graviton.metadata.manifest_checks import Answers, Suspect
 from graviton.metadata.preparing import Prepared
 from graviton.ports.block_index import OwnerState
+from graviton.ports.events import EventKind
 from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, StoreTotals
 
 __all__ = ["BLOB_COLUMNS", "Committed", "blob_record", "commit", "delete", "undelete"]
@@ -55,7 +57,7 @@ WHERE domain_id = %(domain)b AND algo = %(algo)b AND digest = %(digest)b AND siz
 """
 
 _SEE_OWNER = """
-SELECT o.id, o.state, o.losing_claims FROM blobs b JOIN owners o ON o.id = b.owner_id
+SELECT o.id, o.state, b.block_count FROM blobs b JOIN owners o ON o.id = b.owner_id
 WHERE b.domain_id = %(domain)b AND b.algo = %(algo)b AND b.digest = %(digest)b AND b.size = %(size)b
 """
 
@@ -80,7 +82,7 @@ WITH made AS (
 ), held AS (
     INSERT INTO holders (owner_id, name) SELECT * FROM unnest(%(held)b::bigint[], %(names)b::text[])
     ON CONFLICT DO NOTHING
-)
+), told AS ({INSERT_EVENTS})
 INSERT INTO totals (domain_id, suffix, blobs, logical_bytes, blocks, stored_bytes)
 SELECT * FROM {TOTALS_VALUES}
 """
@@ -161,8 +163,10 @@ class _Place(NamedTuple):
 class _Changes:
     """What a group of commits writes, collected so that each table is written at once."""
 
-    def __init__(self, now_ns: int) -> None:
+    def __init__(self, now_ns: int, kinds: Collection[EventKind]) -> None:
         self.now_ns = now_ns
+        self.kinds = kinds
+        self.events: list[Told] = []
         self.pages: list[tuple[int, int, bytes]] = []
         """Owner, end and stored form."""
         self.blobs: dict[_Place, tuple[BlobRecord, bool]] = {}
@@ -202,6 +206,7 @@ class _Changes:
             "unconfirmed": Integers(count for _, count in states),
             "held": Bigints(owner for owner, _ in self.holders),
             "names": Texts(name for _, name in self.holders),
+            **event_values(self.events, self.kinds),
             **totals_values(owner, self.totals),
         }
 
@@ -242,10 +247,11 @@ def _blob_values(place: _Place, record: BlobRecord) -> dict[str, Any]:
     }
 
 
-def commit(group: Sequence[Prepared], now_ns: int, answers: Answers) -> Script[Committed]:
+def commit(group: Sequence[Prepared], now_ns: int, answers: Answers, kinds: Collection[EventKind]) -> Script[Committed]:
     """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
-    there whether they are sound. Raises Conflict, InvalidInput, UncheckedManifestsError."""
-    changes = _Changes(now_ns)
+    there whether they are sound, `kinds` which events are written. Raises Conflict, InvalidInput,
+    UncheckedManifestsError."""
+    changes = _Changes(now_ns, kinds)
     owners, rows, there = yield from _confirm_and_see(group, changes)
     places = [_Place(owner.domain_id, one.commit.key) for owner, one in zip(owners, group, strict=True)]
     broken = yield from _broken(group, places, there, answers)
@@ -254,6 +260,7 @@ def commit(group: Sequence[Prepared], now_ns: int, answers: Answers) -> Script[C
         existing = there.get(place)
         if existing is None:
             record = _create(changes, one, owner, place, place in rows)
+            changes.events.append(blob_committed(place.domain_id, place.key.text, record.block_count))
         elif existing.owner in broken:
             record = _replace(changes, one, owner, place, existing)
         else:
@@ -274,7 +281,8 @@ def _confirm_and_see(
     numbers = [one.commit.session for one in group]
     if len(set(numbers)) < len(numbers):
         raise Conflict("a session cannot commit twice", operation="commit")
-    confirming = confirm_claims([(one.commit.session, one.commit.confirm) for one in group])
+    requests = [(one.commit.session, one.commit.confirm) for one in group]
+    confirming = confirm_claims(requests, changes.now_ns, changes.kinds)
     ordered = sorted(group, key=lambda one: one.commit.key.to_bytes())
     blobs = {"owners": Bigints(one.commit.session for one in ordered)} | columns([one.commit.key for one in ordered])
     locked, confirmed, _, seen = yield [
@@ -363,7 +371,7 @@ def _replace(changes: _Changes, one: Prepared, owner: Owner, place: _Place, exis
     return record
 
 
-def delete(domain_id: int, key: BlobKey, holder: str, now_ns: int) -> Script[bool]:
+def delete(domain_id: int, key: BlobKey, holder: str, now_ns: int, kinds: Collection[EventKind]) -> Script[bool]:
     """Take a holder away, and with the last one drop the owner; whether it held the blob."""
     values = {"domain": domain_id} | key_columns(key)
     _, seen = yield [Statement(_LOCK_BLOB, values), Statement(_SEE_OWNER, values)]
@@ -376,12 +384,20 @@ def delete(domain_id: int, key: BlobKey, holder: str, now_ns: int) -> Script[boo
     ]
     if gone.changed and not left.changed:
         delta = Delta(domain_id, StoreTotals(blobs=-1, logical_bytes=-key.size))
-        yield Last([_turned(owner, OwnerState.DROPPED, now_ns), *add_totals(owner, [delta])])
+        event = Told(domain_id, EventKind.BLOB_DELETED, key.text)
+        yield Last(
+            [
+                _turned(owner, OwnerState.DROPPED, now_ns),
+                *add_totals(owner, [delta]),
+                *tell(now_ns, event, kinds),
+            ]
+        )
     return gone.changed > 0
 
 
-def undelete(domain_id: int, key: BlobKey, holder: str, now_ns: int) -> Script[bool]:
-    """Turn a dropped owner back; False if the blob is not deleted or lost a claim since."""
+def undelete(domain_id: int, key: BlobKey, holder: str, now_ns: int, kinds: Collection[EventKind]) -> Script[bool]:
+    """Turn a dropped owner back; False if the blob is not deleted or lost a claim since. Whoever was told that it is
+    gone is told that it is there again."""
     values = {"domain": domain_id} | key_columns(key)
     _, seen = yield [Statement(_LOCK_BLOB, values), Statement(_SEE_OWNER, values)]
     if not seen.rows:
@@ -396,6 +412,7 @@ def undelete(domain_id: int, key: BlobKey, holder: str, now_ns: int) -> Script[b
         _turned(owner.id, OwnerState.COMMITTED, now_ns),
         Statement(_INSERT_HOLDERS, {"owners": Bigints([owner.id]), "names": Texts([holder])}),
         *add_totals(owner.id, [delta]),
+        *tell(now_ns, blob_committed(domain_id, key.text, seen.rows[0][2]), kinds),
     ]
     yield Last(batch)
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from graviton.backends.postgres._arrays import Bigints
@@ -11,10 +11,12 @@ from graviton.backends.postgres._keys import KEY_ORDER, block_of, columns, in_or
 from graviton.backends.postgres._owners import check_open, lock_owners
 from graviton.backends.postgres._scripts import Last, Result, Script, Statement
 from graviton.backends.postgres._totals import Delta, add_totals
+from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlockKey
 from graviton.errors import InvalidInput
 from graviton.metadata.rows import CONFIRMED, WRITES
 from graviton.ports.block_index import BlockState
+from graviton.ports.events import EventKind
 from graviton.ports.manifests import StoreTotals
 
 __all__ = ["Confirmation", "confirm", "confirm_claims"]
@@ -35,9 +37,9 @@ WITH asked AS (
 ), stored AS (
     UPDATE blocks b SET state = {BlockState.STORED.value}
     WHERE b.id = ANY(ARRAY(SELECT id FROM wanted)) AND b.state = {BlockState.PENDING.value}
-    RETURNING b.domain_id, b.size
+    RETURNING b.domain_id, b.algo, b.digest, b.size
 )
-SELECT (SELECT min(place) FROM asked WHERE place NOT IN (SELECT place FROM held)),
+{{told}}SELECT (SELECT min(place) FROM asked WHERE place NOT IN (SELECT place FROM held)),
        ARRAY(SELECT owner_id FROM held WHERE kind = {WRITES}),
        ARRAY(SELECT id FROM held WHERE kind = {WRITES}),
        ARRAY(SELECT domain_id FROM stored GROUP BY domain_id ORDER BY domain_id),
@@ -47,6 +49,20 @@ SELECT (SELECT min(place) FROM asked WHERE place NOT IN (SELECT place FROM held)
 """Turns the records of blocks that sessions had to write to stored. Whoever made a block pending last: our bytes are
 durable under its name, and it has our claim. Found are: the first key that its session does not hold; owner and block
 of the claims that were to be written; what is stored now, by domain."""
+
+_ALGO_NAMES = " ".join(f"WHEN {algo.tag} THEN '{algo.value}'" for algo in HashAlgo)
+
+_TOLD = f"""
+, told AS (
+    INSERT INTO events (at, domain_id, kind, subject, data)
+    SELECT %(now)b, domain_id, '{EventKind.BLOCK_STORED.value}',
+           CASE algo {_ALGO_NAMES} END || ':' || encode(digest, 'hex') || ':' || size, '{{}}'::jsonb
+    FROM stored
+)
+"""
+
+_CONFIRM_QUIETLY = _CONFIRM.format(told="")
+_CONFIRM_AND_TELL = _CONFIRM.format(told=_TOLD)
 
 _CONFIRM_REFS = f"""
 UPDATE refs SET kind = {CONFIRMED} WHERE owner_id = %(owner)b AND block_id = ANY(%(blocks)b::bigint[])
@@ -69,12 +85,19 @@ class Confirmation(NamedTuple):
 
 
 class confirm_claims:  # noqa: N801 - read as what it does: a statement, and how to read its result
-    """The statement that confirms claims of sessions, which must be locked, and what its result says."""
+    """The statement that confirms claims of sessions, which must be locked, and what its result says. With block.stored
+    among `kinds` it also writes that event for each."""
 
-    def __init__(self, requests: Sequence[tuple[int, Sequence[BlockKey]]]) -> None:
+    def __init__(
+        self, requests: Sequence[tuple[int, Sequence[BlockKey]]], now_ns: int, kinds: Collection[EventKind]
+    ) -> None:
         self._pairs = [(session, key) for session, keys in requests for key in in_order(keys)]
         owners = [session for session, _ in self._pairs]
-        self.statement = Statement(_CONFIRM, {"owners": Bigints(owners)} | columns([key for _, key in self._pairs]))
+        values = {"owners": Bigints(owners)} | columns([key for _, key in self._pairs])
+        if EventKind.BLOCK_STORED in kinds:
+            self.statement = Statement(_CONFIRM_AND_TELL, values | {"now": now_ns})
+        else:
+            self.statement = Statement(_CONFIRM_QUIETLY, values)
 
     def outcome(self, result: Result) -> Confirmation:
         """Raises InvalidInput for a key that its session has not claimed."""
@@ -89,9 +112,11 @@ class confirm_claims:  # noqa: N801 - read as what it does: a statement, and how
         return Confirmation(Counter(owners), blocks, added)
 
 
-def confirm(session: int, keys: Sequence[BlockKey], now_ns: int, also: Sequence[Statement] = ()) -> Script[None]:
+def confirm(
+    session: int, keys: Sequence[BlockKey], now_ns: int, kinds: Collection[EventKind], also: Sequence[Statement] = ()
+) -> Script[None]:
     """Confirm claims of an open session, which stays open, and do `also`. Raises Conflict, InvalidInput."""
-    confirming = confirm_claims([(session, keys)])
+    confirming = confirm_claims([(session, keys)], now_ns, kinds)
     locked, result = yield [lock_owners([session]), confirming.statement]
     check_open(session, locked.rows)
     done = confirming.outcome(result)

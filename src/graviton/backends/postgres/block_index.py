@@ -9,10 +9,11 @@ from typing import TypeAlias
 from graviton.backends.postgres._claims import claim_more, open_sessions
 from graviton.backends.postgres._confirms import confirm
 from graviton.backends.postgres._endings import drop_some_claims, end_session
+from graviton.backends.postgres._events import Told, tell
 from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
 from graviton.backends.postgres._keys import KEY_ARRAYS, block_key, block_of, columns, key_columns
 from graviton.backends.postgres._owners import OWNER_COLUMNS, Owner
-from graviton.backends.postgres._scripts import Row, Script, Statement
+from graviton.backends.postgres._scripts import Last, Row, Script, Statement
 from graviton.backends.postgres._totals import Delta, add_totals
 from graviton.backends.postgres.capabilities import CAPABILITIES
 from graviton.backends.postgres.database import PgDatabase
@@ -23,6 +24,7 @@ from graviton.core.keys import BlockKey
 from graviton.metadata.block_index import DEFAULT_LIFETIME_SECONDS, lifetime_ns_of
 from graviton.metadata.sessions import MAX_DROP
 from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState, Claim, OpenedSession, OwnerRecord
+from graviton.ports.events import EventKind
 from graviton.ports.kv import Durability
 from graviton.ports.manifests import StoreTotals
 
@@ -114,8 +116,12 @@ class PgBlockIndex(BlockIndex):
         return await self._database.run("index.claim", script, Durability.RELAXED)
 
     async def confirm(self, session: int, keys: Sequence[BlockKey]) -> None:
-        now_ns = self._clock.now_ns()
-        await self._database.run("index.confirm", lambda: confirm(session, keys, now_ns), Durability.RELAXED)
+        now_ns, kinds = self._clock.now_ns(), self._database.config.events
+        await self._database.run(
+            "index.confirm", lambda: confirm(session, keys, now_ns, kinds), self._database.confirm_durability
+        )
+        if EventKind.BLOCK_STORED in kinds:
+            self._database.ring()
 
     async def end(self, session: int) -> None:
         now_ns = self._clock.now_ns()
@@ -139,16 +145,21 @@ class PgBlockIndex(BlockIndex):
 
     async def mark_damaged(self, key: BlockKey, generation: int, domain: str = "") -> bool:
         number = await self._domains.number(domain)
+        now_ns, kinds = self._clock.now_ns(), self._database.config.events
         delta = Delta(number, StoreTotals(blocks=-1, stored_bytes=-key.size))
+        event = Told(number, EventKind.BLOCK_DAMAGED, key.text)
 
         def script() -> Script[bool]:
             values = {"domain": number, "generation": generation} | key_columns(key)
             (marked,) = yield [Statement(_MARK_DAMAGED, values)]
             if marked.changed:
-                yield add_totals(generation, [delta])
+                yield Last([*add_totals(generation, [delta]), *tell(now_ns, event, kinds)])
             return marked.changed > 0
 
-        return await self._told_once("index.mark_damaged", script)
+        did = await self._told_once("index.mark_damaged", script)
+        if did and event.kind in kinds:
+            self._database.ring()
+        return did
 
     async def mark_wanted_back(self, key: BlockKey, generation: int, domain: str = "") -> bool:
         number = await self._domains.number(domain)

@@ -13,11 +13,18 @@ from urllib.parse import unquote
 
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError
+from graviton.ports.events import EventKind
 
-__all__ = ["DEFAULT_SCHEMA", "PgConfig", "parse_address"]
+__all__ = ["DEFAULT_EVENTS", "DEFAULT_SCHEMA", "OUTBOX_EVENTS", "PgConfig", "parse_address"]
 
 DEFAULT_SCHEMA = "graviton"
 """Schema of all tables unless the address names another (`currentSchema`)."""
+
+DEFAULT_EVENTS = frozenset({EventKind.BLOB_COMMITTED, EventKind.BLOB_DELETED, EventKind.BLOCK_DAMAGED})
+"""Events that are written to the outbox unless told otherwise: few beside what they tell of."""
+
+OUTBOX_EVENTS = DEFAULT_EVENTS | {EventKind.BLOCK_STORED}
+"""Events that can be: changes of the database. The rest are no business of a transaction here."""
 
 _MAX_PORT = 65_535
 
@@ -90,6 +97,9 @@ class PgConfig:
     longer."""
     retry_seconds: float = 30.0
     """For how long an operation is tried again in all, 0 to 3,600: what a server takes to restart."""
+    events: frozenset[EventKind] = DEFAULT_EVENTS
+    """What is written to the outbox. `block.stored` is another row for every block that is stored, as many as a put
+    writes without it, and lets the confirmation of each batch of blocks wait for the disk."""
     application_name: str = "graviton"
     """Shown in pg_stat_activity unless the address says another."""
     where: str = field(init=False, default="")
@@ -99,6 +109,12 @@ class PgConfig:
         if not _SCHEMA.fullmatch(self.schema):
             raise ConfigError(
                 f"a schema name is a-z, 0-9 and _, not {self.schema[:80]!r}", operation="configure", subject="schema"
+            )
+        if not OUTBOX_EVENTS.issuperset(self.events):
+            raise ConfigError(
+                f"events of the outbox are {', '.join(sorted(OUTBOX_EVENTS))}, not {', '.join(sorted(self.events))}",
+                operation="configure",
+                subject="events",
             )
         _bounded("max_connections", self.max_connections, 1, 1000)
         _bounded("max_transact_connections", self.max_transact_connections, 1, 100)
@@ -124,7 +140,9 @@ class PgConfig:
         return make_conninfo("", **made, **{name: secret.reveal() for name, secret in self.secrets.items()})
 
 
-def parse_address(text: str, user: str = "", password: str = "", **settings: int | float | str) -> PgConfig:
+def parse_address(
+    text: str, user: str = "", password: str = "", **settings: int | float | str | frozenset[EventKind]
+) -> PgConfig:
     """The configuration that an address gives; `user` and `password` take the place of those in it. Raises ConfigError,
     which quotes nothing of the address but names of options: it may hold a password."""
     is_jdbc = text.startswith("jdbc:")

@@ -15,6 +15,7 @@ from psycopg import AsyncConnection, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from graviton.backends.postgres._arrays import register_arrays
+from graviton.backends.postgres._bell import Bell
 from graviton.backends.postgres._blocking import BlockingTransactions, Connection
 from graviton.backends.postgres._scripts import Row, Script, Statement, roll_back, run_script, send
 from graviton.backends.postgres._tries import Tries
@@ -26,6 +27,7 @@ from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.lifetime import Lifetime
 from graviton.core.clock import Clock, SystemClock
 from graviton.errors import ConfigError, GravitonError
+from graviton.ports.events import EventKind
 from graviton.ports.kv import Durability
 
 __all__ = ["PgDatabase"]
@@ -56,6 +58,7 @@ class PgDatabase:
         self._pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool[AsyncConnection[Row]]] = {}
         self._is_checked = False
         self._blocking = BlockingTransactions(config, self.clock)
+        self._bell = Bell(config.schema, self.connection)
 
     async def run(
         self,
@@ -172,6 +175,15 @@ class PgDatabase:
             finally:
                 await roll_back(connection)
 
+    @property
+    def confirm_durability(self) -> Durability:
+        """Of transactions that confirm blocks. Nobody waits for them on the disk, unless followers are told."""
+        return Durability.FULL if EventKind.BLOCK_STORED in self.config.events else Durability.RELAXED
+
+    def ring(self) -> None:
+        """Wake followers of events soon: something was committed. Best effort, and costs the caller nothing."""
+        self._bell.ring()
+
     async def connect(self) -> AsyncConnection[Row]:
         """A connection outside of the pool, whatever the tables there; the caller closes it. Raises errors of the
         driver."""
@@ -232,6 +244,7 @@ class PgDatabase:
             return
         self._lifetime.is_closed = True
         if self._lifetime.is_here:
+            await self._bell.aclose()
             pool = self._pools.pop(asyncio.get_running_loop(), None)
             if pool is not None:
                 await pool.close()

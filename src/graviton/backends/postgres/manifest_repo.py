@@ -34,6 +34,7 @@ from graviton.metadata.preparing import SEAL_PAGES, Prepared, prepare
 from graviton.metadata.row_walk import Row as PageRow
 from graviton.metadata.sessions import MAX_DROP
 from graviton.ports.block_index import OwnerState
+from graviton.ports.events import EventKind
 from graviton.ports.kv import Durability, prefix_end
 from graviton.ports.manifests import BlobCommit, BlobManifestRepo, BlobRecord, CommitResult, StoreTotals
 
@@ -75,6 +76,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
         self._database = database
         self._domains = Domains(database)
         self._clock = clock or database.clock
+        self._kinds = database.config.events
         self._small = Gatherer(self._commit_all)
 
     async def add_pages(self, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey] = ()) -> None:
@@ -82,8 +84,12 @@ class PgBlobManifestRepo(BlobManifestRepo):
         rows = [(page.end, page.to_bytes()) for page in pages]
         also = [_commits.insert_pages(session, rows)] if rows else []
         await self._database.run(
-            "manifests.add_pages", lambda: confirm_claims(session, confirm, now_ns, also), Durability.RELAXED
+            "manifests.add_pages",
+            lambda: confirm_claims(session, confirm, now_ns, self._kinds, also),
+            self._database.confirm_durability,
         )
+        if EventKind.BLOCK_STORED in self._kinds:
+            self._database.ring()
 
     async def commit(self, commits: Sequence[BlobCommit]) -> list[CommitResult]:
         if not commits:
@@ -95,6 +101,8 @@ class PgBlobManifestRepo(BlobManifestRepo):
 
     async def _commit_all(self, key: None, prepared: Sequence[Prepared]) -> list[CommitResult]:
         results, dropped = await self._commit(prepared)
+        if self._kinds:
+            self._database.ring()
         await self._tidy(dropped)
         return results
 
@@ -113,7 +121,9 @@ class PgBlobManifestRepo(BlobManifestRepo):
         while True:
             try:
                 return await self._database.run(
-                    "manifests.commit", lambda: _commits.commit(prepared, now_ns, answers), repeats_lost=False
+                    "manifests.commit",
+                    lambda: _commits.commit(prepared, now_ns, answers, self._kinds),
+                    repeats_lost=False,
                 )
             except UncheckedManifestsError as unchecked:
                 for suspect in unchecked.suspects:
@@ -180,21 +190,26 @@ class PgBlobManifestRepo(BlobManifestRepo):
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         check_name(holder, "holder")
         number, now_ns = await self._domains.number(domain), self._clock.now_ns()
-        return await self._told_once("manifests.delete", partial(_commits.delete, number, key, holder, now_ns))
+        script = partial(_commits.delete, number, key, holder, now_ns, self._kinds)
+        return await self._told_once("manifests.delete", script)
 
     async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         check_name(holder, "holder")
         number, now_ns = await self._domains.number(domain), self._clock.now_ns()
-        return await self._told_once("manifests.undelete", partial(_commits.undelete, number, key, holder, now_ns))
+        script = partial(_commits.undelete, number, key, holder, now_ns, self._kinds)
+        return await self._told_once("manifests.undelete", script)
 
     async def _told_once(self, operation: str, script: Callable[[], Script[bool]]) -> bool:
         """Run a script that says whether it changed something. After a lost reply it may find it changed already: by
         us, or by somebody who wanted the same."""
         try:
-            return await self._database.run(operation, script, repeats_lost=False)
+            did = await self._database.run(operation, script, repeats_lost=False)
         except LostReply:
             await self._database.run(operation, script)
-            return True
+            did = True
+        if did and self._kinds:
+            self._database.ring()
+        return did
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""
