@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from graviton.backends.postgres import _commits
+from graviton.backends.postgres._blob_rows import BLOB_COLUMNS, blob_record, insert_pages
+from graviton.backends.postgres._commits import Committed, commit
 from graviton.backends.postgres._confirms import confirm as confirm_claims
+from graviton.backends.postgres._deletes import delete, undelete
 from graviton.backends.postgres._endings import forget_dropped
 from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
 from graviton.backends.postgres._keys import key_columns
@@ -48,13 +50,13 @@ SELECT FROM owners WHERE id = %(owner)b AND domain_id = %(domain)b AND state = {
 """
 
 _GET = f"""
-SELECT {_commits.BLOB_COLUMNS} FROM blobs b JOIN owners o ON o.id = b.owner_id
+SELECT {BLOB_COLUMNS} FROM blobs b JOIN owners o ON o.id = b.owner_id
 WHERE b.domain_id = %(domain)b AND b.algo = %(algo)b AND b.digest = %(digest)b AND b.size = %(size)b
     AND o.state = {OwnerState.COMMITTED.value}
 """
 
 _LIST = f"""
-SELECT {_commits.BLOB_COLUMNS} FROM blobs b JOIN owners o ON o.id = b.owner_id
+SELECT {BLOB_COLUMNS} FROM blobs b JOIN owners o ON o.id = b.owner_id
 WHERE b.domain_id = %(domain)b AND o.state = {OwnerState.COMMITTED.value}
     AND (b.algo, b.digest, b.size) > (%(algo)b::smallint, %(digest)b::bytea, %(size)b::bigint)
     AND b.algo = ANY(%(algos)b::smallint[]) AND b.digest >= %(low)b::bytea AND b.digest < %(high)b::bytea
@@ -82,7 +84,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
     async def add_pages(self, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey] = ()) -> None:
         now_ns = self._clock.now_ns()
         rows = [(page.end, page.to_bytes()) for page in pages]
-        also = [_commits.insert_pages(session, rows)] if rows else []
+        also = [insert_pages(session, rows)] if rows else []
         await self._database.run(
             "manifests.add_pages",
             lambda: confirm_claims(session, confirm, now_ns, self._kinds, also),
@@ -114,7 +116,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
 
         return await prepare(one, seal_some)
 
-    async def _commit(self, prepared: Sequence[Prepared]) -> _commits.Committed:
+    async def _commit(self, prepared: Sequence[Prepared]) -> Committed:
         now_ns = self._clock.now_ns()
         answers: dict[tuple[int, bool], bool] = {}
         lost = 0
@@ -122,7 +124,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
             try:
                 return await self._database.run(
                     "manifests.commit",
-                    lambda: _commits.commit(prepared, now_ns, answers, self._kinds),
+                    lambda: commit(prepared, now_ns, answers, self._kinds),
                     repeats_lost=False,
                 )
             except UncheckedManifestsError as unchecked:
@@ -136,7 +138,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
                 if lost >= _MAX_LOST:
                     raise
 
-    async def _look(self, prepared: Sequence[Prepared]) -> _commits.Committed | None:
+    async def _look(self, prepared: Sequence[Prepared]) -> Committed | None:
         """What a commit did whose reply was lost; None if nothing. Locking its owners waits for a server process that
         is still at it."""
         numbers = [one.commit.session for one in prepared]
@@ -155,7 +157,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
                 )
             results.append(CommitResult(record, owner.state is OwnerState.COMMITTED))
         dropped = [owner.id for owner in owners.values() if owner.state is OwnerState.DROPPED]
-        return _commits.Committed(results, dropped)
+        return Committed(results, dropped)
 
     async def _tidy(self, dropped: Sequence[int]) -> None:
         """Best effort: the commit has happened, and what stays behind belongs to dropped owners, which garbage
@@ -178,7 +180,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
 
     async def _record(self, key: BlobKey, domain_id: int) -> BlobRecord | None:
         rows = await self._database.fetch("manifests.get", _GET, {"domain": domain_id} | key_columns(key))
-        return _commits.blob_record(rows[0]) if rows else None
+        return blob_record(rows[0]) if rows else None
 
     async def pages(
         self, record: BlobRecord, span: Span | None = None, domain: str = ""
@@ -190,13 +192,13 @@ class PgBlobManifestRepo(BlobManifestRepo):
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         check_name(holder, "holder")
         number, now_ns = await self._domains.number(domain), self._clock.now_ns()
-        script = partial(_commits.delete, number, key, holder, now_ns, self._kinds)
+        script = partial(delete, number, key, holder, now_ns, self._kinds)
         return await self._told_once("manifests.delete", script)
 
     async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         check_name(holder, "holder")
         number, now_ns = await self._domains.number(domain), self._clock.now_ns()
-        script = partial(_commits.undelete, number, key, holder, now_ns, self._kinds)
+        script = partial(undelete, number, key, holder, now_ns, self._kinds)
         return await self._told_once("manifests.undelete", script)
 
     async def _told_once(self, operation: str, script: Callable[[], Script[bool]]) -> bool:
@@ -222,7 +224,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
         while len(found) < limit:
             wanted = min(limit - len(found), _LIST_ROWS)
             rows = await self._database.fetch("manifests.list", _LIST, values | {"limit": wanted})
-            records = [_commits.blob_record(row) for row in rows]
+            records = [blob_record(row) for row in rows]
             found += [record for record in records if record.key.text.startswith(begin.text)]
             if len(rows) < wanted:
                 break
@@ -282,7 +284,7 @@ def _seal_some(session: int, blob: BlobKey, after: int) -> Script[list[tuple[Man
     done = [(*sealed_page(data, blob), end, data) for end, data in found.rows]
     changed = [(end, sealed) for _, sealed, end, data in done if sealed != data]
     if changed:
-        yield [_commits.insert_pages(session, changed)]
+        yield [insert_pages(session, changed)]
     return [(page, sealed, end) for page, sealed, end, _ in done]
 
 

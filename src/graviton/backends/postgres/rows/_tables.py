@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from graviton.backends.postgres._commits import BLOB_COLUMNS, blob_record
+from graviton.backends.postgres._blob_rows import BLOB_COLUMNS, blob_record
 from graviton.backends.postgres._keys import blob_key
 from graviton.backends.postgres._owners import owner_states
 from graviton.backends.postgres.rows._layout import KeyLayout, Part
