@@ -526,6 +526,24 @@ async def test_bell_wakes_within_a_second(world: World) -> None:
         assert (await asyncio.wait_for(waiting, 1))[1].kind is DAMAGED
 
 
+async def test_process_that_ends_at_once_rings_before(world: World) -> None:
+    async with aclosing(PgOutbox(world.database, NEVER).follow()) as events:
+        waiting = asyncio.ensure_future(anext(events))
+        await wait_until_listening(world)
+        for puts in (1, 2):
+            other = World(PgDatabase(world.database.config))
+            for number in range(puts):
+                await asyncio.sleep(0.02)  # it has rung for the first, and pauses
+                await other.ports.put(Upload.of(block_keys(1), f"{puts}/{number}"))
+            await other.database.aclose()
+            for _ in range(puts):
+                await asyncio.wait_for(waiting, 1)
+                waiting = asyncio.ensure_future(anext(events))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
 async def test_event_between_the_look_and_the_bell_is_not_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

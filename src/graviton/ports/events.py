@@ -4,8 +4,9 @@ Laws:
 - `emit` never raises, never blocks, and may be called from any thread; what cannot be delivered is counted, not lost
   silently (`dropped`).
 - Events of one sink are delivered in the order they were emitted.
-- An event is emitted after the fact is durable, at most once by its process; following is best effort unless a backend
-  keeps an outbox.
+- An event is emitted after the fact is durable, at most once, by the process that made it: following a sink is best
+  effort. Who must miss nothing, of any process, follows a backend that keeps an outbox: events written in the
+  transaction of the change, and told at least once (PostgreSQL: docs/decisions/0023-postgres-events.md).
 """
 
 from __future__ import annotations

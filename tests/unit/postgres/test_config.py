@@ -8,9 +8,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from graviton.assembly.settings import settings_from
-from graviton.backends.postgres.config import PgConfig, parse_address
+from graviton.backends.postgres.config import OUTBOX_EVENTS, PgConfig, parse_address
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError
+from graviton.ports.events import EventKind
 
 SECRET = "kh3-geheim"
 
@@ -55,6 +56,15 @@ SECRET = "kh3-geheim"
 )
 def test_options_of_an_address_are_kept(address: str, options: dict[str, str]) -> None:
     assert dict(parse_address(address).options) == options
+
+
+def test_events_of_the_outbox_are_changes_of_the_database() -> None:
+    assert EventKind.BLOCK_STORED not in PgConfig({}).events
+    assert PgConfig({}, events=frozenset()).events == frozenset()
+    assert parse_address("postgresql://h/db", events=OUTBOX_EVENTS).events == OUTBOX_EVENTS
+    with pytest.raises(ConfigError, match=r"gc\.finished") as caught:
+        PgConfig({}, events=frozenset({EventKind.GC_FINISHED}))
+    assert caught.value.subject == "events"
 
 
 def test_schema_is_its_own_or_the_default_one() -> None:

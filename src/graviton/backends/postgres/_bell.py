@@ -27,6 +27,22 @@ _PAUSE_SECONDS = 0.05
 written, twenty notifications a second cost nothing."""
 
 
+_LAST_RING_SECONDS = 1.0
+"""How long a process that ends waits until it has rung."""
+
+
+class _Ringing:
+    """Work of one event loop."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self) -> None:
+        self.is_wanted = False
+        """To be rung (again)."""
+        self.hurry: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when there is no time for pauses."""
+
+
 class Bell:
     """Rings for events in one schema; best effort. Usable from several event loops."""
 
@@ -36,38 +52,37 @@ class Bell:
         """`connection()` lends one outside of any transaction."""
         self._schema = schema
         self._connection = connection
-        self._ringing: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
-        self._again: set[asyncio.AbstractEventLoop] = set()
+        self._ringing: dict[asyncio.AbstractEventLoop, _Ringing] = {}
 
     def ring(self) -> None:
         """Ring soon, from the running loop."""
         loop = asyncio.get_running_loop()
-        if loop in self._ringing:
-            self._again.add(loop)
-        else:
-            self._ringing[loop] = loop.create_task(self._work(loop))
+        if loop not in self._ringing:
+            ringing = self._ringing[loop] = _Ringing()
+            ringing.task = loop.create_task(self._work(loop, ringing))
+        self._ringing[loop].is_wanted = True
 
-    async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _work(self, loop: asyncio.AbstractEventLoop, ringing: _Ringing) -> None:
         try:
-            while True:
-                self._again.discard(loop)
+            while ringing.is_wanted:
+                ringing.is_wanted = False
                 async with self._connection() as connection:
                     await connection.execute("SELECT pg_notify(%b, %b)", [_CHANNEL, self._schema])
-                await asyncio.sleep(_PAUSE_SECONDS)
-                if loop not in self._again:
-                    return
+                await asyncio.wait([ringing.hurry], timeout=_PAUSE_SECONDS)
         except (*FAILURES, GravitonError):
             return  # whoever is not woken looks by himself, soon
         finally:
             del self._ringing[loop]
-            self._again.discard(loop)
 
     async def aclose(self) -> None:
-        """Stop ringing in this loop."""
-        task = self._ringing.get(asyncio.get_running_loop())
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        """Ring at once what is to be rung in this loop, if that can be."""
+        ringing = self._ringing.get(asyncio.get_running_loop())
+        if ringing is None:
+            return
+        if not ringing.hurry.done():
+            ringing.hurry.set_result(None)
+        await asyncio.wait([ringing.task], timeout=_LAST_RING_SECONDS)
+        ringing.task.cancel()
 
 
 class BellRope:

@@ -242,9 +242,10 @@ class PgDatabase:
         """Close the connections. Idempotent; using the database afterwards raises Unavailable."""
         if self._lifetime.is_closed:
             return
-        self._lifetime.is_closed = True
         if self._lifetime.is_here:
             await self._bell.aclose()
+        self._lifetime.is_closed = True
+        if self._lifetime.is_here:
             pool = self._pools.pop(asyncio.get_running_loop(), None)
             if pool is not None:
                 await pool.close()
