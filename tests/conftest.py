@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +23,9 @@ def _kernel() -> Kernel:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Shells start what runs in the background with interrupts ignored, and children inherit that: tests send some.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Where there is no native kernel, and the run says so, stores of default settings fall back with a warning.
     if os.environ.get("GRAVITON_KERNEL") == "python":
         config.addinivalue_line("filterwarnings", "ignore:the native kernel is not installed:RuntimeWarning")
