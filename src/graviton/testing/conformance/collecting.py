@@ -1,0 +1,465 @@
+"""The laws of `BlockIndex`: what a collector does to sessions, owners and blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graviton.core.keys import BlockKey
+from graviton.errors import Conflict, InvalidInput
+from graviton.ports.block_index import MAX_OPEN_NOTES, OWNER_KEPT_SECONDS, BlockState, Note, OwnerState, Released
+from graviton.ports.manifests import StoreTotals
+from graviton.testing.conformance.checks import cancelled_everywhere, collect, gather, raises
+from graviton.testing.conformance.contract import needs
+from graviton.testing.conformance.metadata_values import (
+    Metadata,
+    MetadataContract,
+    Upload,
+    block_key,
+    block_keys,
+    commit_of,
+    record_of,
+    store_blocks,
+)
+
+__all__ = ["CollectingLaws"]
+
+RUN = "0123456789abcdef" * 2
+OTHER_RUN = "f" * 32
+UNDELETE_SECONDS = 3 * OWNER_KEPT_SECONDS
+STEP_CLAIMS = 1000
+"""Claims that one step of `release` may take away."""
+
+
+async def release(metadata: Metadata, undelete_seconds: float = UNDELETE_SECONDS) -> list[Released]:
+    return await collect(metadata.index.release(undelete_seconds))
+
+
+async def condemn_all(metadata: Metadata, run: str = RUN) -> list[Note]:
+    """What a run that has room for all of it condemns."""
+    notes, more = await metadata.index.condemn(run)
+    while more:
+        notes, more = await metadata.index.condemn(run)
+    return notes
+
+
+async def state_of(metadata: Metadata, owner: int) -> OwnerState | None:
+    record = await metadata.index.owner(owner)
+    return record and record.state
+
+
+async def states_of(metadata: Metadata, keys: Sequence[BlockKey], domain: str = "") -> list[BlockState | None]:
+    return [record and record.state for record in await metadata.index.records(keys, domain)]
+
+
+async def abandon(metadata: Metadata, *keys: BlockKey, stored: bool = True, domain: str = "") -> None:
+    """Blocks that nobody holds any more."""
+    session = await (store_blocks(metadata, *keys, domain=domain) if stored else metadata.session(keys, domain))
+    await metadata.index.end(session)
+
+
+class _ExpiryLaws(MetadataContract):
+    async def test_sessions_whose_time_is_past_are_ended(self) -> None:
+        metadata = await self.open_metadata()
+        short = [one.session for one in await metadata.index.open([block_keys(2)] * 3, lifetime_seconds=60.0)]
+        long = (await metadata.index.open([block_keys(2)], "other", 3_600.0))[0].session
+        self.clock.advance(60)
+        assert await collect(metadata.index.end_expired()) == [], "the last moment is theirs"
+        self.clock.advance(1)
+        ended = await collect(metadata.index.end_expired())
+        assert sorted(ended) == sorted(short)
+        assert [await state_of(metadata, session) for session in short] == [OwnerState.ENDED] * 3
+        assert await state_of(metadata, long) is OwnerState.OPEN
+        self.clock.advance(3_600)
+        assert await collect(metadata.index.end_expired()) == [long]
+        assert await collect(metadata.index.end_expired()) == []
+
+    async def test_expired_session_is_final_and_only_marked(self) -> None:
+        metadata = await self.open_metadata()
+        upload = Upload.of(block_keys(2))
+        session = (await metadata.index.open([upload.blocks], lifetime_seconds=60.0))[0].session
+        before = await metadata.index.records(upload.blocks)
+        self.clock.advance(61)
+        assert await collect(metadata.index.end_expired()) == [session]
+        with raises(Conflict):
+            await metadata.repo.commit([commit_of(session, upload)])
+        with raises(Conflict):
+            await metadata.index.claim(session, upload.blocks)
+        assert await metadata.index.records(upload.blocks) == before
+        assert await collect(metadata.index.references(upload.blocks[0])) == [session]
+        record = await metadata.index.owner(session)
+        assert record is not None
+        assert record.changed_at_ns == self.clock.now_ns()
+
+    async def test_session_that_gave_a_sign_of_life_is_left_alone(self) -> None:
+        metadata = await self.open_metadata()
+        session = (await metadata.index.open([block_keys(1)], lifetime_seconds=60.0))[0].session
+        self.clock.advance(50)
+        await metadata.index.claim(session, block_keys(2))
+        self.clock.advance(50)
+        assert await collect(metadata.index.end_expired()) == []
+        await metadata.index.confirm(session, block_keys(2))
+
+    async def test_only_open_sessions_are_ended(self) -> None:
+        metadata = await self.open_metadata()
+        kept, deleted = Upload.of(block_keys(1), "kept"), Upload.of(block_keys(1), "deleted")
+        owners = [(await metadata.put(upload)).record.owner for upload in (kept, deleted)]
+        await metadata.repo.delete(deleted.key)
+        ended = await metadata.session(block_keys(1))
+        await metadata.index.end(ended)
+        before = [await metadata.index.owner(owner) for owner in (*owners, ended)]
+        self.clock.advance(1_000_000)
+        assert await collect(metadata.index.end_expired()) == []
+        assert [await metadata.index.owner(owner) for owner in (*owners, ended)] == before
+
+    async def test_session_is_committed_or_ended_never_both(self) -> None:
+        metadata = await self.open_metadata()
+        uploads = [Upload.of([block_key(f"{number}")], f"{number}") for number in range(20)]
+        opened = await metadata.index.open([upload.blocks for upload in uploads], lifetime_seconds=1.0)
+        self.clock.advance(2)
+
+        async def commit(session: int, upload: Upload) -> bool:
+            try:
+                return (await metadata.repo.commit([commit_of(session, upload)]))[0].created
+            except Conflict:
+                return False
+
+        calls = [commit(one.session, upload) for one, upload in zip(opened, uploads, strict=True)]
+        ended, *committed = await gather(collect(metadata.index.end_expired()), *calls)
+        for one, upload, done in zip(opened, uploads, committed, strict=True):
+            assert (one.session in ended) is not done
+            state = await state_of(metadata, one.session)
+            assert state is (OwnerState.COMMITTED if done else OwnerState.ENDED)
+            if done:
+                assert (await metadata.repo.get(upload.key)).owner == one.session
+
+
+class _ReleaseLaws(MetadataContract):
+    async def test_released_session_holds_nothing(self) -> None:
+        metadata = await self.open_metadata()
+        upload = Upload.of(block_keys(20))
+        session = (await metadata.index.open([upload.blocks], lifetime_seconds=1.0))[0].session
+        await metadata.repo.add_pages(session, upload.pages, upload.blocks)
+        self.clock.advance(2)
+        await collect(metadata.index.end_expired())
+        steps = await release(metadata)
+        assert sum(step.claims for step in steps) == 20
+        assert sum(step.pages for step in steps) == 1
+        assert await collect(metadata.index.references(upload.blocks[0])) == []
+        assert await state_of(metadata, session) is OwnerState.ENDED, "a lost reply is resolved by looking"
+        assert await release(metadata) == []
+
+    async def test_released_blob_is_not_brought_back(self) -> None:
+        metadata = await self.open_metadata()
+        for upload in (Upload.of(block_keys(3)), Upload.of([], "empty")):
+            owner = (await metadata.put(upload)).record.owner
+            await metadata.repo.delete(upload.key)
+            self.clock.advance(UNDELETE_SECONDS - 1)
+            assert await release(metadata) == []
+            assert await metadata.repo.undelete(upload.key) is True
+            await metadata.repo.delete(upload.key)
+            self.clock.advance(UNDELETE_SECONDS)
+            assert sum(step.claims for step in await release(metadata)) == len(upload.blocks)
+            assert await metadata.repo.undelete(upload.key) is False
+            assert await metadata.index.owner(owner) is None, "it was over"
+
+    async def test_owners_that_are_needed_keep_everything(self) -> None:
+        metadata = await self.open_metadata()
+        upload = Upload.of(block_keys(3))
+        owner = (await metadata.put(upload)).record.owner
+        opened = await metadata.session(upload.blocks)
+        self.clock.advance(10 * UNDELETE_SECONDS)
+        assert await release(metadata) == []
+        assert await collect(metadata.index.references(upload.blocks[0])) == sorted([owner, opened])
+        record = await metadata.repo.get(upload.key)
+        assert await collect(metadata.repo.pages(record)) == upload.pages
+
+    async def test_large_owner_is_released_in_bounded_steps(self) -> None:
+        metadata = await self.open_metadata()
+        keys = block_keys(2_500)
+        upload = Upload.of(keys)
+        await metadata.put(upload)
+        await metadata.repo.delete(upload.key)
+        async for step in metadata.index.release(0.0):
+            assert step.claims == STEP_CLAIMS
+            break  # a collector that is killed between two steps
+        assert await metadata.repo.undelete(upload.key) is False, "it lost a claim"
+        steps = await release(metadata, 0.0)
+        assert sum(step.claims for step in steps) == 1_500
+        assert max(step.claims for step in steps) <= STEP_CLAIMS
+        assert len(await collect(metadata.index.list())) == 2_500
+        for key in keys[::250]:
+            assert await collect(metadata.index.references(key)) == []
+
+    async def test_many_small_owners_are_released(self) -> None:
+        metadata = await self.open_metadata()
+        for one in await metadata.index.open([[block_key(f"{n}"), block_key(f"{n}'")] for n in range(1_200)]):
+            assert await state_of(metadata, one.session) is OwnerState.OPEN
+        self.clock.advance(OWNER_KEPT_SECONDS + 1)
+        assert len(await collect(metadata.index.end_expired())) == 1_200
+        steps = await release(metadata)
+        assert sum(step.claims for step in steps) == 2_400
+        assert max(step.claims for step in steps) <= STEP_CLAIMS
+        self.clock.advance(OWNER_KEPT_SECONDS)
+        assert sum(step.owners for step in await release(metadata)) == 1_200
+        assert await release(metadata) == []
+
+    async def test_owner_stays_a_day_after_its_last_change(self) -> None:
+        metadata = await self.open_metadata()
+        session = await metadata.session(block_keys(1))
+        await metadata.index.end(session)
+        upload = Upload.of(block_keys(1))
+        dropped = (await metadata.put(upload)).record.owner
+        await metadata.repo.delete(upload.key)
+        for _ in range(2):
+            self.clock.advance(OWNER_KEPT_SECONDS / 2 - 1)
+            assert sum(step.owners for step in await release(metadata, 0.0)) == 0
+        assert await state_of(metadata, session) is OwnerState.ENDED
+        assert await state_of(metadata, dropped) is OwnerState.DROPPED
+        self.clock.advance(2)
+        assert sum(step.owners for step in await release(metadata, 0.0)) == 2
+        assert await metadata.index.owner(session) is None
+        assert await metadata.index.owner(dropped) is None
+        assert await release(metadata, 0.0) == []
+
+    async def test_removed_blob_can_be_put_again(self) -> None:
+        metadata = await self.open_metadata()
+        upload = Upload.of(block_keys(3))
+        await metadata.put(upload)
+        await metadata.repo.delete(upload.key)
+        self.clock.advance(OWNER_KEPT_SECONDS)
+        await release(metadata, 0.0)
+        assert await metadata.repo.delete(upload.key) is False
+        assert (await metadata.put(upload)).created is True
+        assert [record.key for record in await metadata.repo.list()] == [upload.key]
+        assert (await metadata.repo.totals()).blobs == 1
+
+    async def test_blob_put_again_keeps_its_record_when_its_old_owner_goes(self) -> None:
+        metadata = await self.open_metadata()
+        upload = Upload.of(block_keys(3))
+        first = (await metadata.put(upload)).record.owner
+        await metadata.repo.delete(upload.key)
+        second = (await metadata.put(upload)).record.owner
+        self.clock.advance(OWNER_KEPT_SECONDS)
+        assert sum(step.owners for step in await release(metadata, 0.0)) == 1
+        assert await metadata.index.owner(first) is None
+        record = await metadata.repo.get(upload.key)
+        assert record.owner == second
+        assert await collect(metadata.repo.pages(record)) == upload.pages
+        assert await collect(metadata.index.references(upload.blocks[0])) == [second]
+
+    async def test_times_to_undelete_have_bounds(self) -> None:
+        metadata = await self.open_metadata()
+        for seconds in (-1.0, float("nan"), float("inf")):
+            with raises(InvalidInput):
+                await release(metadata, seconds)
+
+
+class _CondemnLaws(MetadataContract):
+    async def test_block_that_nobody_holds_is_condemned_and_noted(self) -> None:
+        metadata = await self.open_metadata()
+        keys = block_keys(3)
+        await abandon(metadata, *keys)
+        before = {key: await record_of(metadata, key) for key in keys}
+        notes, more = await metadata.index.condemn(RUN)
+        assert more is False
+        assert [note.key for note in notes] == sorted(keys)
+        for note in notes:
+            record = await record_of(metadata, note.key)
+            assert record.state is BlockState.CONDEMNED
+            assert record.generation == before[note.key].generation + 1
+            assert note == Note(RUN, "", note.key, record.generation, self.clock.now_ns())
+        assert await metadata.repo.totals() == StoreTotals()
+
+    async def test_block_that_somebody_holds_is_not_condemned(self) -> None:
+        metadata = await self.open_metadata()
+        a, b, c, d, rest = block_keys(5)
+        await abandon(metadata, a, b, c, d, rest)
+        await metadata.session([a])
+        await metadata.put(Upload.of([b]))
+        deleted = Upload.of([c], "deleted")
+        await metadata.put(deleted)
+        await metadata.repo.delete(deleted.key)
+        expired = (await metadata.index.open([[d]], lifetime_seconds=1.0))[0].session
+        self.clock.advance(2)
+        assert await collect(metadata.index.end_expired()) == [expired]
+        assert [note.key for note in await condemn_all(metadata)] == [rest]
+        assert await states_of(metadata, [a, b, c, d]) == [BlockState.STORED] * 4
+
+    async def test_candidate_is_looked_at_once_for_every_claim_lost(self) -> None:
+        metadata = await self.open_metadata()
+        key = block_key("a")
+        await abandon(metadata, key)
+        holder = await metadata.session([key])
+        for _ in range(2):
+            assert await metadata.index.condemn(RUN) == ([], False)
+        await metadata.index.end(holder)
+        assert [note.key for note in await condemn_all(metadata)] == [key]
+
+    async def test_pending_and_damaged_blocks_are_condemned_too(self) -> None:
+        metadata = await self.open_metadata()
+        pending, damaged, stored = block_keys(3)
+        await abandon(metadata, pending, stored=False)
+        await abandon(metadata, damaged, stored)
+        assert await metadata.index.mark_damaged(damaged, (await record_of(metadata, damaged)).generation)
+        assert await metadata.index.mark_wanted_back(stored, (await record_of(metadata, stored)).generation)
+        assert len(await condemn_all(metadata)) == 3
+        for key in (pending, damaged, stored):
+            record = await record_of(metadata, key)
+            assert (record.state, record.wanted_back) == (BlockState.CONDEMNED, False)
+        assert await metadata.repo.totals() == StoreTotals()
+
+    async def test_claim_takes_a_condemned_block_back(self) -> None:
+        metadata = await self.open_metadata()
+        key = block_key("a")
+        await abandon(metadata, key)
+        (note,) = await condemn_all(metadata)
+        ((session, claims),) = await metadata.index.open([[key]])
+        assert [(claim.must_write, claim.repairs) for claim in claims] == [(True, False)]
+        record = await record_of(metadata, key)
+        assert (record.state, record.generation) == (BlockState.PENDING, note.generation + 1)
+        assert await condemn_all(metadata) == [note], "the run learns from the generation that it lives again"
+        await metadata.index.confirm(session, [key])
+        assert (await record_of(metadata, key)).state is BlockState.STORED
+        assert await metadata.repo.totals() == StoreTotals(0, 0, 1, key.size)
+
+    async def test_block_that_lived_again_is_condemned_again(self) -> None:
+        metadata = await self.open_metadata()
+        key = block_key("a")
+        await abandon(metadata, key)
+        (first,) = await condemn_all(metadata)
+        await abandon(metadata, key)
+        (second,) = await condemn_all(metadata, OTHER_RUN)
+        assert second.generation > first.generation
+        assert await collect(metadata.index.notes()) == [first, second]
+
+    async def test_totals_follow_the_stored_blocks(self) -> None:
+        metadata = await self.open_metadata()
+        kept, gone = Upload.of(block_keys(4), "kept"), Upload.of(block_keys(10), "gone")
+        await metadata.put(kept)
+        await metadata.put(gone)
+        await metadata.repo.delete(gone.key)
+        await release(metadata, 0.0)
+        assert len(await condemn_all(metadata)) == 6
+        left = kept.blocks
+        expected = StoreTotals(1, kept.key.size, len(left), sum(key.size for key in left))
+        assert await metadata.repo.totals() == expected
+
+    async def test_limit_bounds_what_is_looked_at(self) -> None:
+        metadata = await self.open_metadata()
+        keys = block_keys(7)
+        await abandon(metadata, *keys)
+        await metadata.session(keys[::2])
+        seen = []
+        for _ in range(4):
+            notes, more = await metadata.index.condemn(RUN, 2)
+            seen.append(len(notes))
+            if not more:
+                break
+        assert seen[-1] == 3
+        assert all(after - before <= 2 for before, after in zip([0, *seen], seen, strict=False))
+        assert await metadata.index.condemn(RUN, 2) == (notes, False)
+
+    async def test_run_has_a_bounded_number_of_notes(self) -> None:
+        metadata = await self.open_metadata()
+        await abandon(metadata, *block_keys(MAX_OPEN_NOTES + 10))
+        for _ in range(2):
+            notes, more = await metadata.index.condemn(RUN, 10 * MAX_OPEN_NOTES)
+            assert (len(notes), more) == (MAX_OPEN_NOTES, True)
+        rest, more = await metadata.index.condemn(OTHER_RUN)
+        assert (len(rest), more) == (10, False)
+        assert {note.run for note in rest} == {OTHER_RUN}
+        assert await collect(metadata.index.notes(RUN)) == notes
+        assert await collect(metadata.index.notes(OTHER_RUN)) == rest
+        assert sorted(await collect(metadata.index.notes()), key=lambda note: note.key) == sorted(
+            notes + rest, key=lambda note: note.key
+        )
+
+    async def test_nothing_to_condemn_is_no_trouble(self) -> None:
+        metadata = await self.open_metadata()
+        assert await metadata.index.condemn(RUN) == ([], False)
+        assert await collect(metadata.index.notes()) == []
+        assert await collect(metadata.index.notes(RUN)) == []
+        assert await release(metadata) == []
+        assert await collect(metadata.index.end_expired()) == []
+
+    async def test_runs_and_limits_that_cannot_be_are_refused(self) -> None:
+        metadata = await self.open_metadata()
+        await abandon(metadata, block_key("a"))
+        for run in ("", "0" * 31, "0" * 33, "g" * 32, "F" * 32, " " * 32):
+            with raises(InvalidInput):
+                await metadata.index.condemn(run)
+            with raises(InvalidInput):
+                await collect(metadata.index.notes(run))
+        for limit in (0, -1):
+            with raises(InvalidInput):
+                await metadata.index.condemn(RUN, limit)
+        assert await states_of(metadata, [block_key("a")]) == [BlockState.STORED]
+
+    async def test_collecting_covers_all_domains_and_mixes_none(self) -> None:
+        metadata = await self.open_metadata()
+        key = block_key("a")
+        for domain in ("", "one", "ö"):
+            await abandon(metadata, key, domain=domain)
+        await store_blocks(metadata, key, domain="kept")
+        notes = await condemn_all(metadata)
+        assert [(note.domain, note.key) for note in notes] == [("", key), ("one", key), ("ö", key)]
+        assert await collect(metadata.index.notes(RUN)) == notes
+        assert await states_of(metadata, [key], "kept") == [BlockState.STORED]
+        assert await metadata.repo.totals("kept") == StoreTotals(0, 0, 1, key.size)
+        assert await metadata.repo.totals("ö") == StoreTotals()
+
+    async def test_two_collectors_condemn_each_block_once(self) -> None:
+        metadata = await self.open_metadata()
+        keys = block_keys(60)
+        await abandon(metadata, *keys)
+        runs = [f"{number:032x}" for number in range(4)]
+        await gather(*(metadata.index.condemn(run, 10) for run in runs * 3))
+        await condemn_all(metadata)
+        notes = await collect(metadata.index.notes())
+        assert sorted(note.key for note in notes) == sorted(keys)
+
+    async def test_claims_against_a_collector_are_safe(self) -> None:
+        metadata = await self.open_metadata()
+        for number in range(8):
+            keys = block_keys(12, f"round {number} ")
+            await abandon(metadata, *keys)
+            opened, (notes, _) = await gather(metadata.index.open([keys]), metadata.index.condemn(RUN))
+            ((session, claims),) = opened
+            condemned = {note.key for note in notes if note.key in keys}
+            assert condemned in (set(), set(keys))
+            assert {claim.must_write for claim in claims} == {bool(condemned)}
+            await metadata.repo.commit([commit_of(session, Upload.of(keys))])
+            assert await states_of(metadata, keys) == [BlockState.STORED] * 12
+
+    @needs("persistent")
+    async def test_notes_are_there_after_reopening(self) -> None:
+        metadata = await self.open_metadata()
+        await abandon(metadata, *block_keys(3))
+        notes = await condemn_all(metadata)
+        metadata = await self.reopened()
+        assert await collect(metadata.index.notes()) == notes
+        assert await condemn_all(metadata) == notes
+        assert await states_of(metadata, block_keys(3)) == [BlockState.CONDEMNED] * 3
+
+    async def test_cancelled_condemning_takes_effect_as_a_whole_or_not(self) -> None:
+        metadata = await self.open_metadata()
+        number = 0
+
+        def keys() -> list[BlockKey]:
+            return block_keys(5, f"round {number} ")
+
+        def run() -> str:
+            return f"{number:032x}"
+
+        await abandon(metadata, *keys())
+        async for _ in cancelled_everywhere(lambda: metadata.index.condemn(run())):
+            states = set(await states_of(metadata, keys()))
+            notes = await collect(metadata.index.notes(run()))
+            assert (states, len(notes)) in (({BlockState.STORED}, 0), ({BlockState.CONDEMNED}, 5))
+            await condemn_all(metadata, OTHER_RUN)
+            number += 1
+            await abandon(metadata, *keys())
+
+
+class CollectingLaws(_CondemnLaws, _ReleaseLaws, _ExpiryLaws):
+    """Part of `BlockIndexContract`."""
