@@ -59,15 +59,9 @@ class Due(NamedTuple):
     over_until_ns: int
     """The row of an owner changed later is still needed by those whose reply was lost."""
 
-    def is_gone(self, row: OwnerRow) -> bool:
-        """Whether everything it holds may be taken away."""
-        return row.state is OwnerState.ENDED or (
-            row.state is OwnerState.DROPPED and row.changed_at_ns <= self.dropped_until_ns
-        )
-
-    def is_over(self, row: OwnerRow) -> bool:
-        """Whether it may be removed once it holds nothing."""
-        return row.changed_at_ns <= self.over_until_ns
+    def is_gone(self, state: OwnerState, changed_at_ns: int) -> bool:
+        """Whether everything that an owner holds may be taken away."""
+        return state is OwnerState.ENDED or (state is OwnerState.DROPPED and changed_at_ns <= self.dropped_until_ns)
 
 
 def find_expired(tx: ReadTransaction, after: bytes | None, now_ns: int) -> Found:
@@ -92,11 +86,13 @@ def _is_expired(row: OwnerRow, now_ns: int) -> bool:
 def find_gone(tx: ReadTransaction, after: bytes | None, due: Due) -> Found:
     """Those of some owners that are gone, and either hold something or are to be removed."""
     rows = [(key, OwnerRow.decode(data)) for key, data in tx.scan(OWNERS, b"", after, _LOOK_ROWS)]
-    return _found(rows, [key for key, row in rows if due.is_gone(row) and _has_work(tx, key, row, due)])
+    return _found(
+        rows, [key for key, row in rows if due.is_gone(row.state, row.changed_at_ns) and _has_work(tx, key, row, due)]
+    )
 
 
 def _has_work(tx: ReadTransaction, key: bytes, row: OwnerRow, due: Due) -> bool:
-    if due.is_over(row) or not row.losing_claims or row.first_claims:
+    if row.changed_at_ns <= due.over_until_ns or not row.losing_claims or row.first_claims:
         return True
     return any(read_rows(tx, namespace, key, None, 1) for namespace in (CLAIMS, PAGES, HOLDERS))
 
@@ -113,10 +109,10 @@ def release_some(tx: Transaction, owners: Sequence[int], due: Due) -> tuple[Rele
     removed, left = 0, list(owners)
     while left and not room.is_full:
         row = load_owner(tx, left[0])
-        if row is not None and due.is_gone(row):
+        if row is not None and due.is_gone(row.state, row.changed_at_ns):
             if not _take_some(tx, left[0], room):
                 break
-            if due.is_over(row):
+            if row.changed_at_ns <= due.over_until_ns:
                 _remove(tx, left[0])
                 removed += 1
         del left[0]

@@ -225,7 +225,7 @@ class Protocol(RuleBasedStateMachine):
         more = True
         while more:
             self.runs += 1
-            notes, more = self.do(self.index.condemn(f"{self.runs:032x}", limit))
+            more = self.do(self.index.condemn(f"{self.runs:032x}", limit)).more
         held = {key for owner in self.owners.values() for key in owner.claims}
         for key in self.blocks.keys() - held:
             self.blocks[key] = BlockState.CONDEMNED
