@@ -15,13 +15,16 @@ from graviton.metadata.rows import (
     BLOCKS,
     CANDIDATES,
     CLAIMS,
+    DROPPED,
     HOLDERS,
+    NOTES,
     OWNERS,
     PAGES,
     REF_ROWS,
     REFS,
     TOTALS,
     BlockRow,
+    NoteRow,
     OwnerRow,
     decode_blob,
     decode_ref,
@@ -215,8 +218,10 @@ def _blob_columns(key: Row, value: bytes) -> Row:
 
 _BLOB_VALUES = "owner_id, page_count, block_count, pages_digest, chunker, created_at, attributes"
 
+_BLOB_KEY = KeyLayout(Part.TAG, Part.DIGEST, Part.NUMBER)
+
 _BLOBS = Table(
-    KeyLayout(Part.TAG, Part.DIGEST, Part.NUMBER),
+    _BLOB_KEY,
     ("b.algo", "b.digest", "b.size"),
     BLOB_COLUMNS + " FROM blobs b WHERE b.domain_id = %(domain_id)s",
     lambda row: encode_blob(blob_record(tuple(row[3:]))),
@@ -282,15 +287,45 @@ _TOTALS = Table(
     has_domain=True,
 )
 
+_DROPPED = Table(
+    KeyLayout(Part.NUMBER),
+    ("o.id",),
+    "d.name, b.algo, b.digest, b.size"
+    " FROM owners o JOIN blobs b ON b.owner_id = o.id JOIN domains d ON d.id = b.domain_id"
+    f" WHERE o.state = {OwnerState.DROPPED.value}",
+    lambda row: encode_name(row[1]) + _BLOB_KEY.encode(row[2:]),
+    ("owner_id",),
+)
+"""What the rows of owners and blobs say."""
+
+_NOTES = Table(
+    KeyLayout(*_BLOCK_KEY, Part.ID),
+    ("n.algo", "n.digest", "n.size", "n.run"),
+    "n.generation, n.noted_at FROM notes n WHERE n.domain_id = %(domain_id)s",
+    lambda row: NoteRow(row[4], row[5]).encode(),
+    (*_KEY_NAMES, "run", "generation", "noted_at"),
+    ("bigint", "bigint"),
+    lambda key, value: NoteRow.decode(value),
+    (
+        "INSERT INTO notes (domain_id, algo, digest, size, run, generation, noted_at)"
+        " SELECT %(domain_id)s::int, algo, digest, size, run, generation, noted_at FROM new"
+        + _upsert("notes", "domain_id, algo, digest, size, run", "generation, noted_at"),
+    ),
+    ("DELETE FROM notes b USING gone WHERE " + _SAME_KEY.format("gone") + " AND b.run = gone.run",),
+    has_domain=True,
+)
+
 TABLES: dict[str, Table] = {
     OWNERS: _OWNERS,
     BLOCKS: _BLOCKS,
     REFS: _REFS,
     CLAIMS: _CLAIMS,
     CANDIDATES: _CANDIDATES,
+    NOTES: _NOTES,
     BLOBS: _BLOBS,
     PAGES: _PAGES,
     HOLDERS: _HOLDERS,
+    DROPPED: _DROPPED,
     TOTALS: _TOTALS,
 }
 """All namespaces with tables of their own; every other one lies in `kv`."""
