@@ -6,15 +6,19 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
 from graviton.backends.postgres import _endings
+from graviton.backends.postgres._endings import drop_some_claims, end_session
+from graviton.backends.postgres._releasing import remove_empty
 from graviton.backends.postgres.block_index import PgBlockIndex
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.manifest_repo import PgBlobManifestRepo
 from graviton.backends.postgres.rows.store import PgMetadataRows
 from graviton.metadata.audit import audit
+from graviton.metadata.releasing import Due
 from graviton.ports.block_index import OWNER_KEPT_SECONDS, BlockState
 from graviton.testing.conformance.checks import gather
 from graviton.testing.conformance.metadata_values import Metadata, Upload, block_keys
@@ -82,6 +86,23 @@ async def test_nothing_of_what_is_gone_stays_behind(
     assert [finding async for finding in audit(PgMetadataRows(database))] == []
     states = {record.state for domain in ("", "d") async for record in metadata.index.list(domain)}
     assert states == {BlockState.CONDEMNED}
+
+
+async def test_owner_that_another_collector_is_still_at_is_not_removed(database: PgDatabase) -> None:
+    """It was passed over when its claims were taken away, because the other one had it locked."""
+    clock = database.clock
+    assert isinstance(clock, FakeClock)
+    index = PgBlockIndex(database)
+    empty, held = [one.session for one in await index.open([[], block_keys(3)])]
+    for session in (empty, held):
+        await database.run("test", lambda session=session: end_session(session, clock.now_ns()))  # type: ignore[misc]
+    due = Due(clock.now_ns(), clock.now_ns())
+    for session, limit in ((empty, 1), (held, 2)):
+        drop = partial(drop_some_claims, session, limit)
+        await database.run("test", drop)
+    assert await database.run("test", lambda: remove_empty([empty, held], due)) == 1
+    assert await index.owner(empty) is None
+    assert await index.owner(held) is not None
 
 
 async def test_many_put_delete_and_collect_at_once(database: PgDatabase) -> None:

@@ -166,8 +166,7 @@ def condemn_all(world: World, run: int = 1) -> Program:
 def collect(world: World, run: int = 1, expire: bool = False) -> Program:
     """A whole collection."""
     if expire:
-        ended, _ = yield lambda: end_expired(LATER_NS)
-        world.ended.update(ended)
+        world.ended.update((yield lambda: end_expired(LATER_NS)))
     for state in GONE_STATES:
         owners, _ = yield lambda state=state: find_gone(state, DUE, (-1, 0))  # type: ignore[misc]
         if owners:

@@ -42,22 +42,28 @@ WHERE id = ANY(%(owners)b::bigint[]) AND state = {OwnerState.OPEN.value} AND exp
 """
 
 
-def _find_gone(state: OwnerState) -> str:
-    """Owners in `state`, oldest change first, and whether there is something to be done with them. Lateral, limited and
-    in an order that an index has: see `block_of`."""
-    held = " ".join(
+def _any_held(of: str) -> str:
+    """Whether the owner `of` holds anything: joins with a column `held` each. Lateral, limited and in an order that an
+    index has: see `block_of`."""
+    return " ".join(
         "LEFT JOIN LATERAL"
-        f" (SELECT true AS held FROM {table} WHERE owner_id = o.id ORDER BY {order} LIMIT 1) AS {table} ON true"
+        f" (SELECT true AS held FROM {table} WHERE owner_id = {of} ORDER BY {order} LIMIT 1) AS {table} ON true"
         for table, order in (("refs", "block_id"), ("pages", "end_offset"), ("holders", "name"))
     )
+
+
+_HOLDS = "(refs.held IS NOT NULL OR pages.held IS NOT NULL OR holders.held IS NOT NULL)"
+
+
+def _find_gone(state: OwnerState) -> str:
+    """Owners in `state`, oldest change first, and whether there is something to be done with them."""
     return f"""
-SELECT o.id, o.changed_at, o.changed_at <= %(over)b OR NOT o.losing_claims
-    OR refs.held IS NOT NULL OR pages.held IS NOT NULL OR holders.held IS NOT NULL
+SELECT o.id, o.changed_at, o.changed_at <= %(over)b OR NOT o.losing_claims OR {_HOLDS}
 FROM (
     SELECT id, changed_at, losing_claims FROM owners
     WHERE state = {state.value} AND changed_at <= %(until)b AND (changed_at, id) > (%(changed_at)b, %(id)b)
     ORDER BY changed_at, id LIMIT %(limit)b
-) AS o {held}
+) AS o {_any_held("o.id")}
 """
 
 
@@ -76,11 +82,12 @@ SELECT id FROM owners WHERE id = ANY(%(owners)b::bigint[]) AND losing_claims AND
 ORDER BY id FOR UPDATE
 """
 
+_EMPTY = f"SELECT o.id FROM unnest(%(owners)b::bigint[]) AS o(id) {_any_held('o.id')} WHERE NOT {_HOLDS}"
+
 _REMOVE_BLOBS = "DELETE FROM blobs WHERE owner_id = ANY(%(owners)b::bigint[])"
 """A later put of a deleted blob has made its row name another owner."""
 
 _REMOVE_OWNERS = "DELETE FROM owners WHERE id = ANY(%(owners)b::bigint[])"
-"""Foreign keys refuse it while there is anything that an owner holds."""
 
 
 class Gone(NamedTuple):
@@ -92,14 +99,14 @@ class Gone(NamedTuple):
     """Where to go on: last change and number of the last one; None at the end."""
 
 
-def end_expired(now_ns: int) -> Script[tuple[list[int], bool]]:
-    """End some sessions whose time is past: which, and whether there may be more."""
+def end_expired(now_ns: int) -> Script[list[int]]:
+    """End some sessions whose time is past: which; none if there are none but those that others have locked."""
     (locked,) = yield [Statement(_LOCK_EXPIRED, {"now": now_ns, "limit": _EXPIRED_AT_ONCE})]
     if not locked.rows:
-        return [], False
+        return []
     owners = Bigints(owner for (owner,) in locked.rows)
     (ended,) = yield Last([Statement(_END_EXPIRED, {"now": now_ns, "owners": owners})])
-    return [owner for (owner,) in ended.rows], len(owners) == _EXPIRED_AT_ONCE
+    return [owner for (owner,) in ended.rows]
 
 
 def find_gone(state: OwnerState, due: Due, after: tuple[int, int]) -> Script[Gone]:
@@ -134,6 +141,8 @@ def remove_empty(owners: Sequence[int], due: Due) -> Script[int]:
     _, locked = yield [Statement(_LOCK_NAMING, values), Statement(_LOCK_OVER, values)]
     if not locked.rows:
         return 0
-    over = {"owners": Bigints(owner for (owner,) in locked.rows)}
-    yield Last([Statement(_REMOVE_BLOBS, over), Statement(_REMOVE_OWNERS, over)])
-    return len(locked.rows)
+    # Of one that was passed over before, because another collector was at it, there may be something left.
+    (empty,) = yield [Statement(_EMPTY, {"owners": Bigints(owner for (owner,) in locked.rows)})]
+    removed = {"owners": Bigints(owner for (owner,) in empty.rows)}
+    yield Last([Statement(_REMOVE_BLOBS, removed), Statement(_REMOVE_OWNERS, removed)])
+    return len(empty.rows)

@@ -214,9 +214,8 @@ class PgBlockIndex(BlockIndex):
 
     async def end_expired(self) -> AsyncIterator[int]:
         now_ns = self._clock.now_ns()
-        more = True
-        while more:  # after a lost reply those that it told are ended, and not told again
-            ended, more = await self._database.run("index.end_expired", lambda: end_expired(now_ns), Durability.RELAXED)
+        # After a lost reply those that it told are ended, and not told again.
+        while ended := await self._database.run("index.end_expired", lambda: end_expired(now_ns), Durability.RELAXED):
             for session in ended:
                 yield session
 
