@@ -28,9 +28,11 @@ from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.locators import Locator
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import NotFound
-from graviton.metadata.block_index import KvBlockIndex
+from graviton.metadata.block_index import KvBlockIndex, due_at
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
-from graviton.ports.block_index import Claim
+from graviton.metadata.releasing import find_gone, release_some
+from graviton.metadata.rows import BLOCKS, CANDIDATES, BlockRow
+from graviton.ports.block_index import MAX_OPEN_NOTES, BlockState, Claim, Condemned, Released
 from graviton.ports.blocks import (
     DEFAULT_WRITE_PLAN,
     BlockBatchResult,
@@ -336,6 +338,33 @@ class DamagesTheNextLife(KvBlockIndex):
         return await super().mark_damaged(key, record.generation if record else generation, domain)
 
 
+class CondemnsWhatIsHeld(KvBlockIndex):
+    """Looks for candidates, and not for who holds them."""
+
+    async def condemn(self, run: str, limit: int = MAX_OPEN_NOTES) -> Condemned:
+        def all_of_them(tx: Transaction) -> None:
+            for block, _ in list(tx.scan(CANDIDATES)):
+                tx.put(BLOCKS, block, BlockRow(BlockState.CONDEMNED, 99).encode())
+
+        await self._kv.transact(all_of_them)
+        return await super().condemn(run, limit)
+
+
+class ReleasesTheYoung(KvBlockIndex):
+    async def release(self, undelete_seconds: float) -> AsyncIterator[Released]:
+        async for released in super().release(0.0 * undelete_seconds):
+            yield released
+
+
+class RemovesAtOnce(KvBlockIndex):
+    """Does not keep the rows of owners for those whose reply was lost."""
+
+    async def release(self, undelete_seconds: float) -> AsyncIterator[Released]:
+        due = due_at(self._clock.now_ns(), undelete_seconds)._replace(over_until_ns=2**62)
+        owners = (await self._kv.read(lambda tx: find_gone(tx, None, due))).owners
+        yield (await self._kv.transact(lambda tx: release_some(tx, owners, due)))[0]
+
+
 class CommitsOneByOne(KvBlobManifestRepo):
     async def commit(self, commits_: Sequence[BlobCommit]) -> list[CommitResult]:
         return [(await super(CommitsOneByOne, self).commit([one]))[0] for one in commits_]
@@ -451,6 +480,9 @@ BROKEN: list[tuple[type[Contract[Any]], str]] = [
         "test_pending_block_of_another_session_is_written_again_under_a_new_generation",
     ),
     (indexing(IndexLaws, index=DamagesTheNextLife), "test_damage_of_an_older_life_is_not_held_against_a_block"),
+    (indexing(IndexLaws, index=CondemnsWhatIsHeld), "test_block_that_somebody_holds_is_not_condemned"),
+    (indexing(IndexLaws, index=ReleasesTheYoung), "test_released_blob_is_not_brought_back"),
+    (indexing(IndexLaws, index=RemovesAtOnce), "test_owner_stays_a_day_after_its_last_change"),
     (indexing(RepoLaws, repo=CommitsOneByOne), "test_all_commits_of_a_call_happen_or_none"),
     (indexing(RepoLaws, repo=StreamsNothingForDeleted), "test_pages_of_a_deleted_blob_are_not_found"),
     (over(ReplicaLaws, KeepsOldLocators), "test_update_replaces_the_whole_set"),

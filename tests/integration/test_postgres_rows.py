@@ -66,6 +66,7 @@ async def fill(metadata: Metadata) -> None:
         session = await metadata.session(block_keys(4, "open"), domain)
         await metadata.index.confirm(session, block_keys(2, "open"))
         await metadata.index.end(await metadata.session(block_keys(3, "ended"), domain))
+    await metadata.index.condemn(secrets.token_hex(16), 6)
 
 
 async def fill_others(replicas: ReplicaIndex, ranges: RangeTracker) -> None:

@@ -6,6 +6,7 @@ Over the reference store, and over two SQLite stores on one file, as two process
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -23,6 +24,7 @@ from graviton.metadata import sessions, totals
 from graviton.metadata.audit import audit
 from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
+from graviton.metadata.rows import CANDIDATES, KEY_BYTES, domain_prefix
 from graviton.ports.block_index import BlockState, OwnerState
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobCommit
@@ -235,6 +237,41 @@ async def put_and_delete_x(s: Session) -> None:
     s.world.deleted.clear()
 
 
+async def abandoned_x(s: Session) -> None:
+    """A stored block that nobody holds, a candidate."""
+    session = await s.open(X)
+    await s.confirm(session)
+    await s.end(session)
+
+
+async def abandoned_and_held_x(s: Session) -> None:
+    """A candidate that somebody holds again."""
+    await abandoned_x(s)
+    await open_expired(s)
+
+
+async def open_expired(s: Session) -> None:
+    """A session whose time is past at once."""
+    [opened] = await s.index.open([[X]], s.world.domain, lifetime_seconds=0.0)
+    s.world.shared["session"] = opened.session
+
+
+async def condemn(s: Session) -> None:
+    more = True
+    while more:
+        more = (await s.index.condemn(secrets.token_hex(16))).more
+
+
+async def sweep(s: Session) -> None:
+    """A whole collection of everything that is gone."""
+    async for session in s.index.end_expired():
+        if session == s.world.shared.get("session"):
+            s.world.ended.add(session)
+    async for _ in s.index.release(0.0):
+        pass
+    await condemn(s)
+
+
 SCENARIOS = {
     "same-blob": Scenario(put_x, put_x, after=x_is_visible),
     "shared-blocks": Scenario(put_xy_slowly, put_yx),
@@ -248,11 +285,17 @@ SCENARIOS = {
     "two-repair": Scenario(put_xy_slowly, put_yx, before=damaged_x),
     "collector-against-undelete": Scenario(lose_claims_of_deleted_x, undelete_x, before=put_and_delete_x),
     "collector-against-put": Scenario(lose_claims_of_deleted_x, put_x, before=put_and_delete_x, after=x_is_visible),
+    "condemn-against-put": Scenario(condemn, put_x, before=abandoned_x, after=x_is_visible),
+    "condemn-against-last-loss": Scenario(condemn, end_shared, before=abandoned_and_held_x),
+    "expiry-against-commit": Scenario(go_on_with_shared, sweep, before=open_expired, after=shared_is_final),
+    "sweep-against-undelete": Scenario(sweep, undelete_x, before=put_and_delete_x),
+    "sweep-against-put": Scenario(sweep, put_x, before=put_and_delete_x, after=x_is_visible),
 }
 
 
 async def check_invariants(s: Session) -> None:
     world = s.world
+    await check_no_block_is_forgotten(s)
     assert [finding async for finding in audit(s.kv, world.domain)] == []
     for record in await s.repo.list(domain=world.domain):
         keys = [key async for page in s.repo.pages(record, domain=world.domain) for key in page.keys]
@@ -271,6 +314,17 @@ async def check_invariants(s: Session) -> None:
         owner = await s.index.owner(session)
         assert owner is None or owner.state is OwnerState.ENDED
         assert session not in {session for session, _ in world.committed}
+
+
+async def check_no_block_is_forgotten(s: Session) -> None:
+    """Each is held, or a candidate, or condemned and noted. An audit has told that none is held and condemned."""
+    candidates = {key[-KEY_BYTES:] async for key, _ in s.kv.scan(CANDIDATES, domain_prefix(s.world.domain))}
+    noted = {(note.key, note.generation) async for note in s.index.notes() if note.domain == s.world.domain}
+    async for record in s.index.list(s.world.domain):
+        if record.state is BlockState.CONDEMNED:
+            assert (record.key, record.generation) in noted
+        elif record.key.to_bytes() not in candidates:
+            assert [owner async for owner in s.index.references(record.key, s.world.domain)]
 
 
 class Stage:
@@ -297,6 +351,7 @@ class Stage:
                 raise actor.error
         asyncio.run(self._directly(world, self.scenario.after))
         asyncio.run(self._directly(world, check_invariants))
+        asyncio.run(self._directly(world, sweep))  # the next run begins as this one did
         return decisions
 
     async def _directly(self, world: World, script: Script) -> None:

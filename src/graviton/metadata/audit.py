@@ -214,6 +214,7 @@ def _check_claims(tx: ReadTransaction, within: bytes, after: bytes | None) -> tu
     records = values(findings, tx, BLOCKS, sorted({row.key[:-8] for row in rows}))
     owners = values(findings, tx, OWNERS, sorted({row.key[-8:] for row in rows}))
     without_record = {place for place, data in records.items() if data is None}
+    condemned = {place for place, data in records.items() if data is not None and _is_condemned(place, data)}
     without_owner = {place for place, data in owners.items() if data is None}
     for row in rows:
         place = row.key
@@ -225,9 +226,17 @@ def _check_claims(tx: ReadTransaction, within: bytes, after: bytes | None) -> tu
                 findings.append(unreadable(REFS, place, str(error)))
                 continue
             findings.append(Finding(Law.RECORD, key.text, f"owner {place[-8:].hex()} claims it, and it has no record"))
+        if place[:-8] in condemned:
+            key = block_key_of(place[-8 - KEY_BYTES : -8], REFS)
+            findings.append(Finding(Law.RECORD, key.text, f"owner {place[-8:].hex()} claims it, and it is condemned"))
         if place[-8:] in without_owner:
             findings.append(Finding(Law.OWNER, REFS, f"a claim of owner {place[-8:].hex()}, which has no row"))
     return (rows[-1].key if len(rows) == _BATCH else None), findings
+
+
+def _is_condemned(place: bytes, data: bytes) -> bool:
+    row = decoded([], BLOCKS, Row(place, data), BlockRow.decode)  # told with the totals if it cannot be read
+    return row is not None and row.state is BlockState.CONDEMNED
 
 
 # Everything else.

@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlockKey
 from graviton.errors import InvalidInput
 from graviton.metadata import confirms, sessions, totals
+from graviton.metadata.condemning import check_limit, condemn
 from graviton.metadata.owners import load_owner
-from graviton.metadata.rows import BLOCKS, KEY_BYTES, REFS, BlockRow, block_key_of, domain_prefix
-from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState, Claim, OpenedSession, OwnerRecord
+from graviton.metadata.releasing import Due, end_if_expired, find_expired, find_gone, release_some
+from graviton.metadata.rows import (
+    BLOCKS,
+    KEY_BYTES,
+    NOTES,
+    REFS,
+    RUN_BYTES,
+    BlockRow,
+    NoteRow,
+    block_key_of,
+    domain_prefix,
+    note_of,
+    run_of,
+)
+from graviton.ports.block_index import (
+    MAX_OPEN_NOTES,
+    OWNER_KEPT_SECONDS,
+    BlockIndex,
+    BlockRecord,
+    BlockState,
+    Claim,
+    Condemned,
+    Note,
+    OpenedSession,
+    OwnerRecord,
+    Released,
+)
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["DEFAULT_LIFETIME_SECONDS", "KvBlockIndex", "lifetime_ns_of"]
+__all__ = ["DEFAULT_LIFETIME_SECONDS", "KvBlockIndex", "due_at", "lifetime_ns_of"]
 
 _T = TypeVar("_T")
 
@@ -105,13 +132,57 @@ class KvBlockIndex(BlockIndex):
         async for block, data in self._kv.scan(BLOCKS, prefix, position):
             yield BlockRow.decode(data).record(block_key_of(block, BLOCKS))
 
+    async def end_expired(self) -> AsyncIterator[int]:
+        now_ns = self._clock.now_ns()
+        position: bytes | None = None
+        while True:
+            found = await self._kv.read(partial(find_expired, after=position, now_ns=now_ns))
+            for session in found.owners:
+                ending = partial(end_if_expired, session=session, now_ns=now_ns)
+                if await self._kv.transact(ending, Durability.RELAXED):
+                    yield session
+            position = found.position
+            if position is None:
+                return
+
+    async def release(self, undelete_seconds: float) -> AsyncIterator[Released]:
+        due = due_at(self._clock.now_ns(), undelete_seconds)
+        position: bytes | None = None
+        while True:
+            owners, position = await self._kv.read(partial(find_gone, after=position, due=due))
+            while owners:
+                step = partial(release_some, owners=owners, due=due)
+                released, owners = await self._kv.transact(step, Durability.RELAXED)
+                yield released
+            if position is None:
+                return
+
+    async def condemn(self, run: str, limit: int = MAX_OPEN_NOTES) -> Condemned:
+        step = partial(condemn, run=run_of(run), limit=check_limit(limit), now_ns=self._clock.now_ns())
+        return await self._kv.transact(step)
+
+    async def notes(self, run: str | None = None) -> AsyncIterator[Note]:
+        wanted = None if run is None else run_of(run)
+        async for key, data in self._kv.scan(NOTES):
+            if wanted is None or key[-RUN_BYTES:] == wanted:
+                yield note_of(key, NoteRow.decode(data))
+
+
+def due_at(now_ns: int, undelete_seconds: float) -> Due:
+    """What a collector may take away now. Raises InvalidInput."""
+    undelete_ns = _duration_ns(undelete_seconds, "the time to undelete")
+    return Due(now_ns - undelete_ns, now_ns - int(OWNER_KEPT_SECONDS * 1e9))
+
 
 def lifetime_ns_of(seconds: float) -> int:
     """The lifetime of a session in nanoseconds. Raises InvalidInput."""
-    lifetime_ns = int(seconds * 1e9)
-    if not 0 <= lifetime_ns < MAX_LIFETIME_NS:
-        raise InvalidInput(f"the lifetime of a session is 0 seconds to 100 years, not {seconds}")
-    return lifetime_ns
+    return _duration_ns(seconds, "the lifetime of a session")
+
+
+def _duration_ns(seconds: float, what: str) -> int:
+    if not 0 <= seconds < MAX_LIFETIME_NS / 1e9:
+        raise InvalidInput(f"{what} is 0 seconds to 100 years, not {seconds}")
+    return int(seconds * 1e9)
 
 
 def _stored_of_generation(tx: ReadTransaction, block: bytes, generation: int) -> BlockRow | None:

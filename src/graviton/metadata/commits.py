@@ -12,12 +12,23 @@ from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
 from graviton.errors import Conflict
-from graviton.metadata import confirms, sessions, totals
+from graviton.metadata import confirms, totals
 from graviton.metadata.manifest_checks import Answers, Suspect, sound_ones
 from graviton.metadata.owners import check_open, load_open, load_owner, load_owners, save_owner
 from graviton.metadata.preparing import Prepared
-from graviton.metadata.row_walk import each_row, read_rows
-from graviton.metadata.rows import BLOBS, HOLDERS, KEY_BYTES, OWNERS, PAGES, OwnerRow, decode_blob, encode_blob, u64
+from graviton.metadata.row_walk import each_row
+from graviton.metadata.rows import (
+    BLOBS,
+    DROPPED,
+    HOLDERS,
+    KEY_BYTES,
+    OWNERS,
+    PAGES,
+    OwnerRow,
+    decode_blob,
+    encode_blob,
+    u64,
+)
 from graviton.metadata.visibility import load_or_rebuild_owner, visible, visible_many
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import ReadTransaction, Transaction
@@ -28,13 +39,9 @@ __all__ = [
     "add_pages",
     "commit",
     "delete",
-    "forget_dropped",
     "seal_some",
     "undelete",
 ]
-
-_FORGET_PAGES = 16
-"""Pages of a forgotten owner removed per transaction, 2.4 MB."""
 
 
 def page_key(owner: int, end: int) -> bytes:
@@ -223,6 +230,7 @@ def delete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: in
         row = load_owner(tx, record.owner)
         assert row is not None, "a visible blob has an owner"
         save_owner(tx, record.owner, row.turned(OwnerState.DROPPED, now_ns))
+        tx.put(DROPPED, u64(record.owner), domain + key.to_bytes())
         totals.add(tx, domain, record.owner, StoreTotals(blobs=-1, logical_bytes=-key.size))
     return True
 
@@ -237,25 +245,10 @@ def undelete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: 
     if row is None or row.state is not OwnerState.DROPPED or row.losing_claims:
         return False
     save_owner(tx, owner, row.turned(OwnerState.COMMITTED, now_ns))
+    tx.delete(DROPPED, u64(owner))
     tx.put(HOLDERS, _holder_key(owner, holder), b"")
     totals.add(tx, domain, owner, StoreTotals(blobs=1, logical_bytes=key.size))
     return True
-
-
-def forget_dropped(tx: Transaction, owners: Sequence[int]) -> list[int]:
-    """Take claims and pages away from owners that a commit dropped: nobody can ask for them back. The owners that are
-    left for another transaction."""
-    left = sessions.MAX_DROP
-    for place, owner in enumerate(owners):
-        # A damaged page is why some of them were dropped.
-        pages = [row.key for row in read_rows(tx, PAGES, u64(owner), None, _FORGET_PAGES)]
-        tx.delete_many(PAGES, pages)
-        if len(pages) == _FORGET_PAGES:
-            return list(owners[place:])
-        left -= sessions.drop_some_claims(tx, owner, left)
-        if left <= 0:
-            return list(owners[place:])
-    return []
 
 
 def _holder_key(owner: int, holder: str) -> bytes:

@@ -14,6 +14,7 @@ from graviton.metadata import commits, manifest_checks, totals
 from graviton.metadata.key_prefix import KeyPrefix, blob_key_prefix
 from graviton.metadata.page_reads import KvPages, no_such_blob, read_pages
 from graviton.metadata.preparing import SEAL_PAGES, Prepared, prepare
+from graviton.metadata.releasing import forget_dropped
 from graviton.metadata.row_walk import Row, read_rows
 from graviton.metadata.rows import BLOBS, blob_key_of, decode_blob, domain_prefix
 from graviton.metadata.visibility import committed_owners, visible
@@ -75,7 +76,7 @@ class KvBlobManifestRepo(BlobManifestRepo):
         try:
             while owners:
                 owners = await self._kv.transact(
-                    lambda tx, some=owners: commits.forget_dropped(tx, some),  # type: ignore[misc]
+                    lambda tx, some=owners: forget_dropped(tx, some),  # type: ignore[misc]
                     Durability.RELAXED,
                 )
         except GravitonError:

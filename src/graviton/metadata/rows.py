@@ -6,14 +6,15 @@ does not fit raises IntegrityError naming the namespace.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import NamedTuple
 
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.names import encode_name
+from graviton.core.names import decode_name, encode_name
 from graviton.errors import IntegrityError, InvalidInput
-from graviton.ports.block_index import BlockRecord, BlockState, OwnerRecord, OwnerState
+from graviton.ports.block_index import BlockRecord, BlockState, Note, OwnerRecord, OwnerState
 from graviton.ports.manifests import BlobRecord, StoreTotals
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "CANDIDATES",
     "CLAIMS",
     "DATA_NAMESPACES",
+    "DROPPED",
     "HOLDERS",
+    "NOTES",
     "OWNERS",
     "PAGES",
     "RANGES",
@@ -44,12 +47,14 @@ PAGES = "pages"
 HOLDERS = "holders"
 TOTALS = "totals"
 CANDIDATES = "candidates"
+DROPPED = "dropped"
+NOTES = "notes"
 RANGES = "ranges"
 RANGE_HEADS = "range_heads"
 SCHEMAS = "schemas"
 SCHEMA_NAMES = "schema_names"
 
-DATA_NAMESPACES = (OWNERS, BLOCKS, BLOBS, PAGES, CLAIMS, REFS, HOLDERS, CANDIDATES, TOTALS)
+DATA_NAMESPACES = (OWNERS, BLOCKS, BLOBS, PAGES, CLAIMS, REFS, HOLDERS, CANDIDATES, DROPPED, NOTES, TOTALS)
 """A metadata store is empty when none of these holds a row; a marker and schemas alone are no data."""
 
 KEY_BYTES = 41
@@ -57,11 +62,16 @@ KEY_BYTES = 41
 
 FIRST_CLAIM_BYTES = 1 + KEY_BYTES
 
+RUN_BYTES = 16
+"""A run of garbage collection."""
+
 _U64 = struct.Struct(">Q")
 _OWNER = struct.Struct(">BBBIQQQ")  # row version, state, flags, unconfirmed claims, changed at, expires at, lifetime
 _BLOCK = struct.Struct(">BBBQ")  # row version, state, flags, generation
 _BLOB = struct.Struct(">BQIQQ32sH")  # row version, owner, pages, blocks, created, pages digest, chunker bytes
 _TOTALS = struct.Struct(">Bqqqq")  # row version, blobs, logical bytes, blocks, stored bytes
+_NOTE = struct.Struct(">BQQ")  # row version, generation, noted at
+_RUN = re.compile(rf"[0-9a-f]{{{2 * RUN_BYTES}}}")
 _ROW_VERSION = 1
 _WANTED_BACK = 1  # flag of a block row
 _LOSING_CLAIMS = 1  # flag of an owner row
@@ -241,6 +251,46 @@ def decode_totals(data: bytes) -> StoreTotals:
         raise _damaged(TOTALS) from error
     _check_version(version, TOTALS)
     return StoreTotals(*numbers)
+
+
+class NoteRow(NamedTuple):
+    """Namespace `notes`, key: domain prefix + block key (41) + run (16)."""
+
+    generation: int
+    noted_at_ns: int
+
+    def encode(self) -> bytes:
+        """The stored value."""
+        return _NOTE.pack(_ROW_VERSION, self.generation, self.noted_at_ns)
+
+    @classmethod
+    def decode(cls, data: bytes) -> NoteRow:
+        """Inverse of `encode`."""
+        try:
+            version, generation, noted_at_ns = _NOTE.unpack(data)
+        except struct.error as error:
+            raise _damaged(NOTES) from error
+        _check_version(version, NOTES)
+        return cls(generation, noted_at_ns)
+
+
+def note_of(key: bytes, row: NoteRow) -> Note:
+    """The note as the port shows it, from the key of its row."""
+    try:
+        domain, _ = decode_name(key)
+    except InvalidInput as error:
+        raise _damaged(NOTES) from error
+    block = block_key_of(key[:-RUN_BYTES], NOTES)
+    return Note(key[-RUN_BYTES:].hex(), domain, block, row.generation, row.noted_at_ns)
+
+
+def run_of(text: str) -> bytes:
+    """A run of garbage collection as it is stored. Raises InvalidInput."""
+    if _RUN.fullmatch(text) is None:
+        raise InvalidInput(
+            f"a run of garbage collection is {2 * RUN_BYTES} hexadecimal digits, not {text!r}", operation="condemn"
+        )
+    return bytes.fromhex(text)
 
 
 def block_key_of(data: bytes, namespace: str) -> BlockKey:

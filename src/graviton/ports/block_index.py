@@ -18,6 +18,19 @@ Laws:
   keeps its good name.
 - `references` yields the owners, of any state, that hold a claim on a block.
 - Nothing is shared between domains.
+
+Laws of collecting, which works on all domains at once. Every step is a transaction of bounded size of its own; whoever
+stops between two leaves nothing half done, and several collectors may work at the same time.
+- `end_expired` turns open sessions whose time is past to ended, and does nothing else. One that commits at that moment
+  is committed or ended, never both; one that gave a sign of life is left alone.
+- `release` takes claims, pages and holders away from ended owners, and from owners dropped at least `undelete_seconds`
+  ago, which from the first step on cannot be turned back. Every block that lost a claim becomes a candidate. Owners
+  that have nothing left are removed when their last change of state is `OWNER_KEPT_SECONDS` ago, the record of a
+  deleted blob with its owner, unless a later put of the blob has made it name another one.
+- `condemn` looks at some candidates and takes them off the list. Those that nobody holds, whatever their state, become
+  `condemned` under a new generation, and a note (run, block, generation) says so, durably, before it returns. A block
+  that is held, by an owner of any state, never becomes condemned, and none that is condemned is ever relied on.
+- A run has `MAX_OPEN_NOTES` notes at most. `condemn` returns all of its run, so it can be repeated after a lost reply.
 """
 
 from __future__ import annotations
@@ -30,7 +43,27 @@ from typing import NamedTuple
 from graviton.core.keys import BlockKey
 from graviton.ports.capabilities import Capabilities
 
-__all__ = ["BlockIndex", "BlockRecord", "BlockState", "Claim", "OpenedSession", "OwnerRecord", "OwnerState"]
+__all__ = [
+    "MAX_OPEN_NOTES",
+    "OWNER_KEPT_SECONDS",
+    "BlockIndex",
+    "BlockRecord",
+    "BlockState",
+    "Claim",
+    "Condemned",
+    "Note",
+    "OpenedSession",
+    "OwnerRecord",
+    "OwnerState",
+    "Released",
+]
+
+MAX_OPEN_NOTES = 256
+"""Notes of one run: what a collector that dies or freezes may leave to be looked at again, and more than it can move
+in a second."""
+
+OWNER_KEPT_SECONDS = 86_400.0
+"""The row of an owner stays for a day after its last change of state, so that a lost reply is resolved by looking."""
 
 
 class BlockState(Enum):
@@ -96,6 +129,36 @@ class OwnerRecord(NamedTuple):
     """UTC nanoseconds after which a collector may end an open session; only decides when, never what."""
 
 
+class Released(NamedTuple):
+    """What one step of `release` did."""
+
+    claims: int
+    pages: int
+    owners: int
+    """Owners removed."""
+
+
+class Note(NamedTuple):
+    """A run of garbage collection condemned a block, and has not come to the end of it."""
+
+    run: str
+    domain: str
+    key: BlockKey
+    generation: int
+    """Of the condemned record: with another one, the block has lived again since."""
+    noted_at_ns: int
+    """UTC nanoseconds."""
+
+
+class Condemned(NamedTuple):
+    """The outcome of condemning."""
+
+    notes: list[Note]
+    """All notes of the run, in the order of domains and keys."""
+    more: bool
+    """There may be candidates that were not looked at."""
+
+
 class BlockIndex(ABC):
     """Sessions, claims and block records; see the module docstring for the laws."""
 
@@ -143,3 +206,21 @@ class BlockIndex(ABC):
     @abstractmethod
     def list(self, domain: str = "", after: BlockKey | None = None) -> AsyncIterator[BlockRecord]:
         """All block records of a domain in key order."""
+
+    @abstractmethod
+    def end_expired(self) -> AsyncIterator[int]:
+        """End open sessions whose `expires_at_ns` is past; each that was ended, as it goes."""
+
+    @abstractmethod
+    def release(self, undelete_seconds: float) -> AsyncIterator[Released]:
+        """Take claims, pages and holders away from owners that are gone, and remove those that are empty; what each
+        step did. Raises InvalidInput for a negative time."""
+
+    @abstractmethod
+    async def condemn(self, run: str, limit: int = MAX_OPEN_NOTES) -> Condemned:
+        """Look at up to `limit` candidates, fewer if the run has not so many notes left. `run` is 32 hexadecimal
+        digits, new for every collector. Raises InvalidInput."""
+
+    @abstractmethod
+    def notes(self, run: str | None = None) -> AsyncIterator[Note]:
+        """The notes of a run, or of all, in the order of domains, keys and runs."""

@@ -21,10 +21,12 @@ from graviton.metadata.rows import (
     RELIES,
     WRITES,
     BlockRow,
+    NoteRow,
     OwnerRow,
     domain_prefix,
     encode_blob,
     encode_totals,
+    run_of,
     u64,
 )
 from graviton.ports.block_index import BlockState, OwnerState
@@ -98,6 +100,11 @@ def rows() -> dict[str, Any]:
         ],
         "blocks": [(place + block(1).to_bytes()).hex(), BlockRow(BlockState.STORED, 2, True).encode().hex()],
         "refs": [(place + block(1).to_bytes() + u64(owner)).hex(), REF_ROWS[WRITES].hex()],
+        "dropped": [u64(owner).hex(), (place + record.key.to_bytes()).hex()],
+        "notes": [
+            (place + block(1).to_bytes() + run_of("0123456789abcdef" * 2)).hex(),
+            NoteRow(3, 1_700_000_000_000_000_000).encode().hex(),
+        ],
         "totals": [place.hex(), encode_totals(StoreTotals(1, -2, 3, -(2**40))).hex()],
         "replicas": [[name, key.hex(), value.hex()] for name, key, value in index_rows(block(1).to_bytes(), [copy])],
         "marker": marker.encode().decode(),

@@ -13,12 +13,15 @@ from graviton.metadata.replica_rows import REPLICAS, decode_copy
 from graviton.metadata.rows import (
     WRITES,
     BlockRow,
+    NoteRow,
     OwnerRow,
     blob_key_of,
     decode_blob,
     decode_ref,
     decode_totals,
+    note_of,
 )
+from graviton.ports.block_index import Note
 from graviton.ports.manifests import StoreTotals
 from tests.unit.metadata import golden_values
 from tests.unit.metadata.golden_values import PAGES_FILE, ROWS_FILE
@@ -55,6 +58,11 @@ def test_golden_rows_are_read() -> None:
     assert BlockRow.decode(bytes.fromhex(rows["blocks"][1])).wanted_back
     assert decode_ref(bytes.fromhex(rows["refs"][1])) == WRITES
     assert decode_totals(bytes.fromhex(rows["totals"][1])) == StoreTotals(1, -2, 3, -(2**40))
+    place, value = (bytes.fromhex(text) for text in rows["notes"])
+    noted_at_ns = 1_700_000_000_000_000_000
+    note = Note("0123456789abcdef" * 2, "dom", golden_values.block(1), 3, noted_at_ns)
+    assert note_of(place, NoteRow.decode(value)) == note
+    assert blob_key_of(bytes.fromhex(rows["dropped"][1])) == record.key
     name, copy_key, copy = rows["replicas"][0]
     assert name == REPLICAS
     assert decode_copy(bytes.fromhex(copy_key)[-16:], bytes.fromhex(copy)).verified_at_ns == 77

@@ -63,6 +63,7 @@ class Protocol(RuleBasedStateMachine):
         self.owners: dict[int, Owner] = {}
         self.blocks: dict[BlockKey, BlockState] = {}
         self.blobs: dict[BlobKey, Blob] = {}
+        self.runs = 0
 
     @initialize(one_in=st.sampled_from([1, 3, 2**62]))
     def fold(self, one_in: int) -> None:
@@ -217,6 +218,17 @@ class Protocol(RuleBasedStateMachine):
         owner.lost_a_claim = True
         held = {key for key in BLOCKS if session in self.do(self.references(key))}
         owner.claims = {key: False for key in owner.claims if key in held}
+
+    @rule(limit=st.integers(1, 20))
+    def condemn(self, limit: int) -> None:
+        """Whoever lost a claim was remembered, so in the end all that nobody holds are condemned, and no others."""
+        more = True
+        while more:
+            self.runs += 1
+            more = self.do(self.index.condemn(f"{self.runs:032x}", limit)).more
+        held = {key for owner in self.owners.values() for key in owner.claims}
+        for key in self.blocks.keys() - held:
+            self.blocks[key] = BlockState.CONDEMNED
 
     async def references(self, key: BlockKey) -> list[int]:
         return [owner async for owner in self.index.references(key)]

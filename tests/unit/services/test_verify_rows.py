@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from graviton.assembly.store import Store
+from graviton.core.hashing import HashAlgo
+from graviton.core.keys import BlockKey
 from graviton.core.locators import Locator
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
@@ -18,7 +20,20 @@ from tests.unit.services.stores import entries_of, noise, opened, parts_of, spoi
 
 BLOBS = [noise(9_000, seed) for seed in range(3)]
 NAMESPACES = [
-    *("blobs", "blocks", "candidates", "claims", "holders", "owners", "pages", "range_heads", "ranges", "refs"),
+    *(
+        "blobs",
+        "blocks",
+        "candidates",
+        "claims",
+        "dropped",
+        "holders",
+        "notes",
+        "owners",
+        "pages",
+        "range_heads",
+        "ranges",
+        "refs",
+    ),
     *("replicas", "replicas_by_bucket", "replicas_by_live", "replicas_by_verified"),
     *("schema_names", "schemas", "store", "totals"),
 ]
@@ -31,6 +46,9 @@ async def filled(store: Store) -> None:
             await store.put(data, BlobWritePlan(domain=domain))
     many = (await store.put(noise(80_000, 9))).key
     cas, kv = await store.required(), await store.metadata()
+    await store.delete((await store.put(noise(1_000, 8))).key)
+    await cas.index.end((await cas.index.open([[BlockKey(HashAlgo.BLAKE3.digest(b"nobody's"), 9)]]))[0].session)
+    assert len((await cas.index.condemn("0" * 32)).notes) == 1
     await cas.index.end((await cas.index.open([[one.key for one in await entries_of(store, many)]]))[0].session)
     locator = Locator.parse("cas://bucket/path")
     await KvRangeTracker(kv).merge(locator, Span(0, 10))

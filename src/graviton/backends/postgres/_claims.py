@@ -6,8 +6,10 @@ state after it, in a statement of its own that sees what a lock was waited for. 
 each other unless they change its state.
 
 Every transaction locks in one order: its owner, then new blocks, then blocks it claims, then blocks whose state it
-changes, each in the order of keys. A collector locks blocks in the same order and no owner afterwards. So there is no
-cycle of waiting; should one come into being elsewhere, the server ends one of the transactions and it begins again.
+changes, each in the order of keys. A collector locks candidates, for which it does not wait, then blocks in the same
+order, and no owner afterwards; who takes claims away locks the owner, then candidates, and waits for no block. So there
+is no cycle of waiting; should one come into being elsewhere, the server ends one of the transactions and it begins
+again.
 """
 
 from __future__ import annotations

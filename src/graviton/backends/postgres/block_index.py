@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
 from graviton.backends.postgres._claims import claim_more, open_sessions
+from graviton.backends.postgres._condemning import condemn, note_of, notes_after
 from graviton.backends.postgres._confirms import confirm
 from graviton.backends.postgres._endings import drop_some_claims, end_session
 from graviton.backends.postgres._events import Told, tell
 from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
 from graviton.backends.postgres._keys import KEY_ARRAYS, block_key, block_of, columns, key_columns
 from graviton.backends.postgres._owners import OWNER_COLUMNS, Owner
+from graviton.backends.postgres._releasing import GONE_STATES, end_expired, find_gone, release_some, remove_empty
 from graviton.backends.postgres._scripts import Last, Row, Script, Statement
 from graviton.backends.postgres._totals import Delta, add_totals
 from graviton.backends.postgres.capabilities import CAPABILITIES
@@ -21,9 +24,23 @@ from graviton.backends.postgres.domains import Domains
 from graviton.backends.postgres.errors import LostReply
 from graviton.core.clock import Clock
 from graviton.core.keys import BlockKey
-from graviton.metadata.block_index import DEFAULT_LIFETIME_SECONDS, lifetime_ns_of
+from graviton.metadata.block_index import DEFAULT_LIFETIME_SECONDS, due_at, lifetime_ns_of
+from graviton.metadata.condemning import check_limit
+from graviton.metadata.releasing import Due
+from graviton.metadata.rows import run_of
 from graviton.metadata.sessions import MAX_DROP
-from graviton.ports.block_index import BlockIndex, BlockRecord, BlockState, Claim, OpenedSession, OwnerRecord
+from graviton.ports.block_index import (
+    MAX_OPEN_NOTES,
+    BlockIndex,
+    BlockRecord,
+    BlockState,
+    Claim,
+    Condemned,
+    Note,
+    OpenedSession,
+    OwnerRecord,
+    Released,
+)
 from graviton.ports.events import EventKind
 from graviton.ports.kv import Durability
 from graviton.ports.manifests import StoreTotals
@@ -32,6 +49,9 @@ __all__ = ["PgBlockIndex"]
 
 _LIST_ROWS = 1000
 """Records read at once by `list` and `references`."""
+
+_OWNERS_AT_ONCE = 100
+"""Owners released per transaction: so many are locked at the same time."""
 
 _Batches: TypeAlias = Sequence[Sequence[BlockKey]]
 
@@ -202,6 +222,51 @@ class PgBlockIndex(BlockIndex):
             if len(rows) < _LIST_ROWS:
                 return
             position = dict(zip(("algo", "digest", "size"), rows[-1][:3], strict=True))
+
+    async def end_expired(self) -> AsyncIterator[int]:
+        now_ns = self._clock.now_ns()
+        # After a lost reply those that it told are ended, and not told again.
+        while ended := await self._database.run("index.end_expired", lambda: end_expired(now_ns), Durability.RELAXED):
+            for session in ended:
+                yield session
+
+    async def release(self, undelete_seconds: float) -> AsyncIterator[Released]:
+        due = due_at(self._clock.now_ns(), undelete_seconds)
+        for state in GONE_STATES:
+            position: tuple[int, int] | None = (-1, 0)
+            while position is not None:
+                find = partial(find_gone, state, due, position)
+                gone, position = await self._database.run("index.find_gone", find, Durability.RELAXED)
+                for at in range(0, len(gone), _OWNERS_AT_ONCE):
+                    async for released in self._release_some(gone[at : at + _OWNERS_AT_ONCE], due):
+                        yield released
+
+    async def _release_some(self, owners: Sequence[int], due: Due) -> AsyncIterator[Released]:
+        more = True
+        while more:
+            step = partial(release_some, owners, due)
+            claims, pages, more = await self._database.run("index.release", step, Durability.RELAXED)
+            if claims or pages:
+                yield Released(claims, pages, 0)
+        remove = partial(remove_empty, owners, due)
+        removed = await self._database.run("index.remove_owners", remove, Durability.RELAXED)
+        if removed:
+            yield Released(0, 0, removed)
+
+    async def condemn(self, run: str, limit: int = MAX_OPEN_NOTES) -> Condemned:
+        step = partial(condemn, run_of(run), check_limit(limit), self._clock.now_ns())
+        return await self._database.run("index.condemn", step)
+
+    async def notes(self, run: str | None = None) -> AsyncIterator[Note]:
+        wanted = None if run is None else run_of(run)
+        last: Row | None = None
+        while True:
+            rows = await self._database.fetch("index.notes", *notes_after(wanted, last, _LIST_ROWS))
+            for row in rows:
+                yield note_of(row)
+            if len(rows) < _LIST_ROWS:
+                return
+            last = rows[-1]
 
 
 def _record(row: Row) -> BlockRecord:

@@ -34,7 +34,6 @@ from graviton.metadata.manifest_checks import UncheckedManifestsError
 from graviton.metadata.page_reads import READ_PAGES, no_such_blob, read_pages
 from graviton.metadata.preparing import SEAL_PAGES, Prepared, prepare
 from graviton.metadata.row_walk import Row as PageRow
-from graviton.metadata.sessions import MAX_DROP
 from graviton.ports.block_index import OwnerState
 from graviton.ports.events import EventKind
 from graviton.ports.kv import Durability, prefix_end
@@ -164,7 +163,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
         collection takes away, or are totals that the next one folds."""
         try:
             for owner in dropped:
-                forget = partial(forget_dropped, owner, MAX_DROP)
+                forget = partial(forget_dropped, owner)
                 while await self._database.run("manifests.forget", forget, Durability.RELAXED):
                     pass
             if secrets.randbelow(FOLD_ONE_IN) == 0:

@@ -9,6 +9,7 @@ from graviton.errors import Conflict, InvalidInput
 from graviton.ports.block_index import BlockIndex, BlockState, OwnerState
 from graviton.testing.conformance.block_records import BlockRecordLaws
 from graviton.testing.conformance.checks import cancelled_everywhere, collect, gather, raises
+from graviton.testing.conformance.collecting import CollectingLaws
 from graviton.testing.conformance.contract import needs
 from graviton.testing.conformance.metadata_values import (
     Metadata,
@@ -311,7 +312,7 @@ class _SessionLaws(MetadataContract):
             assert (owner.unconfirmed, states) in ((20, {BlockState.PENDING}), (0, {BlockState.STORED}))
 
 
-class BlockIndexContract(BlockRecordLaws, _SessionLaws, _ConfirmLaws, _ClaimLaws):
+class BlockIndexContract(CollectingLaws, BlockRecordLaws, _SessionLaws, _ConfirmLaws, _ClaimLaws):
     """All laws of `graviton.ports.block_index`."""
 
     port = BlockIndex
