@@ -52,7 +52,22 @@ class PgServer:
         self._call("initdb", "-D", self._data, "-A", "trust", "-U", "graviton", "-E", "UTF8", "--no-locale", "-N")
         with open(self._data / "postgresql.conf", "a") as file:
             file.write(_SETTINGS.format(folder=self.folder) + settings)
+        self._guard = self._guarded()
         self.start()
+
+    def _guarded(self) -> subprocess.Popen[bytes]:
+        """A process that stops the server and removes its folder when this one ends, also by kill -9: it reads a pipe
+        whose other end nobody else has."""
+        script = 'cat; "$1" -D "$2" -m immediate -w stop; rm -rf "$3"'
+        return subprocess.Popen(
+            ["sh", "-c", script, "guard", self._binaries / "pg_ctl", self._data, self.folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=self._user,
+            cwd="/",
+            start_new_session=True,
+        )
 
     def _reachable(self, binaries: Path) -> Path:
         """The programs where the user of the server may run them: a virtual environment may lie in /root."""
@@ -111,11 +126,9 @@ class PgServer:
 
     def remove(self) -> None:
         """Stop it and remove its folder."""
-        try:
-            self.stop()
-        except RuntimeError:
-            pass  # it was killed by a test
-        shutil.rmtree(self.folder, ignore_errors=True)
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait()
 
 
 class _Given(PgServer):
