@@ -30,6 +30,11 @@ SETTINGS = {
     "wal_compression": "off",
 }
 
+_SIZES = """
+SELECT relname, pg_total_relation_size(oid) FROM pg_class
+WHERE relnamespace = %s::regnamespace AND relname IN ('blocks', 'refs') ORDER BY relname
+"""
+
 Call = Callable[[Work], Awaitable[float]]
 
 CALLS: dict[str, Call] = {
@@ -64,14 +69,15 @@ def measure(bench: Bench) -> Section:
     settings = "\n".join(f"{name} = {value}" for name, value in SETTINGS.items())
     server = PgServer("18", settings)
     try:
-        runs, version = asyncio.run(_run(bench, server, counts))
+        runs, version, sizes = asyncio.run(_run(bench, server, counts))
     finally:
         server.remove()
     section.notes = [
         f"PostgreSQL {version} on this machine, unix socket: {', '.join(settings.splitlines())}",
         "metadata only: no block is written; all transactions of a put; medians of the repetitions",
+        f"size with indexes for each million blocks: {', '.join(f'{name} {mib} MiB' for name, mib in sizes.items())}",
     ]
-    section.raw = {"seconds": runs}
+    section.raw = {"seconds": runs, "mib_per_million_blocks": sizes}
     section.tables = [_table(runs, counts)]
     for work, (unit, bound, more) in TARGETS.items():
         seconds = runs[work][counts[1]]
@@ -83,7 +89,10 @@ def measure(bench: Bench) -> Section:
     return section
 
 
-async def _run(bench: Bench, server: PgServer, counts: list[int]) -> tuple[dict[str, dict[int, list[float]]], str]:
+async def _run(
+    bench: Bench, server: PgServer, counts: list[int]
+) -> tuple[dict[str, dict[int, list[float]]], str, dict[str, int]]:
+    """Seconds by call and number of blocks, the server's version, and MiB per million blocks by table."""
     runs: dict[str, dict[int, list[float]]] = {name: {count: [] for count in counts} for name in CALLS}
     async with AsyncExitStack() as stack:
         works = []
@@ -95,6 +104,10 @@ async def _run(bench: Bench, server: PgServer, counts: list[int]) -> tuple[dict[
                 await connection.execute("SET statement_timeout TO 0")
                 await build(connection, schema, count, BinaryAttributes.EMPTY.to_bytes())
                 row = await (await connection.execute("SHOW server_version")).fetchone()
+                sizes = {
+                    name: round(size / 2**20 / (count / 1e6))
+                    for name, size in await (await connection.execute(_SIZES, [schema])).fetchall()
+                }
             bench.say(f"{count:,} blocks are there")
             works.append(Work(database, count, seed=count))
         for work in works:  # plans are made, connections opened, caches warm
@@ -108,7 +121,7 @@ async def _run(bench: Bench, server: PgServer, counts: list[int]) -> tuple[dict[
             bench.say(f"repetition {repetition + 1}")
         await write_plans(works[-1], Path(__file__).with_name("plans.txt"))
     assert row is not None
-    return runs, str(row[0])
+    return runs, str(row[0]), sizes
 
 
 def _table(runs: dict[str, dict[int, list[float]]], counts: list[int]) -> Table:

@@ -73,14 +73,14 @@ class Settings(NamedTuple):
     metadata: str = "sqlite"
     meta_path: Path | None = None
     """Where the metadata lies if not in `fs_root`; a file, so of no meaning to PostgreSQL."""
-    postgres: PgConfig | None = None
-    """The database, with `metadata` postgres."""
     hash: HashAlgo | None = None
     chunker: ChunkerSpec | None = None
     kernel: str = "auto"
     memory_bytes: int = DEFAULT_BUDGET_BYTES
     warnings: tuple[str, ...] = ()
     """What is worth saying and does not stop the start."""
+    postgres: PgConfig | None = None
+    """The database, with `metadata` postgres."""
 
     @property
     def metadata_path(self) -> Path:

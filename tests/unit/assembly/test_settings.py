@@ -63,7 +63,7 @@ def test_the_root_given_wins_over_the_variable() -> None:
         ("GRAVITON_MEMORY_BYTES", "lots"),
         ("GRAVITON_MEMORY_BYTES", "1MiB"),
         ("GRAVITON_BLOB_BACKEND", "minio"),
-        ("GRAVITON_METADATA", "postgres"),
+        ("GRAVITON_METADATA", "rocksdb"),
     ],
 )
 def test_a_wrong_value_names_its_variable(name: str, value: str) -> None:

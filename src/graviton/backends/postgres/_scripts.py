@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from psycopg import AsyncConnection
-from psycopg.errors import Error
+from psycopg.errors import Error, InvalidSqlStatementName
 from psycopg.pq import TransactionStatus
 
 from graviton.backends.postgres.errors import LostReply
@@ -54,7 +54,7 @@ _BEGIN_RELAXED = (*_BEGIN, Statement("SET LOCAL synchronous_commit TO off"))
 
 _COMMIT = Statement("COMMIT")
 
-KNOWN_OUTCOMES = ("0A", "22", "23", "25", "40", "42", "53", "54", "55", "57014", "XX")
+KNOWN_OUTCOMES = ("0A", "22", "23", "25", "26", "40", "42", "53", "54", "55", "57014", "XX")
 """Errors, or their classes, that tell for sure that a transaction was not committed, also when they answer COMMIT. Any
 other failure leaves the outcome open: a server that is stopped may have committed before it says so."""
 
@@ -90,11 +90,16 @@ async def run_script(connection: AsyncConnection[Row], script: Script[_T], durab
 
 async def send(connection: AsyncConnection[Row], statements: Sequence[Statement]) -> list[Result]:
     """Send statements in one go and wait for all results. At the first that fails the server passes over the rest."""
-    if len(statements) == 1:
-        cursors = [await connection.execute(*statements[0], binary=True)]
-    else:
-        async with connection.pipeline():
-            cursors = [await connection.execute(*statement, binary=True) for statement in statements]
+    try:
+        if len(statements) == 1:
+            cursors = [await connection.execute(*statements[0], binary=True)]
+        else:
+            async with connection.pipeline():
+                cursors = [await connection.execute(*statement, binary=True) for statement in statements]
+    except InvalidSqlStatementName:
+        # Where the server passed over a statement that was to be prepared, the driver believes that it was.
+        await connection.close()
+        raise
     return [
         Result(await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount) for cursor in cursors
     ]

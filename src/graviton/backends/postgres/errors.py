@@ -34,10 +34,10 @@ class RacedError(Exception):
 FAILURES: Final = (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests, RacedError)
 """What scripts, the driver and its pool raise."""
 
-_RACES: Final = frozenset({"40001", "40P01", "23505", "23503"})
-"""Serialization failure, deadlock; a row that somebody else made, or removed, between two statements of ours: begun
-again, the transaction sees it. A statement that broke a constraint by itself would do so again until time runs out, and
-none does."""
+_RACES: Final = frozenset({"40001", "40P01", "23505", "23503", "26000"})
+"""Serialization failure, deadlock; a row that somebody else made, or removed, between two statements of ours; a
+prepared statement that was lost with a call that failed (`send`). Begun again, the transaction goes through. A
+statement that broke a constraint by itself would do so again until time runs out, and none does."""
 
 _DOWN: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300"})
 """The server shuts down, crashed, starts; it ended this connection for idleness; it has no connection left."""
