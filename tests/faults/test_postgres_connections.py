@@ -26,7 +26,7 @@ from graviton.backends.postgres.kv import PgKeyValueStore
 from graviton.backends.postgres.manifest_repo import PgBlobManifestRepo
 from graviton.backends.postgres.rows.store import PgMetadataRows
 from graviton.concurrency.executors import in_own_thread
-from graviton.errors import Conflict
+from graviton.errors import Conflict, InvalidInput
 from graviton.metadata.audit import audit
 from graviton.ports.block_index import OwnerState
 from graviton.testing.conformance.metadata_values import Metadata, Upload, block_keys, commit_of
@@ -192,9 +192,9 @@ async def test_server_that_dies_and_comes_back_during_operations(own_server: PgS
             while not done.is_set():
                 try:
                     await operation(world)
-                except Conflict:
-                    # A server that crashes forgets claims of its last moments, which nobody waited for on the disk.
-                    # Whoever made them is told to begin again.
+                except (Conflict, InvalidInput):
+                    # A server that crashes forgets claims and pages of its last moments, which nobody waited for on the
+                    # disk. Whoever made them is told that they are not there, and begins again.
                     if way == "fast":
                         raise
                 else:
