@@ -50,3 +50,14 @@ def test_flipped_bits(bench: Bench, file: str) -> None:
     bench.figures.add(f"damage: bits of {file} that were noticed", told)
     assert told, "no flipped bit was noticed at all"
     shutil.rmtree(sound.parent)
+
+
+def test_a_damage_that_sqlite_tells_once_is_found(bench: Bench) -> None:
+    """A pointer of the table of pages that leads out of its page: the first reader of a connection gets an error, the
+    second the right bytes, so that `verify` passed it by (found by the test above)."""
+    sound = _sound_store(bench, "meta.sqlite")
+    flip = ("meta.sqlite", 32_778, 6)
+    outcome = bench.children.run("damaged_metadata", sound=sound, work=sound.with_name("work"), flips=[flip])
+    assert outcome.of("told"), outcome
+    assert not outcome.of("broken"), outcome.of("broken")[0]
+    shutil.rmtree(sound.parent)

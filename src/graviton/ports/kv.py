@@ -188,6 +188,11 @@ class KeyValueStore(ABC):
                 return
             position = page[-1][0]
 
+    async def check(self) -> list[str]:
+        """What is wrong with the files of the store itself, below its pairs: a sentence each, none if they are sound or
+        are somebody else's to look after. May take as long as reading all of them."""
+        return []
+
     async def aclose(self) -> None:
         """Give back threads and handles. Idempotent; using the store afterwards raises Unavailable."""
 

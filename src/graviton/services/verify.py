@@ -97,8 +97,8 @@ class Verification:
         await self._in_parallel(_each(records))
 
     async def everything(self) -> None:
-        """Verify every blob of every domain, every block that no blob made us look at, and the metadata's totals and
-        structure."""
+        """Verify every blob of every domain, every block that no blob made us look at, and the metadata: totals, the
+        laws between its rows, and the files it lies in."""
         await self._whole_domain()
         async for name in self._other_domains():
             self._enter(name)
@@ -232,6 +232,8 @@ class Verification:
         await self._unused(batch)
 
     async def _structure(self) -> None:
+        for problem in await self._parts.kv.check():
+            self.found(Damage(Part.STORE, f"has damaged files: {problem}"))
         async for finding in audit(self._parts.kv):
             if _is_news(finding, self._named):
                 self.found(Damage(Part.STORE, f"breaks the law of {finding.law.value}: {_told(finding)}"))

@@ -162,6 +162,9 @@ class FaultyKeyValueStore(KeyValueStore):
         async for pair in self.plan.around_items("scan", self.inner.scan(namespace, prefix, after)):
             yield pair
 
+    async def check(self) -> list[str]:
+        return await self.plan.around("check", self.inner.check)
+
     async def aclose(self) -> None:
         await self.plan.around("aclose", self.inner.aclose)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from graviton.backends.sqlite._calls import ViewCall
@@ -64,15 +65,14 @@ class Readers:
 
     def _run(self, connection: sqlite3.Connection, known: set[str], call: ViewCall[Any]) -> Any:
         view = ReadView(connection, known, self._path, call.check)
-        self._execute(connection, "BEGIN")
+        try:
+            connection.execute("BEGIN")
+        except FAILURES as error:
+            raise translate(error, self._path, OPERATION) from error
         try:
             return call.fn(view)
         finally:
             view.finish()
-            self._execute(connection, "COMMIT")
-
-    def _execute(self, connection: sqlite3.Connection, sql: str) -> None:
-        try:
-            connection.execute(sql)
-        except FAILURES as error:
-            raise translate(error, self._path, OPERATION) from error
+            # Not COMMIT: that fails if SQLite met damage since BEGIN, also where `fn` got past it or says it better.
+            with suppress(*FAILURES):  # what is still in its transaction is closed by `_serve`
+                connection.execute("ROLLBACK")

@@ -84,6 +84,21 @@ class SqliteKeyValueStore(KeyValueStore):
 
         return await self.read(names)
 
+    async def check(self) -> list[str]:
+        running: list[ReadView] = []
+
+        def check(view: ReadView) -> list[str]:
+            running.append(view)
+            return view.check()
+
+        def interrupt() -> None:
+            for view in running:
+                view.interrupt()
+
+        call: ViewCall[list[str]] = ViewCall(check, full=False)
+        self._readers.submit(call)
+        return await call.outcome(interrupt)
+
     async def aclose(self) -> None:
         if not self._lifetime.is_here:
             self._lifetime.is_closed = True
