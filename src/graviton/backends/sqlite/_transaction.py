@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from zlib import crc32
 
@@ -129,15 +130,20 @@ class ReadView:
         return names
 
     def check(self) -> list[str]:
-        """What SQLite finds wrong with the structure of the file, at most `_MAX_FOUND` sentences. It reads every page
-        from the file again, also those whose damage this connection was told before."""
+        """What SQLite finds wrong with the structure of the file, at most `_MAX_FOUND` sentences that name the pages.
+        It reads every page from the file again, also those whose damage this connection was told before."""
         found: list[str] = []
         try:
+            # Else the first to read such a page gets an error that names no page, and nothing after it is looked at.
+            self._connection.execute("PRAGMA cell_size_check = OFF").fetchone()
             for (told,) in self._connection.execute(f"PRAGMA quick_check({_MAX_FOUND})"):
                 found += (line for line in bytes(told).decode("utf-8", "replace").splitlines() if line[:3] != "***")
         except FAILURES as error:  # after it told of the pages it goes through the rows
             self._check_cancelled()
             found.append(self._failed(error).message)
+        finally:
+            with suppress(*FAILURES):  # interrupted: it takes effect before it can be
+                self._connection.execute("PRAGMA cell_size_check = ON").fetchone()
         return [] if found == ["ok"] else found
 
     def interrupt(self) -> None:
