@@ -15,7 +15,7 @@ again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from graviton.backends.postgres._arrays import Bigints, Integers, Smallints
@@ -28,17 +28,25 @@ from graviton.metadata.owners import drawn_owner
 from graviton.metadata.rows import RELIES, WRITES
 from graviton.ports.block_index import BlockState, Claim, OpenedSession, OwnerState
 
-__all__ = ["FIND", "claim_more", "open_sessions"]
+__all__ = ["claim_more", "open_sessions"]
 
-FIND = f"""
-SELECT b.id, b.algo, b.digest, b.size, b.state, r.kind
-FROM {KEY_ARRAYS} AS k(algo, digest, size)
+_FIND = f"""
+SELECT k.place, b.id, b.state, {{kind}}
+FROM {KEY_ARRAYS} WITH ORDINALITY AS k(algo, digest, size, place)
 CROSS JOIN {block_of("%(domain)b")} AS b
-LEFT JOIN LATERAL (
-    SELECT kind FROM refs WHERE owner_id = %(owner)b AND block_id = b.id LIMIT 1
-) AS r ON true
 """
-"""The records of keys, and how `owner` holds them; 0 is nobody."""
+
+_FIND_BLOCKS = _FIND.format(kind="NULL")
+"""The records of keys, by their places from 1."""
+
+_FIND_CLAIMS = f"""{_FIND.format(kind="r.kind")}
+LEFT JOIN LATERAL (
+    SELECT owner_id, block_id, kind FROM refs WHERE (owner_id, block_id) >= (%(owner)b, b.id)
+    ORDER BY owner_id, block_id LIMIT 1
+) AS r ON r.owner_id = %(owner)b AND r.block_id = b.id
+"""
+"""The same, and how `owner` holds them. The first row from a pair on is the pair's, if that is there: said this way
+only the index by owner will do, in which what is wanted lies together; the other one has it in a thousand places."""
 
 _INSERT_BLOCKS = f"""
 INSERT INTO blocks (domain_id, algo, digest, size, state, generation)
@@ -97,6 +105,14 @@ class _Found(NamedTuple):
     """How the session holds it already."""
 
 
+class _Request(NamedTuple):
+    """What one session claims: its keys, and where each is among the distinct keys of the group, in order."""
+
+    session: int
+    keys: Sequence[BlockKey]
+    places: Sequence[int]
+
+
 _States = {state.value: state for state in BlockState}
 
 
@@ -105,11 +121,13 @@ def open_sessions(
 ) -> Script[list[OpenedSession]]:
     """Start a session per batch and claim its keys, as if one after the other."""
     first = drawn_owner(now_ns, len(batches))
-    keys = in_order(key for batch in batches for key in batch)
-    found = yield from _find(domain_id, 0, keys)
-    plan = _Plan([(first + place, batch) for place, batch in enumerate(batches)], found)
+    places = _places(key for batch in batches for key in batch)
+    requests = [
+        _Request(session, batch, [places[key] for key in batch]) for session, batch in enumerate(batches, first)
+    ]
+    plan = _Plan(requests, (yield from _find(domain_id, None, places)))
     yield from plan.write(_OPEN, {"domain": domain_id, "lifetime": lifetime_ns}, now_ns)
-    return [OpenedSession(session, claims) for (session, _), claims in zip(plan.requests, plan.outcomes(), strict=True)]
+    return [OpenedSession(request.session, claims) for request, claims in zip(requests, plan.outcomes(), strict=True)]
 
 
 def claim_more(session: int, keys: Sequence[BlockKey], now_ns: int, *, again: bool = False) -> Script[list[Claim]]:
@@ -117,65 +135,69 @@ def claim_more(session: int, keys: Sequence[BlockKey], now_ns: int, *, again: bo
     not confirmed is to be written, rather once too often than not at all. Raises Conflict."""
     (locked,) = yield [lock_owners([session])]
     owner = check_open(session, locked.rows)
-    found = yield from _find(owner.domain_id, session, in_order(keys))
-    plan = _Plan([(session, keys)], found, again)
+    places = _places(keys)
+    request = _Request(session, keys, [places[key] for key in keys])
+    plan = _Plan([request], (yield from _find(owner.domain_id, session, places)), again)
     yield from plan.write(_CLAIM, {}, now_ns)
     return plan.outcomes()[0]
 
 
-def _find(domain_id: int, session: int, keys: Sequence[BlockKey]) -> Script[dict[BlockKey, _Found]]:
-    """The records of `keys`; those that have none get one. Raises RacedError when somebody else makes the same one: his
-    transaction has ended by then, and begun again ours finds it."""
-    if not keys:
-        return {}
-    values: dict[str, Any] = {"domain": domain_id, "owner": session}
-    (result,) = yield [Statement(FIND, values | columns(keys))]
-    found = {
-        block_key(algo, digest, size): _Found(id_, _States[state], False, kind)
-        for id_, algo, digest, size, state, kind in result.rows
-    }
-    missing = [key for key in keys if key not in found]
+def _places(keys: Iterable[BlockKey]) -> dict[BlockKey, int]:
+    """Distinct keys in the order of locking, numbered: to hash a key takes longer than all else we do with it."""
+    return {key: place for place, key in enumerate(in_order(keys))}
+
+
+def _find(domain_id: int, session: int | None, places: dict[BlockKey, int]) -> Script[list[_Found]]:
+    """The records of keys in their order, and how `session` holds them; those that have none get one. Raises RacedError
+    when somebody else makes the same one: his transaction has ended by then, and begun again ours finds it."""
+    if not places:
+        return []
+    keys = list(places)
+    values: dict[str, Any] = {"domain": domain_id} | columns(keys)
+    if session is None:
+        (result,) = yield [Statement(_FIND_BLOCKS, values)]
+    else:
+        (result,) = yield [Statement(_FIND_CLAIMS, values | {"owner": session})]
+    found = {place - 1: _Found(id_, _States[state], False, kind) for place, id_, state, kind in result.rows}
+    missing = [key for place, key in enumerate(keys) if place not in found]
     if missing:
         (made,) = yield [Statement(_INSERT_BLOCKS, {"domain": domain_id} | columns(missing))]
         if made.changed < len(missing):
             raise RacedError(f"{len(missing) - made.changed} blocks were claimed by somebody else at the same time")
         for id_, algo, digest, size in made.rows:
-            found[block_key(algo, digest, size)] = _Found(id_, BlockState.PENDING, True)
-    return found
+            found[places[block_key(algo, digest, size)]] = _Found(id_, BlockState.PENDING, True)
+    return [found[place] for place in range(len(keys))]
 
 
 class _Plan:
     """What a group of sessions claims: worked out from records as they were found, then put right."""
 
-    def __init__(
-        self, requests: list[tuple[int, Sequence[BlockKey]]], found: dict[BlockKey, _Found], again: bool = False
-    ) -> None:
-        self.requests = requests
+    def __init__(self, requests: Sequence[_Request], found: Sequence[_Found], again: bool = False) -> None:
+        self._requests = requests
         self._found = found
         self._again = again
-        order = {key: place for place, key in enumerate(in_order(key for _, batch in requests for key in batch))}
-        claims = sorted({(order[key], key, session) for session, batch in requests for key in batch})
+        claims = sorted({(place, request.session) for request in requests for place in request.places})
         self._kinds: dict[tuple[int, int], int] = {
-            (session, found[key].id): RELIES if found[key].state is BlockState.STORED else WRITES
-            for _, key, session in claims
-            if found[key].kind is None
+            (place, session): RELIES if found[place].state is BlockState.STORED else WRITES
+            for place, session in claims
+            if found[place].kind is None
         }
-        """Claims that are new, by session and block, in the order of keys."""
+        """Claims that are new, by place and session, in the order of keys."""
         self._was_damaged: set[int] = set()
 
     def write(self, statement: str, values: dict[str, Any], now_ns: int) -> Script[None]:
         """Write owners and claims; then look at the states, now that the claims keep every collector away, and take
         over what is not stored."""
-        counts = Counter(session for (session, _), kind in self._kinds.items() if kind == WRITES)
-        owners = [session for session, _ in self.requests]
+        counts = Counter(session for (_, session), kind in self._kinds.items() if kind == WRITES)
+        owners = [request.session for request in self._requests]
         values |= {
             "owners": Bigints(owners),
             "unconfirmed": Integers(counts[session] for session in owners),
             "now": now_ns,
         }
-        values |= _pairs("ref_owners", list(self._kinds)) | {"kinds": Smallints(self._kinds.values())}
-        claimed = {block for _, block in self._kinds}
-        there = [record.id for record in self._found.values() if not record.is_new and record.id in claimed]
+        values |= self._columns("ref_owners", self._kinds) | {"kinds": Smallints(self._kinds.values())}
+        claimed = [self._found[place] for place in dict.fromkeys(place for place, _ in self._kinds)]
+        there = [record.id for record in claimed if not record.is_new]
         if not there:
             yield Last([Statement(statement, values)])
             return
@@ -187,32 +209,35 @@ class _Plan:
         (taken,) = yield [Statement(_TAKE_OVER, {"blocks": Bigints(blocks)})]
         self._was_damaged = {block for block, state in taken.rows if state == BlockState.DAMAGED.value}
         pending = {block for block, _ in taken.rows}
-        late = [claim for claim, kind in self._kinds.items() if kind == RELIES and claim[1] in pending]
+        late = [claim for claim, kind in self._kinds.items() if kind == RELIES and self._found[claim[0]].id in pending]
         if late:  # stored when it was found, and damaged or condemned before our claim was there
             self._kinds.update(dict.fromkeys(late, WRITES))
-            counts = Counter(owner for owner, _ in late)
+            counts = Counter(session for _, session in late)
             more = {"owners": Bigints(counts), "unconfirmed": Integers(counts.values()), "now": now_ns}
-            yield [Statement(_WILL_WRITE, _pairs("owners", late)), Statement(_ADD_UNCONFIRMED, more)]
+            yield [Statement(_WILL_WRITE, self._columns("owners", late)), Statement(_ADD_UNCONFIRMED, more)]
+
+    def _columns(self, name: str, claims: Iterable[tuple[int, int]]) -> dict[str, Any]:
+        """Claims as two arrays."""
+        return {
+            name: Bigints(session for _, session in claims),
+            "blocks": Bigints(self._found[place].id for place, _ in claims),
+        }
 
     def outcomes(self) -> list[list[Claim]]:
         """What each session is told, key by key."""
         repaired: set[int] = set()
-        return [self._outcome(session, batch, repaired) for session, batch in self.requests]
+        return [self._outcome(request, repaired) for request in self._requests]
 
-    def _outcome(self, session: int, batch: Sequence[BlockKey], repaired: set[int]) -> list[Claim]:
-        claims, told = [], set()
-        for key in batch:
-            record = self._found[key]
-            kind = self._kinds.get((session, record.id), record.kind if self._again else None)
-            must_write = kind == WRITES and record.id not in told
-            repairs = must_write and record.id in self._was_damaged and record.id not in repaired
-            told.add(record.id)
+    def _outcome(self, request: _Request, repaired: set[int]) -> list[Claim]:
+        claims: list[Claim] = []
+        told: set[int] = set()
+        for key, place in zip(request.keys, request.places, strict=True):
+            record = self._found[place]
+            kind = self._kinds.get((place, request.session), record.kind if self._again else None)
+            must_write = kind == WRITES and place not in told
+            repairs = must_write and record.id in self._was_damaged and place not in repaired
+            told.add(place)
             if repairs:
-                repaired.add(record.id)
+                repaired.add(place)
             claims.append(Claim(key, must_write, repairs))
         return claims
-
-
-def _pairs(name: str, claims: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Claims as two arrays."""
-    return {name: Bigints(owner for owner, _ in claims), "blocks": Bigints(block for _, block in claims)}
