@@ -62,8 +62,13 @@ class Work:
         return BlobCommit(session, key, paginate(blocks), confirm, BinaryAttributes.EMPTY, SPEC)
 
     async def claim_known(self) -> float:
-        """Claims of 1,000 blocks that are there."""
+        """Claims of 1,000 blocks that are there, from anywhere."""
         return await self._claim(self.old(1000))
+
+    async def claim_together(self) -> float:
+        """Claims of 1,000 blocks that were put together, as of a blob that is put again."""
+        first = self.draw.randint(1, self.blocks - 1000)
+        return await self._claim([block_of(number) for number in range(first, first + 1000)])
 
     async def claim_new(self) -> float:
         """Claims of 1,000 blocks that are not."""
@@ -101,10 +106,14 @@ class Work:
         await asyncio.gather(*(task() for _ in range(8)))
         return (time.perf_counter() - began) / 400
 
-    async def put_batch(self) -> float:
-        """A put of one block, the mean of 256 in one batch."""
-        batches = [[new_block()] for _ in range(256)]
+    async def put_batches(self) -> float:
+        """A put of one block, the mean of 512 in two batches at once: so `put_many` does it."""
         began = time.perf_counter()
+        await asyncio.gather(self._put_batch(), self._put_batch())
+        return (time.perf_counter() - began) / 512
+
+    async def _put_batch(self) -> None:
+        batches = [[new_block()] for _ in range(256)]
         opened = await self.index.open(batches)
         await self.repo.commit(
             [
@@ -112,7 +121,6 @@ class Work:
                 for one, blocks in zip(opened, batches, strict=True)
             ]
         )
-        return (time.perf_counter() - began) / 256
 
     async def stat(self) -> float:
         """The record of a blob, the mean of 200."""
