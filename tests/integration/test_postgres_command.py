@@ -101,6 +101,24 @@ async def test_metadata_moves_between_kinds_by_backup_and_restore(schema: str, t
     assert "store adopt" in old.err
 
 
+async def test_old_events_are_removed_when_asked_to(schema: str, tmp_path: Path) -> None:
+    root, file = tmp_path / "store", tmp_path / "file"
+    assert run(root, schema, "db", "migrate").code == 0
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        assert run(root, schema, "put", file).code == 0
+    assert values(run(root, schema, "db", "trim", "--older-than", "1h", "--json"))[0]["events"] == 0
+    done = run(root, schema, "db", "trim", "--older-than", "0s")
+    assert (done.code, done.out) == (0, "2 events removed\n")
+    for wrong in ("soon", "-1d", "1.5h", ""):
+        refused = run(root, schema, "db", "trim", "--older-than", wrong)
+        assert refused.code == 2
+        assert "12h, 30d" in refused.err
+    embedded = command(root, "db", "trim", "--older-than", "1h")
+    assert embedded.code == 1
+    assert "needs no database" in embedded.err
+
+
 async def test_passwords_are_nowhere(schema: str, tmp_path: Path) -> None:
     secret = "kh3-geheim"
     for address in (
@@ -182,6 +200,7 @@ async def test_the_rights_of_the_guide_are_enough_and_no_more(schema: str, tmp_p
                 ["meta", "backup", tmp_path / "backup"],
                 ["rm", put["id"], "--yes"],
                 ["db", "status"],
+                ["db", "trim", "--older-than", "0s"],
             ):
                 assert run(root, schema, *args, PG_USERNAME=role).code == 0, args
             async with await AsyncConnection.connect(config.conninfo(), user=role, autocommit=True) as working:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ __all__ = [
     "drop_scratch_schema",
     "make_scratch_schema",
     "migrate_database",
+    "trim_events",
 ]
 
 _SLOW_SECONDS = 0.01
@@ -58,6 +59,21 @@ async def database_status(settings: Settings) -> MigrationStatus:
 
     async with _database(settings).unpooled("db.status") as connection:
         return await status(connection)
+
+
+async def trim_events(settings: Settings, older_than_seconds: float) -> AsyncGenerator[int, None]:
+    """Remove old events of the outbox; how many each step did. Raises ConfigError, Unauthenticated, Unavailable."""
+    from graviton.backends.postgres.outbox import MAX_TRIM, PgOutbox
+
+    database = _database(settings)
+    try:
+        before_ns = database.clock.now_ns() - int(older_than_seconds * 1_000_000_000)
+        done = MAX_TRIM
+        while done == MAX_TRIM:
+            done = await PgOutbox(database).trim(before_ns)
+            yield done
+    finally:
+        await database.aclose()
 
 
 async def make_scratch_schema(settings: Settings, name: str) -> Settings:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 import click
 
 from graviton.cli.call import Call
-from graviton.cli.options import command, common_options
+from graviton.cli.options import command, common_options, parsed
 
 __all__ = ["db"]
 
@@ -13,7 +15,7 @@ __all__ = ["db"]
 @click.group()
 @common_options
 def db() -> None:
-    """Migrate the database of the metadata, or show what it has."""
+    """Migrate the database of the metadata, show what it has, or remove old events from it."""
 
 
 @command()
@@ -53,5 +55,27 @@ async def status(call: Call) -> int:
     return 0 if good else 1
 
 
-for _subcommand in (migrate, status):
+@command()
+@click.option("--older-than", required=True, metavar="AGE", help="Such as 12h or 30d.")
+async def trim(call: Call, older_than: str) -> None:
+    """Remove old events from the outbox: nothing else does.
+
+    A follower that has not seen them is told so when it asks again, so keep them for longer than a follower may be
+    away. Blobs and blocks are not touched. It can be interrupted, and go on later.
+    """
+    from graviton.assembly.database import trim_events
+    from graviton.cli.progress import Tally, progress
+    from graviton.cli.times import age_seconds
+    from graviton.cli.units import counted
+
+    tally = Tally()
+    async with aclosing(trim_events(call.settings(), parsed("--older-than", age_seconds, older_than))) as steps:
+        with progress(call.out, "removing events", tally.look, unit="event"):
+            async for count in steps:
+                tally.add(count)
+    removed = tally.look().done
+    call.out.result(f"{counted(removed, 'event')} removed", summary="trim", events=removed)
+
+
+for _subcommand in (migrate, status, trim):
     db.add_command(_subcommand)

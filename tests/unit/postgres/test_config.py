@@ -75,6 +75,16 @@ def test_schema_is_its_own_or_the_default_one() -> None:
         assert "search_path=mine" in conninfo_to_dict(config.conninfo())["options"]
 
 
+def test_size_of_the_pool_is_in_the_address_unless_given() -> None:
+    for scheme in ("postgresql", "jdbc:postgresql"):
+        address = f"{scheme}://h/db?maxConnections=16"
+        assert parse_address(address).max_connections == 16
+        assert "maxConnections" not in parse_address(address).conninfo()
+        assert parse_address(address, max_connections=3).max_connections == 3
+    with pytest.raises(ConfigError, match="max_connections is 1 to 1000"):
+        parse_address("postgresql://h/db?maxConnections=0")
+
+
 def test_user_and_password_given_beside_the_address_win() -> None:
     config = parse_address("postgresql://a:b@h/db", "me", SECRET)
     found = conninfo_to_dict(config.conninfo())
@@ -95,6 +105,7 @@ def test_their_own_session_options_come_last_and_win() -> None:
         f"postgresql://u:{SECRET}@h:port/db?sslmode",
         f"postgresql://u:{SECRET}%zz@h/db",
         f"jdbc:postgresql://h/db?targetServerType={SECRET}",
+        f"postgresql://h/db?maxConnections={SECRET}",
     ],
 )
 def test_wrong_address_is_refused_without_quoting_it(address: str) -> None:

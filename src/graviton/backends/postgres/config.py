@@ -60,6 +60,9 @@ _PLANNER = {
 leaves no other way; planning it anew costs as much as running it, and a plan made while a table was small must not be
 another one. docs/decisions/0021-postgres-plans.md"""
 
+_OURS = ("currentSchema", "maxConnections")
+"""Options of an address that libpq does not know, named as the JDBC driver names them."""
+
 _SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
 
 _JDBC_TARGETS = {
@@ -148,6 +151,8 @@ def parse_address(
     is_jdbc = text.startswith("jdbc:")
     options = _options(text.removeprefix("jdbc:"), is_jdbc)
     schema = options.pop("currentSchema", DEFAULT_SCHEMA)
+    if "maxConnections" in options:
+        settings = {"max_connections": _whole(options.pop("maxConnections"))} | settings
     if user:
         options["user"] = user
     if password:
@@ -157,11 +162,11 @@ def parse_address(
 
 
 def _options(url: str, is_jdbc: bool) -> dict[str, str]:
-    """Parameters of libpq, and `currentSchema`."""
+    """Parameters of libpq, and `_OURS`."""
     base, _, query = url.partition("?")
     pairs = dict(_pair(pair) for pair in query.split("&") if pair)
     own = _translated(pairs) if is_jdbc else pairs
-    schema = {name: own.pop(name) for name in ("currentSchema",) if name in own}
+    ours = {name: own.pop(name) for name in _OURS if name in own}
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
     from psycopg.pq import Conninfo
@@ -177,7 +182,7 @@ def _options(url: str, is_jdbc: bool) -> dict[str, str]:
     for port in str(parsed.get("port") or "").split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _MAX_PORT):
             raise _wrong("it has a port that is none")
-    return {name: str(value) for name, value in parsed.items() if value is not None} | schema
+    return {name: str(value) for name, value in parsed.items() if value is not None} | ours
 
 
 def _translated(pairs: Mapping[str, str]) -> dict[str, str]:
@@ -186,8 +191,8 @@ def _translated(pairs: Mapping[str, str]) -> dict[str, str]:
     for name, value in pairs.items():
         if name in _JDBC_NAMES:
             made[_JDBC_NAMES[name]] = value
-        elif name == "currentSchema":
-            made["currentSchema"] = value
+        elif name in _OURS:
+            made[name] = value
         elif name == "ssl":
             made.setdefault("sslmode", "verify-full" if value in ("", "true") else "prefer")
         elif name == "targetServerType" and value in _JDBC_TARGETS:
@@ -204,6 +209,12 @@ def _translated(pairs: Mapping[str, str]) -> dict[str, str]:
 def _pair(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return unquote(name), unquote(value)
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise _wrong("maxConnections is not a whole number")
+    return int(text)
 
 
 def _without_quotes(message: str) -> str:
