@@ -14,6 +14,7 @@ from graviton.backends.postgres._deletes import delete, undelete
 from graviton.backends.postgres._endings import forget_dropped
 from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
 from graviton.backends.postgres._keys import key_columns
+from graviton.backends.postgres._outcomes import run_once
 from graviton.backends.postgres._owners import Owner, check_open, lock_owners
 from graviton.backends.postgres._scripts import Script, Statement
 from graviton.backends.postgres._soundness import PAGES_AFTER, check
@@ -192,22 +193,16 @@ class PgBlobManifestRepo(BlobManifestRepo):
         check_name(holder, "holder")
         number, now_ns = await self._domains.number(domain), self._clock.now_ns()
         script = partial(delete, number, key, holder, now_ns, self._kinds)
-        return await self._told_once("manifests.delete", script)
+        return await self._run_once("manifests.delete", script)
 
     async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         check_name(holder, "holder")
         number, now_ns = await self._domains.number(domain), self._clock.now_ns()
         script = partial(undelete, number, key, holder, now_ns, self._kinds)
-        return await self._told_once("manifests.undelete", script)
+        return await self._run_once("manifests.undelete", script)
 
-    async def _told_once(self, operation: str, script: Callable[[], Script[bool]]) -> bool:
-        """Run a script that says whether it changed something. After a lost reply it may find it changed already: by
-        us, or by somebody who wanted the same."""
-        try:
-            did = await self._database.run(operation, script, repeats_lost=False)
-        except LostReply:
-            await self._database.run(operation, script)
-            did = True
+    async def _run_once(self, operation: str, script: Callable[[], Script[bool]]) -> bool:
+        did = await run_once(self._database, operation, script)
         if did and self._kinds:
             self._database.ring()
         return did
