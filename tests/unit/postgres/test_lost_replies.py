@@ -23,9 +23,10 @@ from graviton.backends.postgres.block_index import PgBlockIndex
 from graviton.backends.postgres.errors import LostReply
 from graviton.backends.postgres.kv import PgKeyValueStore
 from graviton.backends.postgres.manifest_repo import PgBlobManifestRepo
+from graviton.errors import Conflict
 from graviton.ports.block_index import BlockState
 from graviton.ports.kv import Delete, Put, Transaction
-from graviton.testing.conformance.metadata_values import Metadata, Upload, block_keys
+from graviton.testing.conformance.metadata_values import Metadata, Upload, block_keys, commit_of
 from tests.postgres_databases import Watched, fresh_schema, opened
 
 pytestmark = pytest.mark.postgres
@@ -129,6 +130,57 @@ async def test_undelete_does_not_bring_back_what_was_deleted_after_it(two: Two) 
     two.lose(True, lambda: two.theirs.repo.delete(BLOB.key))
     assert await two.ours.repo.undelete(BLOB.key) is True
     assert await two.ours.repo.list() == []
+
+
+# Commits --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "somebody else's"])
+async def test_commit_that_did_not_happen_of_a_session_that_ended_is_a_conflict(two: Two, is_there: bool) -> None:
+    """Were it acknowledged because the blob is there, its holder would be missing, and the delete of the other one
+    would take the blob away."""
+    if is_there:
+        await two.theirs.put(BLOB, holder="b")
+    session = await two.ours.session(BLOB.blocks)
+    two.lose(False, lambda: two.theirs.index.end(session))
+    with pytest.raises(Conflict, match="ended"):
+        await two.ours.repo.commit([commit_of(session, BLOB, holder="a")])
+    assert await two.holders() == (["b"] if is_there else [])
+
+
+async def test_commit_that_did_not_happen_of_a_session_that_is_gone_is_a_conflict(two: Two) -> None:
+    session = await two.ours.session(BLOB.blocks)
+
+    async def forget() -> None:
+        await two.theirs.index.end(session)
+        async with two.database.connection() as connection:
+            await connection.execute("DELETE FROM owners WHERE id = %s", [session])
+
+    two.lose(False, forget)
+    with pytest.raises(Conflict):
+        await two.ours.repo.commit([commit_of(session, BLOB)])
+
+
+async def test_commit_of_several_that_did_not_happen_is_a_conflict_if_one_has_ended(two: Two) -> None:
+    uploads = [BLOB, Upload.of(block_keys(2, "y"), "y")]
+    sessions = [await two.ours.session(upload.blocks) for upload in uploads]
+    two.lose(False, lambda: two.theirs.index.end(sessions[1]))
+    with pytest.raises(Conflict, match="ended"):
+        await two.ours.repo.commit([commit_of(*pair) for pair in zip(sessions, uploads, strict=True)])
+    assert await two.ours.repo.list() == []
+
+
+@both
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_commit_happens_once(two: Two, committed: bool, is_there: bool) -> None:
+    if is_there:
+        await two.theirs.put(BLOB, holder="b")
+    session = await two.ours.session(BLOB.blocks)
+    two.lose(committed)
+    (result,) = await two.ours.repo.commit([commit_of(session, BLOB, holder="a")])
+    assert result.created is not is_there
+    assert await two.holders() == (["a", "b"] if is_there else ["a"])
+    assert (await two.ours.repo.totals()).blobs == 1
 
 
 # Blocks ---------------------------------------------------------------------------------------------------------------

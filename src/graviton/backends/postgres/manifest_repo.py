@@ -65,6 +65,9 @@ ORDER BY b.algo, b.digest, b.size LIMIT %(limit)b
 
 _PAST_EVERY_DIGEST = b"\xff" * 33
 
+_AFTER_COMMIT = (OwnerState.COMMITTED, OwnerState.DROPPED)
+"""What a commit makes of a session, and nothing else does."""
+
 _MAX_LOST = 5
 """Commits of one call whose replies may be lost before it gives up."""
 
@@ -139,11 +142,11 @@ class PgBlobManifestRepo(BlobManifestRepo):
                     raise
 
     async def _look(self, prepared: Sequence[Prepared]) -> Committed | None:
-        """What a commit did whose reply was lost; None if nothing. Locking its owners waits for a server process that
-        is still at it."""
+        """What a commit did whose reply was lost; None if nothing, also where somebody ended a session meanwhile: made
+        again, it is refused. Locking its owners waits for a server process that is still at it."""
         numbers = [one.commit.session for one in prepared]
         owners = await self._database.run("manifests.look", partial(_locked_owners, numbers))
-        if all(owner.state is OwnerState.OPEN for owner in owners.values()):
+        if not all(number in owners and owners[number].state in _AFTER_COMMIT for number in numbers):
             return None
         results = []
         for one in prepared:
