@@ -1,4 +1,4 @@
-"""What a process believes about a server that has crashed since: numbers of transactions."""
+"""What a process believes about a server that has crashed since: numbers of transactions, namespaces that are there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from psycopg import AsyncConnection, OperationalError
 from graviton.backends.postgres._outcomes import NUMBER, told_apart
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.errors import LostReply
+from graviton.backends.postgres.kv import PgKeyValueStore
 from graviton.concurrency.executors import in_own_thread
+from graviton.ports.kv import Durability
 from tests.postgres_schemas import make_schema
 from tests.postgres_server import PgServer, server
 
@@ -116,3 +118,18 @@ async def test_server_that_was_restarted_in_order_still_knows(host: PgServer) ->
             raise lost
 
         assert await told_apart(database, once, lambda: "first", repeats=False) == "first"
+
+
+async def test_namespace_that_was_lost_in_a_crash_is_made_again(host: PgServer) -> None:
+    """Or a backup, which asks for the namespaces there are, would be without it."""
+    kv = PgKeyValueStore(PgDatabase(host.config(SCHEMA)))
+    await kv.put("kept", b"k", b"1")
+    await kv.transact(lambda tx: tx.put("fresh", b"k", b"1"), Durability.RELAXED)
+    assert await kv.namespaces() == ["fresh", "kept"]
+    await in_own_thread(host.kill)
+    await in_own_thread(host.start)
+    assert await kv.namespaces() == ["kept"], "nobody waited for the other one"
+    await kv.put("fresh", b"k", b"2")
+    assert await kv.get("fresh", b"k") == b"2"
+    assert await kv.namespaces() == ["fresh", "kept"]
+    await kv.aclose()

@@ -109,7 +109,8 @@ class PgKeyValueStore(KeyValueStore):
                 raise
 
         result, changes = await told_apart(self.database, once, lambda: latest, repeats=repeats)
-        self._namespaces |= changes.namespaces
+        if durability is Durability.FULL:  # what nobody waited for may be gone when the server has crashed
+            self._namespaces |= changes.namespaces
         return result
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
