@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
+from graviton.backends.postgres._blocking import Connection
 from graviton.backends.postgres._scripts import Last, Script
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.errors import LostReply
@@ -19,6 +21,10 @@ __all__ = ["Watched", "fresh_schema", "opened"]
 _T = TypeVar("_T")
 
 
+class _NotCommittedError(Exception):
+    """Takes a transaction back in the place of its COMMIT."""
+
+
 class Watched(PgDatabase):
     """Remembers the statements of its scripts, and loses the replies to commits when it is told to."""
 
@@ -26,6 +32,9 @@ class Watched(PgDatabase):
         super().__init__(*args, **kwargs)
         self.statements: list[str] = []
         self.replies_to_lose = 0
+        self.loses_commits = False
+        """Whether what was to be committed is lost with the reply."""
+        self._number: str | None = None
         self.between: Callable[[], Any] | None = None
         """Called after a reply was lost: what somebody else does before we try again."""
 
@@ -37,26 +46,61 @@ class Watched(PgDatabase):
         *,
         repeats_lost: bool = True,
     ) -> _T:
-        def watched() -> Script[_T]:
-            running = script()
-            batch = next(running)
-            try:
-                while True:
-                    self.statements += [one.sql for one in (batch.statements if isinstance(batch, Last) else batch)]
-                    results = yield batch
-                    batch = running.send(results)
-            except StopIteration as done:
-                result: _T = done.value
-                return result
+        if not self.replies_to_lose:
+            return await super().run(operation, partial(self._watched, script), durability, repeats_lost=repeats_lost)
+        self.replies_to_lose -= 1
+        lost = LostReply("the reply was lost", operation=operation)
+        try:
+            await super().run(operation, partial(self._watched, script, self.loses_commits), durability)
+        except _NotCommittedError:
+            pass
+        if self.between is not None:
+            await self.between()
+        if not repeats_lost:
+            lost.transaction = self._number
+            raise lost
+        return await super().run(operation, partial(self._watched, script), durability)
 
-        if self.replies_to_lose:
-            self.replies_to_lose -= 1
-            await super().run(operation, watched, durability)
-            if self.between is not None:
-                await self.between()
-            if not repeats_lost:
-                raise LostReply("the reply was lost", operation=operation)
-        return await super().run(operation, watched, durability, repeats_lost=repeats_lost)
+    def _watched(self, script: Callable[[], Script[_T]], takes_back: bool = False) -> Script[_T]:
+        running = script()
+        self._number = None
+        try:
+            batch = next(running)
+            while True:
+                self.statements += [one.sql for one in (batch.statements if isinstance(batch, Last) else batch)]
+                if isinstance(batch, Last):
+                    self._number = batch.transaction
+                    if takes_back:
+                        yield batch.statements
+                        raise _NotCommittedError
+                results = yield batch
+                batch = running.send(results)
+        except StopIteration as done:
+            if takes_back:
+                raise _NotCommittedError from None
+            result: _T = done.value
+            return result
+
+    async def transact(
+        self, operation: str, fn: Callable[[Connection], _T], durability: Durability | None, repeats_lost: bool
+    ) -> _T:
+        if not self.replies_to_lose or durability is None:
+            return await super().transact(operation, fn, durability, repeats_lost)
+        self.replies_to_lose -= 1
+
+        def taken_back(connection: Connection) -> _T:
+            fn(connection)
+            raise _NotCommittedError
+
+        try:
+            await super().transact(operation, taken_back if self.loses_commits else fn, durability, repeats_lost)
+        except _NotCommittedError:
+            pass
+        if self.between is not None:
+            await self.between()
+        if not repeats_lost:
+            raise LostReply("the reply was lost", operation=operation)
+        return await super().transact(operation, fn, durability, repeats_lost)
 
 
 @asynccontextmanager

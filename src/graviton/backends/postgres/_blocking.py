@@ -86,6 +86,7 @@ class BlockingTransactions:
                     min_size=0,
                     max_size=self._config.max_transact_connections,
                     timeout=_POOL_WAIT_SECONDS,
+                    reconnect_timeout=_POOL_WAIT_SECONDS,  # as in `database.py`
                     configure=_configure,
                     name="graviton-transact",
                     open=True,

@@ -1,4 +1,7 @@
-"""Delete and undelete as transactions: point 4 of docs/block-life.md, in SQL. The locks are those of `_commits.py`."""
+"""Delete and undelete as transactions: point 4 of docs/block-life.md, in SQL. The locks are those of `_commits.py`.
+
+Done twice they may undo what somebody else did in between, so they tell the number of their transaction.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Collection
 from graviton.backends.postgres._blob_rows import insert_holder, turned
 from graviton.backends.postgres._events import Told, blob_committed, tell
 from graviton.backends.postgres._keys import key_columns
+from graviton.backends.postgres._outcomes import NUMBER
 from graviton.backends.postgres._owners import Owner, lock_owners, owner_states
 from graviton.backends.postgres._scripts import Last, Script, Statement
 from graviton.backends.postgres._totals import Delta, add_totals
@@ -17,8 +21,8 @@ from graviton.ports.manifests import StoreTotals
 
 __all__ = ["delete", "undelete"]
 
-_LOCK_BLOB = """
-SELECT owner_id FROM blobs
+_LOCK_BLOB = f"""
+SELECT {NUMBER} FROM blobs
 WHERE domain_id = %(domain)b AND algo = %(algo)b AND digest = %(digest)b AND size = %(size)b FOR NO KEY UPDATE
 """
 
@@ -34,7 +38,7 @@ _ANY_HOLDER = "SELECT FROM holders WHERE owner_id = %(owner)b LIMIT 1"
 def delete(domain_id: int, key: BlobKey, holder: str, now_ns: int, kinds: Collection[EventKind]) -> Script[bool]:
     """Take a holder away, and with the last one drop the owner; whether it held the blob."""
     values = {"domain": domain_id} | key_columns(key)
-    _, seen = yield [Statement(_LOCK_BLOB, values), Statement(_SEE_OWNER, values)]
+    blob, seen = yield [Statement(_LOCK_BLOB, values), Statement(_SEE_OWNER, values)]
     if not seen.rows or owner_states[seen.rows[0][1]] is not OwnerState.COMMITTED:
         return False
     owner = seen.rows[0][0]
@@ -42,24 +46,26 @@ def delete(domain_id: int, key: BlobKey, holder: str, now_ns: int, kinds: Collec
         Statement(_DELETE_HOLDER, {"owner": owner, "holder": holder}),
         Statement(_ANY_HOLDER, {"owner": owner}),
     ]
-    if gone.changed and not left.changed:
+    if not gone.changed:
+        return False
+    batch: list[Statement] = []
+    if not left.changed:
         delta = Delta(domain_id, StoreTotals(blobs=-1, logical_bytes=-key.size))
         event = Told(domain_id, EventKind.BLOB_DELETED, key.text)
-        yield Last(
-            [
-                turned(owner, OwnerState.DROPPED, now_ns),
-                *add_totals(owner, [delta]),
-                *tell(now_ns, event, kinds),
-            ]
-        )
-    return gone.changed > 0
+        batch = [
+            turned(owner, OwnerState.DROPPED, now_ns),
+            *add_totals(owner, [delta]),
+            *tell(now_ns, event, kinds),
+        ]
+    yield Last(batch, blob.rows[0][0])
+    return True
 
 
 def undelete(domain_id: int, key: BlobKey, holder: str, now_ns: int, kinds: Collection[EventKind]) -> Script[bool]:
     """Turn a dropped owner back; False if the blob is not deleted or lost a claim since. Whoever was told that it is
     gone is told that it is there again."""
     values = {"domain": domain_id} | key_columns(key)
-    _, seen = yield [Statement(_LOCK_BLOB, values), Statement(_SEE_OWNER, values)]
+    blob, seen = yield [Statement(_LOCK_BLOB, values), Statement(_SEE_OWNER, values)]
     if not seen.rows:
         return False
     # Who takes claims away locks the owner, not the blob.
@@ -74,5 +80,5 @@ def undelete(domain_id: int, key: BlobKey, holder: str, now_ns: int, kinds: Coll
         *add_totals(owner.id, [delta]),
         *tell(now_ns, blob_committed(domain_id, key.text, seen.rows[0][2]), kinds),
     ]
-    yield Last(batch)
+    yield Last(batch, blob.rows[0][0])
     return True

@@ -45,6 +45,8 @@ class Last(NamedTuple):
     before it is committed."""
 
     statements: Sequence[Statement]
+    transaction: str | None = None
+    """Its number, of a script that changes something and must not be run twice: see `_outcomes.py`."""
 
 
 Script: TypeAlias = Generator["Sequence[Statement] | Last", list[Result], _T]
@@ -68,14 +70,13 @@ async def run_script(connection: AsyncConnection[Row], script: Script[_T], durab
         batch = next(script)
         while True:
             assert not committed, "nothing comes after the last statements"
-            committed = isinstance(batch, Last)
-            statements = batch.statements if isinstance(batch, Last) else batch
             first = [] if began else begin
             began = True
-            if committed:
-                results = await _send_last(connection, [*first, *statements])
+            if isinstance(batch, Last):
+                committed = True
+                results = await _send_last(connection, [*first, *batch.statements], batch.transaction)
             else:
-                results = await send(connection, [*first, *statements])
+                results = await send(connection, [*first, *batch])
             batch = script.send(results[len(first) :])
     except StopIteration as done:
         if began and not committed:
@@ -105,14 +106,18 @@ async def send(connection: AsyncConnection[Row], statements: Sequence[Statement]
     ]
 
 
-async def _send_last(connection: AsyncConnection[Row], statements: Sequence[Statement]) -> list[Result]:
+async def _send_last(
+    connection: AsyncConnection[Row], statements: Sequence[Statement], transaction: str | None = None
+) -> list[Result]:
     """Send statements and COMMIT. Raises LostReply if the outcome is open."""
     try:
         return (await send(connection, [*statements, _COMMIT]))[:-1]
     except Error as error:
         if error.sqlstate is not None and error.sqlstate.startswith(KNOWN_OUTCOMES):
             raise
-        raise LostReply("the connection broke while a change was committed", operation="commit") from error
+        lost = LostReply("the connection broke while a change was committed", operation="commit")
+        lost.transaction = transaction
+        raise lost from error
 
 
 async def roll_back(connection: AsyncConnection[Row]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TypeAlias
@@ -14,6 +14,7 @@ from graviton.backends.postgres._endings import drop_some_claims, end_session
 from graviton.backends.postgres._events import Told, tell
 from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
 from graviton.backends.postgres._keys import KEY_ARRAYS, block_key, block_of, columns, key_columns
+from graviton.backends.postgres._outcomes import NUMBER, run_once
 from graviton.backends.postgres._owners import OWNER_COLUMNS, Owner
 from graviton.backends.postgres._releasing import GONE_STATES, end_expired, find_gone, release_some, remove_empty
 from graviton.backends.postgres._scripts import Last, Row, Script, Statement
@@ -21,7 +22,6 @@ from graviton.backends.postgres._totals import Delta, add_totals
 from graviton.backends.postgres.capabilities import CAPABILITIES
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.domains import Domains
-from graviton.backends.postgres.errors import LostReply
 from graviton.core.clock import Clock
 from graviton.core.keys import BlockKey
 from graviton.metadata.block_index import DEFAULT_LIFETIME_SECONDS, due_at, lifetime_ns_of
@@ -66,6 +66,7 @@ _MARK_DAMAGED = f"""
 UPDATE blocks SET state = {BlockState.DAMAGED.value}, generation = generation + 1, wanted_back = false
 WHERE domain_id = %(domain)b AND algo = %(algo)b AND digest = %(digest)b AND size = %(size)b
     AND state = {BlockState.STORED.value} AND generation = %(generation)b
+RETURNING {NUMBER}
 """
 
 _MARK_WANTED = f"""
@@ -172,11 +173,12 @@ class PgBlockIndex(BlockIndex):
         def script() -> Script[bool]:
             values = {"domain": number, "generation": generation} | key_columns(key)
             (marked,) = yield [Statement(_MARK_DAMAGED, values)]
-            if marked.changed:
-                yield Last([*add_totals(generation, [delta]), *tell(now_ns, event, kinds)])
-            return marked.changed > 0
+            if not marked.rows:
+                return False
+            yield Last([*add_totals(generation, [delta]), *tell(now_ns, event, kinds)], marked.rows[0][0])
+            return True
 
-        did = await self._told_once("index.mark_damaged", script)
+        did = await run_once(self._database, "index.mark_damaged", script)
         if did and event.kind in kinds:
             self._database.ring()
         return did
@@ -190,15 +192,6 @@ class PgBlockIndex(BlockIndex):
             return marked.changed > 0
 
         return await self._database.run("index.mark_wanted_back", script, Durability.RELAXED)
-
-    async def _told_once(self, operation: str, script: Callable[[], Script[bool]]) -> bool:
-        """Run a script that says whether it changed something. After a lost reply it may find it changed already: by
-        us, or by somebody who wanted the same."""
-        try:
-            return await self._database.run(operation, script, repeats_lost=False)
-        except LostReply:
-            await self._database.run(operation, script)
-            return True
 
     async def references(self, key: BlockKey, domain: str = "") -> AsyncIterator[int]:
         number = await self._domains.number(domain)

@@ -229,6 +229,7 @@ class PgDatabase:
                 min_size=0,
                 max_size=self.config.max_connections,
                 timeout=_POOL_WAIT_SECONDS,
+                reconnect_timeout=_POOL_WAIT_SECONDS,  # or it would try ever more rarely, up to two minutes apart
                 configure=_configure,
                 name="graviton",
                 open=False,

@@ -48,6 +48,9 @@ _CREDENTIALS = "Check the user and password (PG_USERNAME, PG_PASSWORD) and the s
 class LostReply(Unavailable):
     """The connection broke after COMMIT was sent: the change was made as a whole, or not at all."""
 
+    transaction: str | None = None
+    """Its number, by which the server tells what became of it; None if nobody asked for it."""
+
 
 def can_pass(error: BaseException) -> bool:
     """Whether the same transaction, begun again, may succeed. Nothing of it was committed."""

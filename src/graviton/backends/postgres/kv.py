@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from graviton.backends.postgres._blocking import Connection
+from graviton.backends.postgres._outcomes import NUMBER, told_apart
 from graviton.backends.postgres.capabilities import CAPABILITIES
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.errors import LostReply
@@ -23,7 +24,7 @@ from graviton.ports.kv import (
     prefix_end,
 )
 
-__all__ = ["PgKeyValueStore", "PgTransaction"]
+__all__ = ["Changes", "PgKeyValueStore", "PgTransaction"]
 
 _T = TypeVar("_T")
 
@@ -45,18 +46,34 @@ _SCAN_BELOW = """
 SELECT key, value FROM kv WHERE namespace = %b AND key >= %b AND key > %b AND key < %b ORDER BY key LIMIT %b
 """
 
-_PUT_MANY = """
-INSERT INTO kv (namespace, key, value) SELECT %b, k, v FROM unnest(%b::bytea[], %b::bytea[]) AS new(k, v)
-ON CONFLICT (namespace, key) DO UPDATE SET value = EXCLUDED.value
+_PUT_MANY = f"""
+WITH put AS (
+    INSERT INTO kv (namespace, key, value) SELECT %b, k, v FROM unnest(%b::bytea[], %b::bytea[]) AS new(k, v)
+    ON CONFLICT (namespace, key) DO UPDATE SET value = EXCLUDED.value
+)
+SELECT {NUMBER}
 """
 
-_DELETE_MANY = "DELETE FROM kv WHERE namespace = %b AND key = ANY(%b::bytea[])"
+_DELETE_MANY = f"""
+WITH gone AS (DELETE FROM kv WHERE namespace = %b AND key = ANY(%b::bytea[]) RETURNING 1)
+SELECT count(*), CASE WHEN count(*) > 0 THEN {NUMBER} END FROM gone
+"""
+
+
+class Changes:
+    """What a transaction has changed so far."""
+
+    def __init__(self) -> None:
+        self.namespaces: set[str] = set()
+        """Those that it made, unless they were there already."""
+        self.transaction: str | None = None
+        """Its number; None if nothing has changed."""
 
 
 class PgKeyValueStore(KeyValueStore):
-    """Key-value pairs in one table; see the port for the laws. Every call but `transact` with a function of unknown
-    effect is repeated when its reply was lost; that one raises Unavailable then, and whether it happened has to be
-    looked up. Closing it closes the database."""
+    """Key-value pairs in one table; see the port for the laws. When the reply to a change was lost, the server is asked
+    whether it happened. If it has crashed and cannot tell, `transact` raises Unavailable, and the others do it again.
+    Closing it closes the database."""
 
     capabilities = CAPABILITIES._replace(max_value_bytes=MAX_VALUE_BYTES)
 
@@ -65,37 +82,49 @@ class PgKeyValueStore(KeyValueStore):
         self._namespaces: set[str] = set()
 
     async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
-        return await self._transact("kv.transact", fn, durability, repeats_lost=False)
+        return await self._transact("kv.transact", fn, durability, repeats=False)
 
     async def _transact(
-        self, operation: str, fn: Callable[[Transaction], _T], durability: Durability, repeats_lost: bool
+        self,
+        operation: str,
+        fn: Callable[[Transaction], _T],
+        durability: Durability = Durability.FULL,
+        *,
+        repeats: bool = True,
     ) -> _T:
-        made: set[str] = set()
+        """`repeats`: `fn` comes to the same when it is run twice and nobody else changes anything in between."""
+        latest: tuple[_T, Changes]
 
-        def run(connection: Connection) -> _T:
-            made.clear()
-            return fn(self._view(connection, made))
+        def run(connection: Connection) -> tuple[_T, Changes]:
+            nonlocal latest
+            changes = Changes()
+            latest = fn(self._view(connection, changes)), changes
+            return latest
 
-        result = await self.database.transact(operation, run, durability, repeats_lost)
-        self._namespaces |= made
+        async def once() -> tuple[_T, Changes]:
+            try:
+                return await self.database.transact(operation, run, durability, False)
+            except LostReply as lost:
+                lost.transaction = latest[1].transaction
+                raise
+
+        result, changes = await told_apart(self.database, once, lambda: latest, repeats=repeats)
+        if durability is Durability.FULL:  # what nobody waited for may be gone when the server has crashed
+            self._namespaces |= changes.namespaces
         return result
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
         return await self.database.transact("kv.read", lambda connection: fn(self._view(connection)), None, True)
 
-    def _view(self, connection: Connection, made: set[str] | None = None) -> PgTransaction:
-        """What a function is given; without `made` it only reads."""
-        return PgTransaction(connection, self._namespaces, made)
+    def _view(self, connection: Connection, changes: Changes | None = None) -> PgTransaction:
+        """What a function is given; without `changes` it only reads."""
+        return PgTransaction(connection, self._namespaces, changes)
 
     async def put(self, namespace: str, key: bytes, value: bytes) -> None:
-        await self._transact("kv.put", lambda tx: tx.put(namespace, key, value), Durability.FULL, True)
+        await self._transact("kv.put", lambda tx: tx.put(namespace, key, value))
 
     async def delete(self, namespace: str, key: bytes) -> bool:
-        try:
-            return await self._transact("kv.delete", lambda tx: tx.delete(namespace, key), Durability.FULL, False)
-        except LostReply:
-            await self._transact("kv.delete", lambda tx: tx.delete(namespace, key), Durability.FULL, True)
-            return True  # by us, or by somebody who wanted the same
+        return await self._transact("kv.delete", lambda tx: tx.delete(namespace, key))
 
     async def batch(self, operations: Sequence[Put | Delete]) -> None:
         def apply(tx: Transaction) -> None:
@@ -105,7 +134,7 @@ class PgKeyValueStore(KeyValueStore):
                 else:
                     tx.delete(operation.namespace, operation.key)
 
-        await self._transact("kv.batch", apply, Durability.FULL, True)
+        await self._transact("kv.batch", apply)
 
     async def namespaces(self) -> list[str]:
         rows = await self.database.fetch("kv.namespaces", "SELECT name FROM kv_namespaces ORDER BY name")
@@ -116,12 +145,15 @@ class PgKeyValueStore(KeyValueStore):
 
 
 class PgTransaction:
-    """A transaction on `kv`. Without `made` it only reads."""
+    """A transaction on `kv`, which writes its `changes` down. Without them it only reads."""
 
-    def __init__(self, connection: Connection, known: set[str] | None = None, made: set[str] | None = None) -> None:
+    def __init__(
+        self, connection: Connection, known: frozenset[str] | set[str] = frozenset(), changes: Changes | None = None
+    ) -> None:
+        """`known` are namespaces that need not be made."""
         self._connection = connection
-        self._known = known or set()
-        self._made = made
+        self._known = known
+        self._changes = changes
 
     def get(self, namespace: str, key: bytes) -> bytes | None:
         """See `ReadTransaction`."""
@@ -171,15 +203,17 @@ class PgTransaction:
         for key, value in items:
             check_key(key)
             check_value(value, MAX_VALUE_BYTES)
-        made = self._writable()
+        changes = self._writable()
         if not items:
             return
-        if namespace not in self._known and namespace not in made:
+        if namespace not in self._known and namespace not in changes.namespaces:
             self._connection.execute("INSERT INTO kv_namespaces (name) VALUES (%b) ON CONFLICT DO NOTHING", [namespace])
-            made.add(namespace)
+            changes.namespaces.add(namespace)
         new = dict(items)  # of several values for one key the last one counts
         keys = sorted(new)
-        self._connection.execute(_PUT_MANY, [namespace, keys, [new[key] for key in keys]])
+        row = self._connection.execute(_PUT_MANY, [namespace, keys, [new[key] for key in keys]]).fetchone()
+        assert row is not None
+        (changes.transaction,) = row
 
     def delete(self, namespace: str, key: bytes) -> bool:
         """See `Transaction`."""
@@ -194,10 +228,16 @@ class PgTransaction:
 
     def _delete(self, namespace: str, keys: Sequence[bytes]) -> int:
         check_namespace(namespace)
-        self._writable()
-        return self._connection.execute(_DELETE_MANY, [namespace, sorted(keys)]).rowcount if keys else 0
+        changes = self._writable()
+        if not keys:
+            return 0
+        row = self._connection.execute(_DELETE_MANY, [namespace, sorted(keys)]).fetchone()
+        assert row is not None
+        count, number = row
+        changes.transaction = number or changes.transaction
+        return int(count)
 
-    def _writable(self) -> set[str]:
-        if self._made is None:
+    def _writable(self) -> Changes:
+        if self._changes is None:
             raise Unsupported("this transaction only reads", operation="kv.read")
-        return self._made
+        return self._changes

@@ -14,6 +14,7 @@ from graviton.backends.postgres._deletes import delete, undelete
 from graviton.backends.postgres._endings import forget_dropped
 from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
 from graviton.backends.postgres._keys import key_columns
+from graviton.backends.postgres._outcomes import run_once
 from graviton.backends.postgres._owners import Owner, check_open, lock_owners
 from graviton.backends.postgres._scripts import Script, Statement
 from graviton.backends.postgres._soundness import PAGES_AFTER, check
@@ -63,6 +64,9 @@ ORDER BY b.algo, b.digest, b.size LIMIT %(limit)b
 """
 
 _PAST_EVERY_DIGEST = b"\xff" * 33
+
+_AFTER_COMMIT = (OwnerState.COMMITTED, OwnerState.DROPPED)
+"""What a commit makes of a session, and nothing else does."""
 
 _MAX_LOST = 5
 """Commits of one call whose replies may be lost before it gives up."""
@@ -138,11 +142,11 @@ class PgBlobManifestRepo(BlobManifestRepo):
                     raise
 
     async def _look(self, prepared: Sequence[Prepared]) -> Committed | None:
-        """What a commit did whose reply was lost; None if nothing. Locking its owners waits for a server process that
-        is still at it."""
+        """What a commit did whose reply was lost; None if nothing, also where somebody ended a session meanwhile: made
+        again, it is refused. Locking its owners waits for a server process that is still at it."""
         numbers = [one.commit.session for one in prepared]
         owners = await self._database.run("manifests.look", partial(_locked_owners, numbers))
-        if all(owner.state is OwnerState.OPEN for owner in owners.values()):
+        if not all(number in owners and owners[number].state in _AFTER_COMMIT for number in numbers):
             return None
         results = []
         for one in prepared:
@@ -192,22 +196,16 @@ class PgBlobManifestRepo(BlobManifestRepo):
         check_name(holder, "holder")
         number, now_ns = await self._domains.number(domain), self._clock.now_ns()
         script = partial(delete, number, key, holder, now_ns, self._kinds)
-        return await self._told_once("manifests.delete", script)
+        return await self._run_once("manifests.delete", script)
 
     async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         check_name(holder, "holder")
         number, now_ns = await self._domains.number(domain), self._clock.now_ns()
         script = partial(undelete, number, key, holder, now_ns, self._kinds)
-        return await self._told_once("manifests.undelete", script)
+        return await self._run_once("manifests.undelete", script)
 
-    async def _told_once(self, operation: str, script: Callable[[], Script[bool]]) -> bool:
-        """Run a script that says whether it changed something. After a lost reply it may find it changed already: by
-        us, or by somebody who wanted the same."""
-        try:
-            did = await self._database.run(operation, script, repeats_lost=False)
-        except LostReply:
-            await self._database.run(operation, script)
-            did = True
+    async def _run_once(self, operation: str, script: Callable[[], Script[bool]]) -> bool:
+        did = await run_once(self._database, operation, script)
         if did and self._kinds:
             self._database.ring()
         return did

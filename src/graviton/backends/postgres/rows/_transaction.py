@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from graviton.backends.postgres._outcomes import NUMBER
 from graviton.backends.postgres.domains import NO_DOMAIN
 from graviton.backends.postgres.kv import PgTransaction
 from graviton.backends.postgres.rows._tables import TABLES, Table
@@ -96,7 +97,7 @@ class RowsTransaction(PgTransaction):
         if table is None:
             super().put_many(namespace, items)
             return
-        self._writable()
+        self._number()
         new = dict(items)
         for _, number, rows in self._by_domain(table, list(new), make=True):
             full = [(*columns, *table.decode(columns, new[key])) for key, columns in rows.items()]
@@ -107,13 +108,21 @@ class RowsTransaction(PgTransaction):
         table = _table(namespace)
         if table is None:
             return super()._delete(namespace, keys)
-        self._writable()
+        self._number()
         count = 0
         for _, number, rows in self._by_domain(table, keys, make=False):
             names = table.names[: len(table.key)]
             types = [part.sql_type for part in table.layout.parts]
             count += self._each(table.delete, "gone", names, types, list(rows.values()), number)
         return count
+
+    def _number(self) -> None:
+        """Before the first change: our statements are many and do not tell it."""
+        changes = self._writable()
+        if changes.transaction is None:
+            row = self._connection.execute(f"SELECT {NUMBER}").fetchone()
+            assert row is not None
+            (changes.transaction,) = row
 
     def _each(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graviton.backends.postgres._blocking import Connection
-from graviton.backends.postgres.kv import PgKeyValueStore, PgTransaction
+from graviton.backends.postgres.kv import Changes, PgKeyValueStore, PgTransaction
 from graviton.backends.postgres.rows._tables import TABLE_OF
 from graviton.backends.postgres.rows._transaction import RowsTransaction
 
@@ -18,8 +18,8 @@ class PgMetadataRows(PgKeyValueStore):
     row comes, because rows refer to each other here; and removing an owner or block removes the rows that name it.
     """
 
-    def _view(self, connection: Connection, made: set[str] | None = None) -> PgTransaction:
-        return RowsTransaction(connection, self._namespaces, made)
+    def _view(self, connection: Connection, changes: Changes | None = None) -> PgTransaction:
+        return RowsTransaction(connection, self._namespaces, changes)
 
     async def namespaces(self) -> list[str]:
         return sorted({*await self._filled(), *await super().namespaces()})
