@@ -19,8 +19,8 @@ class KeyPrefix(NamedTuple):
     text: str
     """As canonical key texts have it: `sha256:` for `sha-256:`."""
     binary: list[bytes]
-    """Beginnings of binary keys, ascending and without gaps, that together cover every key whose text begins with `text`
-    (and a few more: other sizes of one digest). An odd digit is half a byte, which has sixteen."""
+    """Beginnings of binary keys, ascending and without gaps, that together cover every key whose text begins with
+    `text` (and a few more: other sizes of one digest). An odd digit is half a byte, which has sixteen."""
 
 
 def blob_key_prefix(text: str) -> KeyPrefix:
