@@ -67,6 +67,7 @@ async def test_a_store_from_its_first_day(schema: str, tmp_path: Path) -> None:
     found = {check["check"]: check for check in checks if "check" in check}
     assert found["database.migrations"]["level"] == "ok"
     assert found["database"]["server_version"].split(".")[0] == server().version
+    assert 0 < found["database"]["seconds"] < 1, "on this machine"
     assert found["database.durable"]["level"] == "problem"
     assert found["store"]["level"] == "ok"
     assert run(root, schema, "rm", put["id"], "--yes").code == 0

@@ -18,6 +18,7 @@ from graviton.backends.postgres.rows.store import PgMetadataRows
 from graviton.errors import ConfigError
 from graviton.metadata.audit import audit
 from graviton.testing.conformance.metadata_values import Metadata, Upload, block_keys
+from tests.integration.postgres_versions import add_rows, check_rows, rows_of, use_rows
 from tests.postgres_schemas import drop_schema
 from tests.postgres_server import server
 
@@ -66,10 +67,22 @@ async def test_from_empty(place: tuple[str, AsyncConnection[Any]]) -> None:
 @pytest.mark.parametrize("version", [one.version for one in KNOWN])
 async def test_from_every_version(place: tuple[str, AsyncConnection[Any]], version: int) -> None:
     schema, connection = place
-    await migrate(connection, schema, "test", KNOWN[:version])
+    for number in range(1, version + 1):  # each version was in use before the next one came
+        await migrate(connection, schema, "test", KNOWN[:number])
+        await add_rows(connection, number)
     if version < KNOWN[-1].version:
         await refused(schema, f"has version {version}, and this program needs {KNOWN[-1].version}")
+    before = await rows_of(connection, schema)
+    assert all(before.values()), "something is in every table"
     assert (await migrate(connection, schema, "test")).pending == KNOWN[version:]
+    after = await rows_of(connection, schema)
+    for name, rows in before.items():  # there may be more columns
+        assert all(old.items() <= new.items() for old, new in zip(rows, after[name], strict=True)), name
+    database = PgDatabase(server().config(schema))
+    assert [finding async for finding in audit(PgMetadataRows(database))] == []
+    await check_rows(database, version)
+    await use_rows(database)
+    await database.aclose()
     await use(schema)
 
 
@@ -102,7 +115,7 @@ async def test_gap_is_refused(place: tuple[str, AsyncConnection[Any]]) -> None:
     await connection.execute("DELETE FROM migrations WHERE version = 1")
     with pytest.raises(ConfigError, match="gap"):
         await migrate(connection, schema, "test")
-    await refused(schema, "has version")
+    await refused(schema, f"lacks migration 1, though it has {KNOWN[-1].version}")
 
 
 async def test_newer_database_is_refused(place: tuple[str, AsyncConnection[Any]]) -> None:

@@ -19,8 +19,8 @@ class KeyPrefix(NamedTuple):
     text: str
     """As canonical key texts have it: `sha256:` for `sha-256:`."""
     binary: list[bytes]
-    """Beginnings of binary keys, ascending, that together cover every key whose text begins with `text` (and perhaps a
-    few more: half a byte cannot be expressed)."""
+    """Beginnings of binary keys, ascending and without gaps, that together cover every key whose text begins with
+    `text` (and a few more: other sizes of one digest). An odd digit is half a byte, which has sixteen."""
 
 
 def blob_key_prefix(text: str) -> KeyPrefix:
@@ -38,8 +38,9 @@ def blob_key_prefix(text: str) -> KeyPrefix:
         raise _no_beginning(text)
     if not _DIGITS.issuperset(size) or (len(size) > 1 and size[0] == "0") or len(size) > 19:
         raise _no_beginning(text)
-    binary = bytes((algo.tag,)) + bytes.fromhex(digits[: len(digits) // 2 * 2])
-    return KeyPrefix(f"{algo.value}:{rest}", [binary])
+    tag = bytes((algo.tag,))
+    whole_bytes = [digits] if len(digits) % 2 == 0 else [digits + last for last in sorted(_HEX)]
+    return KeyPrefix(f"{algo.value}:{rest}", [tag + bytes.fromhex(one) for one in whole_bytes])
 
 
 def _no_beginning(text: str) -> InvalidInput:

@@ -28,6 +28,17 @@ def test_every_beginning_of_a_key_text_covers_the_key(key: BlobKey, data: st.Dat
     assert any(key.to_bytes().startswith(binary) for binary in found.binary)
 
 
+@given(keys, st.integers(0, 64), st.integers(0, 63), st.integers(1, 15))
+def test_no_key_of_another_digest_is_covered(key: BlobKey, digits: int, place: int, change: int) -> None:
+    """A listing of what begins with one digit must not read all there is."""
+    text = f"{key.algo.value}:{key.hex[:digits]}"
+    raw = bytearray(key.digest.raw)
+    raw[place // 2] ^= change if place % 2 else change << 4
+    other = BlobKey(Digest(key.algo, bytes(raw)), key.size)
+    covered = any(other.to_bytes().startswith(binary) for binary in blob_key_prefix(text).binary)
+    assert covered == other.text.startswith(text) == (place >= digits)
+
+
 @given(keys, st.integers(0, 64))
 def test_the_other_name_of_sha256_means_the_same(key: BlobKey, digits: int) -> None:
     assert blob_key_prefix("sha-256:" + key.hex[:digits]) == blob_key_prefix("sha256:" + key.hex[:digits])

@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from graviton.assembly.settings import settings_from
 from graviton.backends.postgres.config import OUTBOX_EVENTS, PgConfig, parse_address
@@ -127,6 +128,21 @@ def test_passwords_are_never_shown(address: str) -> None:
     assert SECRET in config.conninfo()
     with pytest.raises(TypeError):
         pickle.dumps(config.secrets["password"])
+
+
+SECRET_OPTIONS = [
+    option.keyword.decode()
+    for option in Conninfo.get_defaults()
+    # libpq wants stars for the former. The latter, from version 18 on, do for a password, but it calls them debugging.
+    if option.dispchar == b"*" or option.keyword.startswith(b"scram_")
+]
+
+
+@pytest.mark.parametrize("name", SECRET_OPTIONS)
+def test_no_secret_option_of_libpq_is_shown(name: str) -> None:
+    config = parse_address(f"postgresql://u@h/db?{name}={SECRET}")
+    assert SECRET not in repr(config)
+    assert conninfo_to_dict(config.conninfo())[name] == SECRET
 
 
 def test_where_names_the_database_for_people() -> None:

@@ -53,15 +53,29 @@ ON CONFLICT (domain_id, algo, digest, size, run)
 
 _FORGET_CANDIDATES = "DELETE FROM candidates WHERE block_id = ANY(%(blocks)b::bigint[])"
 
-_NOTES = """
-SELECT n.run, d.name, n.algo, n.digest, n.size, n.generation, n.noted_at
-FROM notes n JOIN domains d ON d.id = n.domain_id
-WHERE (d.name, n.algo, n.digest, n.size, n.run) >
-    (%(domain)b::text COLLATE "C", %(algo)b::smallint, %(digest)b::bytea, %(size)b::int, %(last_run)b::bytea) {of_run}
+_NOTE_COLUMNS = "n.run, d.name, n.algo, n.digest, n.size, n.generation, n.noted_at"
+
+_ALL_NOTES = f"""
+SELECT {_NOTE_COLUMNS}
+FROM (SELECT id, name FROM domains WHERE name >= %(domain)b::text ORDER BY name) AS d
+CROSS JOIN LATERAL (
+    SELECT * FROM notes WHERE domain_id = d.id AND (algo, digest, size, run) >
+        (CASE WHEN d.name = %(domain)b::text THEN %(algo)b::smallint ELSE 0 END,
+         %(digest)b::bytea, %(size)b::int, %(last_run)b::bytea)
+    ORDER BY algo, digest, size, run LIMIT %(limit)b
+) AS n
 ORDER BY d.name, n.algo, n.digest, n.size, n.run LIMIT %(limit)b
 """
-_ALL_NOTES = _NOTES.format(of_run="")
-_NOTES_OF_RUN = _NOTES.format(of_run="AND n.run = %(run)b")
+"""Domain by domain, because no index has notes in the order of names. The first one after a position is begun in its
+middle; the rest from their beginning, as no algorithm is 0."""
+
+_NOTES_OF_RUN = f"""
+SELECT {_NOTE_COLUMNS} FROM notes n JOIN domains d ON d.id = n.domain_id
+WHERE n.run = %(run)b AND (d.name, n.algo, n.digest, n.size) >
+    (%(domain)b::text COLLATE "C", %(algo)b::smallint, %(digest)b::bytea, %(size)b::int)
+ORDER BY d.name, n.algo, n.digest, n.size LIMIT %(limit)b
+"""
+"""A run has `MAX_OPEN_NOTES` at most."""
 
 
 def condemn(run: bytes, limit: int, now_ns: int) -> Script[Condemned]:
@@ -93,16 +107,10 @@ def _loss(row: Row) -> Delta:
 def notes_after(run: bytes | None, last: Row | None, limit: int = MAX_OPEN_NOTES) -> Statement:
     """Some notes of a run, or of all, after the last one that was read."""
     last_run, domain, algo, digest, size = last[:5] if last is not None else (b"", "", 0, b"", 0)
-    values: dict[str, Any] = {
-        "domain": domain,
-        "algo": algo,
-        "digest": digest,
-        "size": size,
-        "last_run": last_run,
-        "run": run,
-        "limit": limit,
-    }
-    return Statement(_ALL_NOTES if run is None else _NOTES_OF_RUN, values)
+    values: dict[str, Any] = {"domain": domain, "algo": algo, "digest": digest, "size": size, "limit": limit}
+    if run is None:
+        return Statement(_ALL_NOTES, values | {"last_run": last_run})
+    return Statement(_NOTES_OF_RUN, values | {"run": run})
 
 
 def note_of(row: Row) -> Note:

@@ -63,7 +63,8 @@ another one. docs/decisions/0021-postgres-plans.md"""
 _OURS = ("currentSchema", "maxConnections")
 """Options of an address that libpq does not know, named as the JDBC driver names them."""
 
-_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret"})
+_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
+"""Options of libpq that nobody may read: with a SCRAM key one logs in as with the password."""
 
 _JDBC_TARGETS = {
     "any": "any",

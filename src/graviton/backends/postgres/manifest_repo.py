@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from graviton.backends.postgres._blob_rows import BLOB_COLUMNS, blob_record, insert_pages
 from graviton.backends.postgres._commits import Committed, commit
@@ -24,7 +24,6 @@ from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.domains import Domains
 from graviton.backends.postgres.errors import LostReply
 from graviton.core.clock import Clock
-from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
 from graviton.core.names import check_name
@@ -59,17 +58,29 @@ _LIST = f"""
 SELECT {BLOB_COLUMNS} FROM blobs b JOIN owners o ON o.id = b.owner_id
 WHERE b.domain_id = %(domain)b AND o.state = {OwnerState.COMMITTED.value}
     AND (b.algo, b.digest, b.size) > (%(algo)b::smallint, %(digest)b::bytea, %(size)b::bigint)
-    AND b.algo = ANY(%(algos)b::smallint[]) AND b.digest >= %(low)b::bytea AND b.digest < %(high)b::bytea
+    AND (b.algo, b.digest) < (%(end_algo)b::smallint, %(end_digest)b::bytea)
 ORDER BY b.algo, b.digest, b.size LIMIT %(limit)b
 """
+"""Compared as a whole, keys begin and end where they do in the index. Conditions on single columns would not bound what
+is read of it: before PostgreSQL 18 `algo = ANY(…)` beside an order is a filter."""
 
-_PAST_EVERY_DIGEST = b"\xff" * 33
+_PAST_EVERY_KEY = b"\xff"
+"""A binary key begins with the tag of its algorithm."""
 
 _AFTER_COMMIT = (OwnerState.COMMITTED, OwnerState.DROPPED)
 """What a commit makes of a session, and nothing else does."""
 
 _MAX_LOST = 5
 """Commits of one call whose replies may be lost before it gives up."""
+
+
+class _Position(NamedTuple):
+    """A place in the order of keys."""
+
+    algo: int
+    digest: bytes
+    """Perhaps only its beginning."""
+    size: int
 
 
 class PgBlobManifestRepo(BlobManifestRepo):
@@ -215,8 +226,11 @@ class PgBlobManifestRepo(BlobManifestRepo):
     ) -> list[BlobRecord]:
         begin = blob_key_prefix(prefix)
         number = await self._domains.number(domain)
-        values: dict[str, Any] = {"domain": number} | _bounds(begin.binary)
-        values |= {"algo": 0, "digest": b"", "size": 0} if after is None else key_columns(after)
+        first, end = _bounds(begin.binary)
+        values: dict[str, Any] = {"domain": number, "end_algo": end.algo, "end_digest": end.digest}
+        if after is not None:
+            first = max(first, _Position(after.algo.tag, after.digest.raw, after.size))
+        values |= first._asdict()
         found: list[BlobRecord] = []
         while len(found) < limit:
             wanted = min(limit - len(found), _LIST_ROWS)
@@ -285,9 +299,7 @@ def _seal_some(session: int, blob: BlobKey, after: int) -> Script[list[tuple[Man
     return [(page, sealed, end) for page, sealed, end, _ in done]
 
 
-def _bounds(beginnings: Sequence[bytes]) -> dict[str, Any]:
-    """Algorithms and digests of the keys that begin with one of `beginnings`: only one of them names a digest."""
-    algos = sorted(begin[0] for begin in beginnings if begin) or [algo.tag for algo in HashAlgo]
-    digest = beginnings[0][1:] if len(beginnings) == 1 else b""
-    high = prefix_end(digest) if digest else None
-    return {"algos": algos, "low": digest, "high": _PAST_EVERY_DIGEST if high is None else high}
+def _bounds(beginnings: Sequence[bytes]) -> tuple[_Position, _Position]:
+    """Positions just before all keys that begin with one of `beginnings`, which have no gaps, and after them."""
+    first, last = beginnings[0], prefix_end(beginnings[-1]) or _PAST_EVERY_KEY
+    return _Position(first[0] if first else 0, first[1:], -1), _Position(last[0], last[1:], -1)

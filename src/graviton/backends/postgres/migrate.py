@@ -90,19 +90,22 @@ def known_migrations() -> list[Migration]:
 
 
 async def check_version(connection: AsyncConnection[Any]) -> str:
-    """Why this version cannot work with the tables there, empty if it can. Reads two rows."""
+    """Why this version cannot work with the tables there, empty if it can."""
     from psycopg.errors import InvalidSchemaName, UndefinedTable
 
     known = known_migrations()
     try:
-        cursor = await connection.execute("SELECT max(version), count(*) FROM migrations")
-        row = await cursor.fetchone()
+        cursor = await connection.execute("SELECT version FROM migrations ORDER BY version")
+        applied = [version for (version,) in await cursor.fetchall()]
     except (UndefinedTable, InvalidSchemaName):
         return "it was never migrated"
-    newest, count = (0, 0) if row is None or row[0] is None else row
+    newest = applied[-1] if applied else 0
     if newest > known[-1].version:
         return f"it has version {newest}, and this program knows {known[-1].version}: use a newer graviton"
-    if newest < known[-1].version or count != newest:
+    lacking = [version for version in range(1, newest) if version not in applied]
+    if lacking:
+        return f"it lacks migration {lacking[0]}, though it has {newest}"
+    if newest < known[-1].version:
         return f"it has version {newest}, and this program needs {known[-1].version}"
     return ""
 
