@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from graviton.backends.postgres._arrays import Bigints, Integers, Smallints
-from graviton.backends.postgres._keys import KEY_ARRAYS, KEY_ORDER, block_key, block_of, columns, in_order
+from graviton.backends.postgres._keys import KEY_ARRAYS, KEY_ORDER, block_key, block_of, claim_of, columns, in_order
 from graviton.backends.postgres._owners import check_open, lock_owners
 from graviton.backends.postgres._scripts import Last, Script, Statement
 from graviton.backends.postgres.errors import RacedError
@@ -40,13 +40,9 @@ _FIND_BLOCKS = _FIND.format(kind="NULL")
 """The records of keys, by their places from 1."""
 
 _FIND_CLAIMS = f"""{_FIND.format(kind="r.kind")}
-LEFT JOIN LATERAL (
-    SELECT owner_id, block_id, kind FROM refs WHERE (owner_id, block_id) >= (%(owner)b, b.id)
-    ORDER BY owner_id, block_id LIMIT 1
-) AS r ON r.owner_id = %(owner)b AND r.block_id = b.id
+LEFT JOIN {claim_of("%(owner)b")} AS r ON r.owner_id = %(owner)b AND r.block_id = b.id
 """
-"""The same, and how `owner` holds them. The first row from a pair on is the pair's, if that is there: said this way
-only the index by owner will do, in which what is wanted lies together; the other one has it in a thousand places."""
+"""The same, and how `owner` holds them."""
 
 _INSERT_BLOCKS = f"""
 INSERT INTO blocks (domain_id, algo, digest, size, state, generation)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from graviton.backends.postgres._arrays import Bigints
-from graviton.backends.postgres._keys import KEY_ORDER, block_of, columns, in_order
+from graviton.backends.postgres._keys import KEY_ORDER, block_of, claim_of, columns, in_order
 from graviton.backends.postgres._owners import check_open, lock_owners
 from graviton.backends.postgres._scripts import Last, Result, Script, Statement
 from graviton.backends.postgres._totals import Delta, add_totals
@@ -30,7 +30,8 @@ WITH asked AS (
     FROM asked k
     CROSS JOIN LATERAL (SELECT id, domain_id FROM owners WHERE id = k.owner_id LIMIT 1) AS o
     CROSS JOIN {block_of("o.domain_id")} AS b
-    CROSS JOIN LATERAL (SELECT kind FROM refs WHERE owner_id = o.id AND block_id = b.id LIMIT 1) AS r
+    CROSS JOIN {claim_of("o.id")} AS r
+    WHERE r.owner_id = o.id AND r.block_id = b.id
 ), wanted AS (
     SELECT b.id FROM blocks b WHERE b.id = ANY(ARRAY(SELECT id FROM held WHERE kind = {WRITES}))
     ORDER BY {KEY_ORDER} FOR NO KEY UPDATE

@@ -9,7 +9,17 @@ from graviton.backends.postgres._arrays import Bigints, Byteas, Smallints
 from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlobKey, BlockKey, Key
 
-__all__ = ["KEY_ARRAYS", "KEY_ORDER", "blob_key", "block_key", "block_of", "columns", "in_order", "key_columns"]
+__all__ = [
+    "KEY_ARRAYS",
+    "KEY_ORDER",
+    "blob_key",
+    "block_key",
+    "block_of",
+    "claim_of",
+    "columns",
+    "in_order",
+    "key_columns",
+]
 
 _K = TypeVar("_K", bound=Key)
 
@@ -30,6 +40,19 @@ def block_of(domain: str) -> str:
     return (
         f"LATERAL (SELECT * FROM blocks WHERE domain_id = {domain} AND algo = k.algo AND digest = k.digest"
         " AND size = k.size::int LIMIT 1)"
+    )
+
+
+def claim_of(owner: str) -> str:
+    """The claim of `owner`, as SQL gives it, on a row `b` of `blocks`; or none, or another row, which `r.owner_id` and
+    `r.block_id` tell apart.
+
+    The first row from a pair on is the pair's, if that is there. Said this way only the index by owner will do, in
+    which an owner's claims lie together; the one by block has them in as many places as there are claims.
+    """
+    return (
+        f"LATERAL (SELECT owner_id, block_id, kind FROM refs WHERE (owner_id, block_id) >= ({owner}, b.id)"
+        " ORDER BY owner_id, block_id LIMIT 1)"
     )
 
 
