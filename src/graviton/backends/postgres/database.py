@@ -22,7 +22,7 @@ from graviton.backends.postgres._tries import Tries
 from graviton.backends.postgres._waiting import Waiting
 from graviton.backends.postgres.config import PgConfig
 from graviton.backends.postgres.errors import FAILURES, LostReply, translate, unmigrated
-from graviton.backends.postgres.metrics import PgMetrics
+from graviton.backends.postgres.metrics import ConnectionUse, PgMetrics
 from graviton.backends.postgres.migrate import check_version
 from graviton.concurrency.lifetime import Lifetime
 from graviton.core.clock import Clock, SystemClock
@@ -53,7 +53,8 @@ class PgDatabase:
         self._lifetime = Lifetime("database", "postgres", subject=config.where)
         self._pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool[AsyncConnection[Row]]] = {}
         self._is_checked = False
-        self._blocking = BlockingTransactions(config, self.clock)
+        self._use = ConnectionUse(metrics, self._count_open)
+        self._blocking = BlockingTransactions(config, self.clock, metrics, self._use)
         self._waiting = Waiting(config, self.connect)
         self._bell = Bell(config.schema, self.connection)
 
@@ -117,13 +118,17 @@ class PgDatabase:
         try:
             result = await self._tried(operation, once, repeats_lost)
         except GravitonError as failure:
-            self._observe(operation, began, failure)
+            if isinstance(failure, LostReply) and not repeats_lost and self.metrics is not None:
+                self.metrics.retried(operation)  # the caller looks what came of it
+                self._observe(operation, began, None)
+            else:
+                self._observe(operation, began, failure)
             raise
         self._observe(operation, began, None)
         return result
 
     async def _tried(self, operation: str, once: Callable[[], Awaitable[_T]], repeats_lost: bool) -> _T:
-        tries = Tries(self.config, self.clock, operation, repeats_lost)
+        tries = Tries(self.config, self.clock, operation, repeats_lost, self.metrics)
         while True:
             try:
                 return await once()
@@ -132,8 +137,6 @@ class PgDatabase:
                 if not self._is_checked:
                     raise failure from error  # nobody waits half a minute to be told of a wrong address
                 wait = tries.wait_after(error, failure)
-            if self.metrics is not None:
-                self.metrics.retried(operation)
             await asyncio.sleep(wait)
             await self._mend()
 
@@ -167,11 +170,13 @@ class PgDatabase:
         if not self._is_checked:
             await self._check()
         pool = await self._pool()
-        async with pool.connection() as connection:
-            try:
-                yield connection
-            finally:
-                await roll_back(connection)
+        with self._use.request() as got:
+            async with pool.connection() as connection:
+                got()
+                try:
+                    yield connection
+                finally:
+                    await roll_back(connection)
 
     @property
     def confirm_durability(self) -> Durability:
@@ -232,9 +237,11 @@ class PgDatabase:
                 open=False,
             )
             await pool.open()
-        if self.metrics is not None:
-            self.metrics.show_pool(pool.get_stats())
         return pool
+
+    def _count_open(self) -> int:
+        pools = list(self._pools.values())
+        return sum(pool.get_stats()["pool_size"] for pool in pools) + self._blocking.count_open()
 
     async def aclose(self) -> None:
         """Close the connections. Idempotent; using the database afterwards raises Unavailable."""
@@ -249,6 +256,7 @@ class PgDatabase:
                 await pool.close()
             self._pools.clear()
             await self._blocking.aclose()
+            self._use.show()
 
 
 async def _configure(connection: AsyncConnection[Row]) -> None:
