@@ -1,4 +1,5 @@
-"""A proxy in front of a PostgreSQL server that breaks the connection at the n-th message, as networks do.
+"""A proxy in front of a PostgreSQL server that does something at the n-th message: breaks the connection, as networks
+do, holds everything back, as a frozen client does, or has the server killed.
 
 It understands as much of the protocol as is needed to count what the client sends: a type and a length before each
 message. https://www.postgresql.org/docs/current/protocol-message-formats.html
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -18,15 +20,17 @@ _PIECE = 65_536
 
 
 class BreakingProxy:
-    """Listens in a folder of its own. `cut(n)`: the next connections are broken at the n-th message that a client sends
-    from now on, which the server gets (`delivered`) or not; once, then everything passes."""
+    """Listens in a folder of its own. Something happens at the n-th message that clients send from now on, counted from
+    0 over all connections; once, then everything passes. A message is delivered to the server before, or never."""
 
     def __init__(self, server: Path, folder: Path) -> None:
         self.folder = folder
         self._server = server / _SOCKET
         self._left = -1
+        self._act: Callable[[], Awaitable[object]] = _nothing
         self._delivered = False
         self.was_cut = False
+        """The message has come, and what was to happen has happened, or is happening."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> BreakingProxy:
@@ -42,8 +46,20 @@ class BreakingProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self, message: int, delivered: bool) -> None:
-        """Break at that message, counted from 0."""
-        self._left, self._delivered, self.was_cut = message, delivered, False
+        """Break the connection at that message."""
+        # Delivered, it is being carried out while the client loses its connection.
+        self._at(message, delivered, _shortly if delivered else _nothing)
+
+    def stall(self, message: int) -> None:
+        """Let nothing more of that connection pass, and close nothing."""
+        self._at(message, False, _for_ever)
+
+    def call(self, message: int, delivered: bool, act: Callable[[], Awaitable[object]]) -> None:
+        """Have something done at that message, while whoever sent it waits; then his connection is broken."""
+        self._at(message, delivered, act)
+
+    def _at(self, message: int, delivered: bool, act: Callable[[], Awaitable[object]]) -> None:
+        self._left, self._delivered, self._act, self.was_cut = message, delivered, act, False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -58,8 +74,8 @@ class BreakingProxy:
                 answers.cancel()
                 await asyncio.gather(answers, return_exceptions=True)
                 forth.close()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, FileNotFoundError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # one of the two is gone, or the proxy ends
         finally:
             writer.close()
             self._tasks.discard(task)
@@ -75,12 +91,24 @@ class BreakingProxy:
                 if self._delivered:
                     forth.write(message)
                     await forth.drain()
-                    await asyncio.sleep(0.02)  # it is being carried out while the client loses its connection
+                await self._act()
                 return
             if self._left > 0:
                 self._left -= 1
             forth.write(message)
             await forth.drain()
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _shortly() -> None:
+    await asyncio.sleep(0.02)
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

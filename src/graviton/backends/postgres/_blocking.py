@@ -19,6 +19,7 @@ from graviton.backends.postgres._scripts import KNOWN_OUTCOMES, Row
 from graviton.backends.postgres._tries import Tries
 from graviton.backends.postgres.config import PgConfig
 from graviton.backends.postgres.errors import FAILURES, LostReply, translate
+from graviton.backends.postgres.metrics import ConnectionUse, PgMetrics
 from graviton.concurrency.executors import WorkerPool, in_own_thread, in_thread
 from graviton.core.clock import Clock
 from graviton.errors import GravitonError
@@ -39,9 +40,12 @@ _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 class BlockingTransactions:
     """A few threads, and as many connections, made when they are needed."""
 
-    def __init__(self, config: PgConfig, clock: Clock) -> None:
+    def __init__(self, config: PgConfig, clock: Clock, metrics: PgMetrics | None, use: ConnectionUse) -> None:
+        """`use` is told of each use of a connection."""
         self._config = config
         self._clock = clock
+        self._metrics = metrics
+        self._use = use
         self._lock = threading.Lock()
         self._threads = WorkerPool(config.max_transact_connections, "postgres")
         self._pool: ConnectionPool[Connection] | None = None
@@ -56,7 +60,7 @@ class BlockingTransactions:
     def _run(
         self, operation: str, fn: Callable[[Connection], _T], durability: Durability | None, repeats_lost: bool
     ) -> _T:
-        tries = Tries(self._config, self._clock, operation, repeats_lost)
+        tries = Tries(self._config, self._clock, operation, repeats_lost, self._metrics)
         while True:
             try:
                 return self._once(fn, durability)
@@ -65,7 +69,8 @@ class BlockingTransactions:
             time.sleep(wait)
 
     def _once(self, fn: Callable[[Connection], _T], durability: Durability | None) -> _T:
-        with self._opened().connection() as connection:
+        with self._use.request() as got, self._opened().connection() as connection:
+            got()
             try:
                 connection.execute(_BEGIN_READ if durability is None else _BEGIN)
                 if durability is Durability.RELAXED:
@@ -102,6 +107,11 @@ class BlockingTransactions:
             except psycopg.OperationalError as reason:
                 return translate(reason, self._config.where, operation)
         return translate(error, self._config.where, operation)
+
+    def count_open(self) -> int:
+        """How many connections there are."""
+        pool = self._pool
+        return 0 if pool is None else pool.get_stats()["pool_size"]
 
     async def aclose(self) -> None:
         """Let what runs finish, then close the connections. Idempotent."""

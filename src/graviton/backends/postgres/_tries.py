@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graviton.backends.postgres.config import PgConfig
 from graviton.backends.postgres.errors import LostReply, can_pass
+from graviton.backends.postgres.metrics import PgMetrics
 from graviton.concurrency.retry import RetryPolicy
 from graviton.core.clock import Clock
 from graviton.errors import GravitonError, Retry
@@ -14,9 +15,12 @@ __all__ = ["Tries"]
 class Tries:
     """The tries of one operation."""
 
-    def __init__(self, config: PgConfig, clock: Clock, operation: str, repeats_lost: bool) -> None:
+    def __init__(
+        self, config: PgConfig, clock: Clock, operation: str, repeats_lost: bool, metrics: PgMetrics | None = None
+    ) -> None:
         """`repeats_lost`: also when it is not known whether the operation happened."""
         self._where, self._operation, self._repeats_lost = config.where, operation, repeats_lost
+        self._metrics = metrics
         self._waits = RetryPolicy(total_seconds=config.retry_seconds).waits(clock)
 
     def wait_after(self, error: Exception, failure: GravitonError) -> float:
@@ -34,4 +38,6 @@ class Tries:
             if failure is error:
                 raise failure
             raise failure from error
+        if self._metrics is not None:
+            self._metrics.retried(self._operation)
         return wait

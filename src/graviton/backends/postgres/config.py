@@ -97,8 +97,8 @@ class PgConfig:
     statement_timeout_seconds: float = 60.0
     """After which the server stops a statement: ours take milliseconds, so what takes longer waits for somebody."""
     idle_in_transaction_seconds: float = 30.0
-    """After which the server ends a client that holds locks and says nothing: one that is frozen blocks nobody for
-    longer."""
+    """After which a client that holds locks and says nothing is ended, by the server or by who waits for it
+    (`_waiting`): one that is frozen blocks nobody for much longer."""
     retry_seconds: float = 30.0
     """For how long an operation is tried again in all, 0 to 3,600: what a server takes to restart."""
     events: frozenset[EventKind] = DEFAULT_EVENTS

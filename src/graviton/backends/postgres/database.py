@@ -7,7 +7,7 @@ of the key-value store, which are ordinary blocking code, have a few connections
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -19,11 +19,11 @@ from graviton.backends.postgres._bell import Bell
 from graviton.backends.postgres._blocking import BlockingTransactions, Connection
 from graviton.backends.postgres._scripts import Row, Script, Statement, roll_back, run_script, send
 from graviton.backends.postgres._tries import Tries
+from graviton.backends.postgres._waiting import Waiting
 from graviton.backends.postgres.config import PgConfig
 from graviton.backends.postgres.errors import FAILURES, LostReply, translate, unmigrated
-from graviton.backends.postgres.metrics import PgMetrics
+from graviton.backends.postgres.metrics import ConnectionUse, PgMetrics
 from graviton.backends.postgres.migrate import check_version
-from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.lifetime import Lifetime
 from graviton.core.clock import Clock, SystemClock
 from graviton.errors import ConfigError, GravitonError
@@ -41,10 +41,6 @@ _POOL_WAIT_SECONDS = 10.0
 """How long one try waits for a free connection."""
 
 
-_CANCEL_SECONDS = 5.0
-"""How long the server may take to accept that a statement is to be stopped."""
-
-
 class PgDatabase:
     """Connections to one database. Making the object touches nothing: the first call connects, looks at the versions of
     server and tables, and fails at once if that cannot be; from then on, failures that may pass are tried again for
@@ -57,7 +53,9 @@ class PgDatabase:
         self._lifetime = Lifetime("database", "postgres", subject=config.where)
         self._pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool[AsyncConnection[Row]]] = {}
         self._is_checked = False
-        self._blocking = BlockingTransactions(config, self.clock)
+        self._use = ConnectionUse(metrics, self._count_open)
+        self._blocking = BlockingTransactions(config, self.clock, metrics, self._use)
+        self._waiting = Waiting(config, self.connect)
         self._bell = Bell(config.schema, self.connection)
 
     async def run(
@@ -74,7 +72,7 @@ class PgDatabase:
 
         async def once() -> _T:
             async with self.connection() as connection:
-                return await _whole(connection, run_script(connection, script(), durability))
+                return await self._waiting.for_statements(connection, run_script(connection, script(), durability))
 
         return await self._repeated(operation, once, repeats_lost)
 
@@ -93,7 +91,8 @@ class PgDatabase:
 
         async def once() -> list[list[Row]]:
             async with self.connection() as connection:
-                results = await _whole(connection, send(connection, [begin, *statements, Statement("COMMIT")]))
+                whole = [begin, *statements, Statement("COMMIT")]
+                results = await self._waiting.for_statements(connection, send(connection, whole))
                 return [result.rows for result in results[1:-1]]
 
         return await self._repeated(operation, once, True)
@@ -107,7 +106,7 @@ class PgDatabase:
         try:
             if not self._is_checked:
                 await self._repeated("postgres.open", self._check, True)
-            result = await self._blocking.run(operation, fn, durability, repeats_lost)
+            result = await self._waiting.for_call(self._blocking.run(operation, fn, durability, repeats_lost))
         except GravitonError as error:
             self._observe(operation, began, error)
             raise
@@ -119,13 +118,17 @@ class PgDatabase:
         try:
             result = await self._tried(operation, once, repeats_lost)
         except GravitonError as failure:
-            self._observe(operation, began, failure)
+            if isinstance(failure, LostReply) and not repeats_lost and self.metrics is not None:
+                self.metrics.retried(operation)  # the caller looks what came of it
+                self._observe(operation, began, None)
+            else:
+                self._observe(operation, began, failure)
             raise
         self._observe(operation, began, None)
         return result
 
     async def _tried(self, operation: str, once: Callable[[], Awaitable[_T]], repeats_lost: bool) -> _T:
-        tries = Tries(self.config, self.clock, operation, repeats_lost)
+        tries = Tries(self.config, self.clock, operation, repeats_lost, self.metrics)
         while True:
             try:
                 return await once()
@@ -134,8 +137,6 @@ class PgDatabase:
                 if not self._is_checked:
                     raise failure from error  # nobody waits half a minute to be told of a wrong address
                 wait = tries.wait_after(error, failure)
-            if self.metrics is not None:
-                self.metrics.retried(operation)
             await asyncio.sleep(wait)
             await self._mend()
 
@@ -169,11 +170,13 @@ class PgDatabase:
         if not self._is_checked:
             await self._check()
         pool = await self._pool()
-        async with pool.connection() as connection:
-            try:
-                yield connection
-            finally:
-                await roll_back(connection)
+        with self._use.request() as got:
+            async with pool.connection() as connection:
+                got()
+                try:
+                    yield connection
+                finally:
+                    await roll_back(connection)
 
     @property
     def confirm_durability(self) -> Durability:
@@ -235,9 +238,11 @@ class PgDatabase:
                 open=False,
             )
             await pool.open()
-        if self.metrics is not None:
-            self.metrics.show_pool(pool.get_stats())
         return pool
+
+    def _count_open(self) -> int:
+        pools = list(self._pools.values())
+        return sum(pool.get_stats()["pool_size"] for pool in pools) + self._blocking.count_open()
 
     async def aclose(self) -> None:
         """Close the connections. Idempotent; using the database afterwards raises Unavailable."""
@@ -252,29 +257,7 @@ class PgDatabase:
                 await pool.close()
             self._pools.clear()
             await self._blocking.aclose()
-
-
-async def _whole(connection: AsyncConnection[Row], work: Coroutine[Any, Any, _T]) -> _T:
-    """The result of `work`, which sends statements together. Cancelled, the server is asked to stop the one it is at,
-    and `work` is waited for: the driver loses count of results that were sent for and not fetched, and the next user of
-    the connection would get them."""
-    job = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(job)
-    except asyncio.CancelledError:
-        await finish_anyway(_stop(connection, job))
-        raise
-
-
-async def _stop(connection: AsyncConnection[Row], job: asyncio.Future[Any]) -> None:
-    try:
-        # It returns when the server has passed the request on, so that it cannot hit a statement of who comes next.
-        await connection.cancel_safe(timeout=_CANCEL_SECONDS)
-    except FAILURES:
-        pass  # the connection is lost, or the server does not answer: time-outs end it
-    await asyncio.wait([job])
-    if not job.cancelled():
-        job.exception()  # retrieved, so that it is not reported as lost
+            self._use.show()
 
 
 async def _configure(connection: AsyncConnection[Row]) -> None:

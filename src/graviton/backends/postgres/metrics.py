@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from graviton.errors import GravitonError
 from graviton.ports.metrics import MetricKeys, MetricsRegistry
 
-__all__ = ["PgMetrics"]
+__all__ = ["ConnectionUse", "PgMetrics"]
 
 _BACKEND = "postgres"
 
@@ -26,12 +28,56 @@ class PgMetrics:
             self._registry.counter(MetricKeys.BACKEND_FAILURES, backend=_BACKEND, code=failure.code)
 
     def retried(self, operation: str) -> None:
-        """A try failed, and another one follows."""
+        """A try failed, or its reply was lost, and another one follows or looks what came of it."""
         self._registry.counter(MetricKeys.BACKEND_RETRIES, backend=_BACKEND, operation=operation)
 
-    def show_pool(self, stats: Mapping[str, int]) -> None:
-        """Connections of this process, from the pool's own numbers."""
-        size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
-        waiting = stats.get("requests_waiting", 0)
-        for state, value in (("open", size), ("in_use", size - idle), ("waiting", waiting)):
-            self._registry.gauge(MetricKeys.BACKEND_CONNECTIONS, value, backend=_BACKEND, state=state)
+    def show_connections(self, **counts: int) -> None:
+        """Connections of this process, by state: see `MetricKeys.BACKEND_CONNECTIONS`."""
+        for state, count in counts.items():
+            self._registry.gauge(MetricKeys.BACKEND_CONNECTIONS, count, backend=_BACKEND, state=state)
+
+
+class ConnectionUse:
+    """How many connections the pools of a process have, how many are in use, and how many are asked for and not there;
+    shown whenever one is asked for, got or given back. What a pool closes because nobody used it for minutes shows
+    with the next use. From any thread."""
+
+    def __init__(self, metrics: PgMetrics | None, count_open: Callable[[], int]) -> None:
+        self._metrics = metrics
+        self._count_open = count_open
+        self._lock = threading.Lock()
+        self._in_use = self._waiting = 0
+
+    @contextmanager
+    def request(self) -> Iterator[Callable[[], None]]:
+        """From asking for a connection until it is given back; what it gives is called when the connection is there."""
+        if self._metrics is None:
+            yield _nothing
+            return
+        has_got = False
+
+        def got() -> None:
+            nonlocal has_got
+            has_got = True
+            self._move(in_use=1, waiting=-1)
+
+        self._move(waiting=1)
+        try:
+            yield got
+        finally:
+            self._move(in_use=-1) if has_got else self._move(waiting=-1)
+
+    def show(self) -> None:
+        """Show it now: pools were closed."""
+        self._move()
+
+    def _move(self, in_use: int = 0, waiting: int = 0) -> None:
+        with self._lock:  # also over showing, lest an older number comes last
+            self._in_use += in_use
+            self._waiting += waiting
+            if self._metrics is not None:
+                self._metrics.show_connections(open=self._count_open(), in_use=self._in_use, waiting=self._waiting)
+
+
+def _nothing() -> None:
+    pass
