@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -157,4 +158,36 @@ async def test_processes_stopped_within_their_transactions_block_nobody_for_long
         assert children.returncode == 0, errors.decode()
         rows = await others.database.fetch("test", "SELECT count(*) FROM holders WHERE name = %b", [HOLDER])
         assert rows == [(len(statements),)], "they found out, and put their blobs after all"
+        await others.check()
+
+
+IDLE = """
+import psycopg, sys, time
+connection = psycopg.connect(sys.argv[1])
+connection.execute("SELECT FROM blobs FOR UPDATE")
+connection.execute("SELECT FROM owners FOR UPDATE")
+print("holding", flush=True)
+time.sleep(600)
+"""
+
+
+async def test_blocking_client_frozen_inside_a_transaction_is_ended_by_the_server() -> None:
+    upload = Upload.of(block_keys(3))
+    async with straight() as (others, schema):
+        await others.ports.put(upload)
+        config = server().config(schema, idle_in_transaction_seconds=SILENT_SECONDS)
+        # Whoever waits here looks for nobody.
+        waiting = Place(PgDatabase(server().config(schema, idle_in_transaction_seconds=1000)))
+        child = subprocess.Popen([sys.executable, "-c", IDLE, config.conninfo()], stdout=subprocess.PIPE, text=True)
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline().strip() == "holding"
+            child.send_signal(signal.SIGSTOP)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert await waiting.ports.repo.delete(upload.key) is True
+        finally:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+            await waiting.database.aclose()
         await others.check()

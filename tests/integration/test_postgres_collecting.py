@@ -26,6 +26,8 @@ from graviton.testing.fake_clock import FakeClock
 from tests.postgres_schemas import drop_schema, make_schema
 from tests.postgres_server import server
 
+pytestmark = pytest.mark.postgres
+
 UNHELD = """
 SELECT count(*) FROM blocks b WHERE state <> 3 AND NOT EXISTS (SELECT FROM refs WHERE block_id = b.id)
     AND NOT EXISTS (SELECT FROM candidates WHERE block_id = b.id)

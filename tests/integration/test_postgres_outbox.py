@@ -27,6 +27,8 @@ from graviton.testing.conformance.metadata_values import Metadata, Upload, block
 from tests.postgres_schemas import drop_schema, make_schema
 from tests.postgres_server import server
 
+pytestmark = pytest.mark.postgres
+
 COMMITTED, DELETED = EventKind.BLOB_COMMITTED, EventKind.BLOB_DELETED
 DAMAGED, STORED = EventKind.BLOCK_DAMAGED, EventKind.BLOCK_STORED
 

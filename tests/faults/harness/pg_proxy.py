@@ -29,6 +29,8 @@ class BreakingProxy:
         self._left = -1
         self._act: Callable[[], Awaitable[object]] = _nothing
         self._delivered = False
+        self.messages = 0
+        """How many there were."""
         self.was_cut = False
         """The message has come, and what was to happen has happened, or is happening."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -41,6 +43,7 @@ class BreakingProxy:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._listener.close()
+        await asyncio.sleep(0)  # who has just been let in begins
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -71,9 +74,9 @@ class BreakingProxy:
             try:
                 await self._requests(reader, forth)
             finally:
+                forth.close()  # first: waiting may be cut short
                 answers.cancel()
                 await asyncio.gather(answers, return_exceptions=True)
-                forth.close()
         except (ConnectionError, FileNotFoundError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # one of the two is gone, or the proxy ends
         finally:
@@ -86,6 +89,7 @@ class BreakingProxy:
         while True:
             head = await reader.readexactly(5)
             message = head + await reader.readexactly(struct.unpack("!i", head[1:])[0] - 4)
+            self.messages += 1
             if self._left == 0:
                 self._left, self.was_cut = -1, True
                 if self._delivered:
