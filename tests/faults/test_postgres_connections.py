@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
@@ -115,24 +115,29 @@ async def test_server_killed_while_every_operation_is_in_the_middle(
             world = await stack.enter_async_context(place(folder, own_server))
             sides.append((operation, world, proxy, await messages_of(operation, world, proxy)))
         for number in range(KILLS):
-            meeting, killed = asyncio.Barrier(len(sides) + 1), asyncio.Event()
-
-            async def meet(meeting: asyncio.Barrier = meeting, killed: asyncio.Event = killed) -> None:
-                await meeting.wait()
-                await killed.wait()
-
+            killed = asyncio.Event()
             for _, _, proxy, total in sides:
                 # Not the last quarter: with statements that are prepared by now there are fewer messages.
-                proxy.call(total * (2 * number + 1) // (2 * KILLS) * 3 // 4, bool(number % 2), meet)
+                proxy.call(total * (2 * number + 1) // (2 * KILLS) * 3 // 4, bool(number % 2), killed.wait)
             tasks = [asyncio.create_task(again_if_forgotten(operation, world)) for operation, world, _, _ in sides]
-            async with asyncio.timeout(60):
-                await meeting.wait()
-            await in_own_thread(own_server.kill)
-            await in_own_thread(own_server.start)
-            killed.set()
+            try:
+                await all_stopped([proxy for _, _, proxy, _ in sides], tasks)
+                await in_own_thread(own_server.kill)
+                await in_own_thread(own_server.start)
+            finally:
+                killed.set()
             await asyncio.gather(*tasks)
         for _, world, _, _ in sides:
             await world.check()
+
+
+async def all_stopped(proxies: Sequence[BreakingProxy], tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Until every operation is held up at its message."""
+    for proxy, task in zip(proxies, tasks, strict=True):
+        async with asyncio.timeout(30):
+            while not proxy.was_cut:
+                assert not task.done(), f"{proxy.folder.name} ended before its message"
+                await asyncio.sleep(0.01)
 
 
 async def again_if_forgotten(operation: Operation, world: Place) -> None:
