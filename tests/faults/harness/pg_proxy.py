@@ -116,7 +116,11 @@ async def _for_ever() -> None:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while piece := await reader.read(_PIECE):
-        writer.write(piece)
-        await writer.drain()
-    writer.close()
+    try:
+        while piece := await reader.read(_PIECE):
+            writer.write(piece)
+            await writer.drain()
+    except ConnectionError:
+        pass  # a server that is killed with something unread
+    finally:
+        writer.close()
