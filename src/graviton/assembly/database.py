@@ -63,9 +63,9 @@ async def database_status(settings: Settings) -> MigrationStatus:
 
 async def trim_events(settings: Settings, older_than_seconds: float) -> AsyncGenerator[int, None]:
     """Remove old events of the outbox; how many each step did. Raises ConfigError, Unauthenticated, Unavailable."""
-    from graviton.backends.postgres.outbox import MAX_TRIM, PgOutbox
-
     database = _database(settings)
+    from graviton.backends.postgres.outbox import MAX_TRIM, PgOutbox  # after that: there may be no driver
+
     try:
         before_ns = database.clock.now_ns() - int(older_than_seconds * 1_000_000_000)
         done = MAX_TRIM

@@ -51,7 +51,7 @@ class _ArrayDumper(Dumper):
         return _HEAD.pack(1, 0, self.element_oid, len(obj), 1) + self.elements(obj)
 
     def elements(self, values: Any) -> bytes:
-        """Length and bytes of each."""
+        """Length and bytes of each. Every kind of element has its own."""
         raise NotImplementedError
 
 
