@@ -105,6 +105,7 @@ def put(world: World, *blocks: BlockKey) -> Program:
     keys = world.write(claims)
     yield lambda: commit([prepared(session, blocks, keys)], LATER_NS, {}, KINDS)
     world.committed.append(blob_of(blocks))
+    world.deleted.discard(blob_of(blocks))
 
 
 def put_slowly(world: World, *blocks: BlockKey) -> Program:
@@ -249,6 +250,14 @@ SCENARIOS = {
     ),
     "undelete-against-collection": Scenario(
         lambda w: deleted_blob(w, X), [lambda w: undelete_blob(w, X), collect], 2, 4
+    ),
+    "put-against-deletion": Scenario(lambda w: in_turn(), [lambda w: delete_blob(w, X), lambda w: put(w, X)], 2, ALL),
+    "two-puts-and-deletion": Scenario(
+        lambda w: abandoned(w, X), [lambda w: put(w, X), lambda w: put(w, X), lambda w: delete_blob(w, X)], 2, 3
+    ),
+    "put-again-and-deletion": Scenario(lambda w: put(w, X), [lambda w: put(w, X), lambda w: delete_blob(w, X)], 2, ALL),
+    "put-deletion-and-undeletion": Scenario(
+        lambda w: in_turn(), [lambda w: put(w, X), lambda w: delete_blob(w, X), lambda w: undelete_blob(w, X)], 2, 3
     ),
     "put-again-against-collection": Scenario(lambda w: deleted_blob(w, X), [lambda w: put(w, X), collect], 2, 4),
     "two-puts-and-condemn": Scenario(

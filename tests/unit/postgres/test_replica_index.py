@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import cast
 
 import psycopg.errors
 import pytest
 
 from graviton.backends.memory.replicas import InMemoryReplicaIndex
 from graviton.backends.postgres import replica_index
+from graviton.backends.postgres._keys import key_columns
+from graviton.backends.postgres._scripts import Script, Statement, send
 from graviton.backends.postgres.database import PgDatabase
+from graviton.backends.postgres.errors import RacedError
 from graviton.backends.postgres.replica_index import PgReplicaIndex
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlockKey
 from graviton.core.locators import Locator
 from graviton.errors import IntegrityError, InvalidInput
+from graviton.metadata.replica_rows import locator_id
 from graviton.ports.replicas import Replica, ReplicaIndex, ReplicaState
 from graviton.testing.conformance.checks import collect
 from graviton.testing.conformance.metadata_values import block_key, block_keys
@@ -143,6 +148,26 @@ async def test_two_marks_at_once_are_both_counted(schema: str) -> None:
             marks = (index.mark(KEY, place, state) for index, place in zip(indexes, PLACES, strict=True))
             assert await asyncio.gather(*marks) == [True] * 6
             assert await collect(indexes[0].short_of(100)) == [(KEY, live)]
+
+
+def _mark_the_first() -> Script[bool]:
+    values = {"id": locator_id(PLACES[0]), "state": ReplicaState.MISSING.value, "verified_at": 1}
+    return replica_index._mark(values | key_columns(KEY))
+
+
+@pytest.mark.parametrize("script", [_mark_the_first, lambda: replica_index._replace(KEY, {})])
+async def test_a_key_made_known_between_lock_and_change_is_not_changed_unlocked(
+    schema: str, script: Callable[[], Script[object]]
+) -> None:
+    """There was nothing to lock; then the number of copies could change before it is counted, or forgotten."""
+    async with opened(schema, 2) as (mine, other), await mine.connect() as connection, connection.transaction():
+        running = script()
+        lock, *changes = cast("list[Statement]", next(running))
+        locked = await send(connection, [lock])
+        await PgReplicaIndex(other).update(KEY, PLACES)
+        changed = await send(connection, changes)
+        with pytest.raises(RacedError):
+            running.send(locked + changed)
 
 
 async def test_calls_whose_reply_was_lost_are_made_again(database: Watched) -> None:

@@ -3,7 +3,7 @@
 A blob's row is the lock of everything that makes it visible or takes that away: its holders, and the state of the
 owner it names. A commit locks its own owners first, which nobody else wants; then blobs' rows, in the order of keys;
 then it looks, in a statement of its own, because a statement that waited for a lock still sees other tables as they
-were before.
+were before. A row that it sees and has not locked was made in between: then it begins again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from graviton.backends.postgres._owners import Owner, check_open, lock_owners, o
 from graviton.backends.postgres._scripts import Script, Statement
 from graviton.backends.postgres._soundness import sound_ones
 from graviton.backends.postgres._totals import Delta
+from graviton.backends.postgres.errors import RacedError
 from graviton.core.attributes import BinaryAttributes
 from graviton.errors import Conflict
 from graviton.metadata.manifest_checks import Answers, Suspect
@@ -59,7 +60,7 @@ class Committed(NamedTuple):
 def commit(group: Sequence[Prepared], now_ns: int, answers: Answers, kinds: Collection[EventKind]) -> Script[Committed]:
     """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
     there whether they are sound, `kinds` which events are written. Raises Conflict, InvalidInput,
-    UncheckedManifestsError."""
+    RacedError, UncheckedManifestsError."""
     changes = Changes(now_ns, kinds)
     owners, rows, there = yield from _confirm_and_see(group, changes)
     places = [Place(owner.domain_id, one.commit.key) for owner, one in zip(owners, group, strict=True)]
@@ -94,12 +95,14 @@ def _confirm_and_see(
     confirming = confirm_claims(requests, changes.now_ns, changes.kinds)
     ordered = sorted(group, key=lambda one: one.commit.key.to_bytes())
     blobs = {"owners": Bigints(one.commit.session for one in ordered)} | columns([one.commit.key for one in ordered])
-    locked, confirmed, _, seen = yield [
+    locked, confirmed, rows_locked, seen = yield [
         lock_owners(sorted(numbers)),
         confirming.statement,
         Statement(_LOCK_BLOBS, blobs),
         Statement(_SEE_BLOBS, blobs),
     ]
+    if seen.changed > rows_locked.changed:
+        raise RacedError("somebody else made the same blob visible just now, and may take it away again")
     by_number = {row[0]: row for row in locked.rows}
     owners = [check_open(number, [by_number[number]] if number in by_number else []) for number in numbers]
     done = confirming.outcome(confirmed)

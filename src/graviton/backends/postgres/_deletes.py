@@ -25,6 +25,7 @@ _LOCK_BLOB = f"""
 SELECT {NUMBER} FROM blobs
 WHERE domain_id = %(domain)b AND algo = %(algo)b AND digest = %(digest)b AND size = %(size)b FOR NO KEY UPDATE
 """
+"""A row that the look finds after it and that is not locked was made in between: there was no blob yet."""
 
 _SEE_OWNER = """
 SELECT o.id, o.state, b.block_count FROM blobs b JOIN owners o ON o.id = b.owner_id
@@ -39,7 +40,7 @@ def delete(domain_id: int, key: BlobKey, holder: str, now_ns: int, kinds: Collec
     """Take a holder away, and with the last one drop the owner; whether it held the blob."""
     values = {"domain": domain_id} | key_columns(key)
     blob, seen = yield [Statement(_LOCK_BLOB, values), Statement(_SEE_OWNER, values)]
-    if not seen.rows or owner_states[seen.rows[0][1]] is not OwnerState.COMMITTED:
+    if not blob.rows or owner_states[seen.rows[0][1]] is not OwnerState.COMMITTED:
         return False
     owner = seen.rows[0][0]
     gone, left = yield [
@@ -66,7 +67,7 @@ def undelete(domain_id: int, key: BlobKey, holder: str, now_ns: int, kinds: Coll
     gone is told that it is there again."""
     values = {"domain": domain_id} | key_columns(key)
     blob, seen = yield [Statement(_LOCK_BLOB, values), Statement(_SEE_OWNER, values)]
-    if not seen.rows:
+    if not blob.rows:
         return False
     # Who takes claims away locks the owner, not the blob.
     (locked,) = yield [lock_owners([seen.rows[0][0]])]

@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Set
 from typing import Any
 
 from graviton.backends.postgres._keys import block_key, key_columns
-from graviton.backends.postgres._scripts import Row, Script, Statement
+from graviton.backends.postgres._scripts import Result, Row, Script, Statement
 from graviton.backends.postgres.database import PgDatabase
+from graviton.backends.postgres.errors import RacedError
 from graviton.core.keys import BlockKey
 from graviton.core.locators import Locator
 from graviton.errors import IntegrityError, InvalidInput
@@ -135,11 +136,7 @@ class PgReplicaIndex(ReplicaIndex):
         check_verified_at(verified_at_ns)
         values = {"id": locator_id(locator), "state": state.value, "verified_at": verified_at_ns} | key_columns(key)
 
-        def script() -> Script[bool]:
-            _, marked, _ = yield [Statement(_LOCK, values), Statement(_MARK, values), Statement(_COUNT, values)]
-            return marked.changed > 0
-
-        return await self._database.run("replicas.mark", script)
+        return await self._database.run("replicas.mark", lambda: _mark(values))
 
     async def short_of(self, copies: int) -> AsyncIterator[tuple[BlockKey, int]]:
         values = {"copies": min(copies, _MAX_COPIES)} | _after(0, b"", 0)
@@ -179,7 +176,22 @@ def _replace(key: BlockKey, wanted: Mapping[bytes, str]) -> Script[None]:
     """Make the copies of a key those of `wanted`: locators by id."""
     values = {"ids": [*wanted], "locators": [*wanted.values()], "live": len(wanted)} | key_columns(key)
     sqls = (_LOCK_OR_MAKE, _REMOVE, _ADD, _COUNT) if wanted else (_LOCK, _REMOVE, _FORGET)
-    yield [Statement(sql, values) for sql in sqls]
+    locked, removed, *_ = yield [Statement(sql, values) for sql in sqls]
+    _check_locked(locked, removed)
+
+
+def _mark(values: dict[str, Any]) -> Script[bool]:
+    """Change the state of one copy; whether it is there."""
+    locked, marked, _ = yield [Statement(_LOCK, values), Statement(_MARK, values), Statement(_COUNT, values)]
+    _check_locked(locked, marked)
+    return marked.changed > 0
+
+
+def _check_locked(locked: Result, changed: Result) -> None:
+    """Raises RacedError if copies were changed whose key somebody else made known just now: it is not locked, and the
+    number of its copies may change under us."""
+    if changed.changed and not locked.changed:
+        raise RacedError("somebody else made the same key known at the same time")
 
 
 def _after(algo: int, digest: bytes, size: int, id_: bytes | None = None) -> dict[str, Any]:
