@@ -1,14 +1,14 @@
-"""Work of an event loop that is done to its end, whoever is cancelled meanwhile."""
+"""Work of an event loop that is done to its end, whoever is cancelled meanwhile; and work that ends together."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from graviton.concurrency.blocking import may_block
 
-__all__ = ["finish_anyway", "until_done"]
+__all__ = ["finish_anyway", "side_by_side", "until_done"]
 
 _T = TypeVar("_T")
 
@@ -35,3 +35,15 @@ async def until_done(job: asyncio.Future[Any]) -> None:
             continue
     if not job.cancelled():
         job.exception()  # retrieved, so that it is not reported as lost
+
+
+async def side_by_side(calls: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """What the calls give, in their order. The first failure, and cancelling, ends the others before it is raised."""
+    jobs = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return list(await asyncio.gather(*jobs))
+    finally:
+        for job in jobs:
+            job.cancel()
+        for job in jobs:
+            await until_done(job)

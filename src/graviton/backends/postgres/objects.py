@@ -18,10 +18,10 @@ from graviton.backends.postgres import _object_names as names
 from graviton.backends.postgres._object_contents import Content
 from graviton.backends.postgres._object_names import Place, Switched
 from graviton.backends.postgres._object_reading import Opened, read_parts
-from graviton.backends.postgres._object_upload import Parts, write_parts
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.errors import LostReply
 from graviton.concurrency.finishing import finish_anyway
+from graviton.concurrency.parts import PartPlan, parts_of, write_parts
 from graviton.core.limits import MAX_SIZE
 from graviton.core.locators import Locator
 from graviton.core.paths import is_plain
@@ -170,12 +170,12 @@ class PgMutableObjectStore(PgImmutableObjectStore, MutableObjectStore):
     async def _take(self, content: Content, source: ObjectSource) -> tuple[int, memoryview | None]:
         """Read a source to its end, and close it; its bytes, which are written unless it fits into one part: this part
         then, to be written together with the name."""
-        parts = Parts(source, content.part_bytes)
+        parts = parts_of(source)
         try:
-            first = await parts.next()
+            first = await parts.next(content.part_bytes)
             if len(first) < content.part_bytes:
                 return len(first), first
-            return await write_parts(first, parts, content.part_bytes, partial(self._write, content)), None
+            return await write_parts(first, parts, PartPlan(content.part_bytes), partial(self._write, content)), None
         finally:
             await parts.aclose()
 
