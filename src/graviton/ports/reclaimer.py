@@ -11,19 +11,26 @@ Laws:
   key stays too. It may overwrite a block that lies there: the bytes are equal then.
 - `trash_entries(key)` lists the entries of one key, newest last; without a key all entries of the store.
 - `read_trash` verifies like `get`: NotFound when the entry is gone, IntegrityError when its bytes are wrong.
-- `purge` removes an entry for good; True if it was there. It touches nothing else, ever.
+- `purge` removes an entry for good; True if it was there. It touches nothing else, ever; nor does `purge_many`.
 - `moved_at_ns` comes from the caller and is part of the name: no file time is ever consulted.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from graviton.core.keys import BlockKey
+from graviton.errors import InvalidInput
 
 __all__ = ["BlockReclaimer", "TrashEntry"]
+
+_NAME = re.compile(r"(0|[1-9][0-9]{0,19})-([0-9a-f]{1,64})")
+_TOKEN_BYTES = 8
+"""64 random bits per move: no two processes ever choose the same name."""
 
 
 class TrashEntry(NamedTuple):
@@ -34,6 +41,24 @@ class TrashEntry(NamedTuple):
     """UTC nanoseconds, given by the collector that moved it."""
     token: str
     """Random text that makes the name unique: lowercase hex."""
+
+    @classmethod
+    def new(cls, key: BlockKey, moved_at_ns: int) -> TrashEntry:
+        """The entry of a move that begins now. Raises InvalidInput for a time before 1970."""
+        if moved_at_ns < 0:
+            raise InvalidInput(f"the time of a move is 0 or more, not {moved_at_ns}", subject=key.text)
+        return cls(key, moved_at_ns, secrets.token_hex(_TOKEN_BYTES))
+
+    @classmethod
+    def parse(cls, key: BlockKey, name: str) -> TrashEntry | None:
+        """The entry of `key` called `name`; None for any other name."""
+        match = _NAME.fullmatch(name)
+        return cls(key, int(match[1]), match[2]) if match else None
+
+    @property
+    def name(self) -> str:
+        """`<moved-at>-<random>`, its name in the trash folder of its key; a stored format."""
+        return f"{self.moved_at_ns}-{self.token}"
 
 
 class BlockReclaimer(ABC):
@@ -58,3 +83,8 @@ class BlockReclaimer(ABC):
     @abstractmethod
     async def purge(self, entry: TrashEntry) -> bool:
         """Remove an entry for good; False if it was not there."""
+
+    async def purge_many(self, entries: Sequence[TrashEntry]) -> None:
+        """Remove entries for good, whether they are there or not; in few requests where the backend can."""
+        for entry in entries:
+            await self.purge(entry)

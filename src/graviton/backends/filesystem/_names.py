@@ -1,4 +1,4 @@
-"""The names this backend gives: blocks, temporary files, trash."""
+"""The names this backend gives: blocks and temporary files. Those in the trash are the port's."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlockKey
 from graviton.core.locators import parse_block_name
 from graviton.errors import InvalidInput
-from graviton.ports.reclaimer import TrashEntry
 
-__all__ = ["TempName", "TempNames", "block_name", "new_token", "parse_block", "parse_temp", "parse_trash", "trash_name"]
+__all__ = ["TempName", "TempNames", "block_name", "parse_block", "parse_temp"]
 
 _TEMP = re.compile(r"\.tmp-([A-Za-z0-9-]*)-([0-9a-f]{24})")
-_TRASH = re.compile(r"(0|[1-9][0-9]{0,19})-([0-9a-f]{1,64})")
 _TOKEN_BYTES = 8
-"""64 random bits per move or batch: no two processes ever choose the same name."""
+"""64 random bits per batch: no two processes ever choose the same name."""
 
 
 class TempName(NamedTuple):
@@ -63,19 +61,3 @@ def parse_block(algo: HashAlgo, name: str) -> BlockKey | None:
         return parse_block_name(algo, name)
     except InvalidInput:
         return None
-
-
-def trash_name(entry: TrashEntry) -> str:
-    """`<moved-at>-<random>`, the file name of an entry in the trash folder of its key."""
-    return f"{entry.moved_at_ns}-{entry.token}"
-
-
-def parse_trash(key: BlockKey, name: str) -> TrashEntry | None:
-    """The entry of `key` called `name`; None for any other name."""
-    match = _TRASH.fullmatch(name)
-    return TrashEntry(key, int(match[1]), match[2]) if match else None
-
-
-def new_token() -> str:
-    """Random lowercase hex for one move."""
-    return secrets.token_hex(_TOKEN_BYTES)

@@ -8,14 +8,14 @@ from contextlib import aclosing, suppress
 from typing import TypeVar
 
 from graviton.backends.filesystem._disk import DirEntry
-from graviton.backends.filesystem._names import block_name, new_token, parse_block, parse_trash, trash_name
+from graviton.backends.filesystem._names import block_name, parse_block
 from graviton.backends.filesystem._reading import read_verified
 from graviton.backends.filesystem._scan import scan_pages
 from graviton.backends.filesystem.blocks import FsBlockStore
 from graviton.backends.filesystem.errors import mapped
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlockKey
-from graviton.errors import IntegrityError, InvalidInput, NotFound, Unavailable
+from graviton.errors import IntegrityError, NotFound, Unavailable
 from graviton.ports.reclaimer import BlockReclaimer, TrashEntry
 
 __all__ = ["FsBlockReclaimer"]
@@ -35,9 +35,7 @@ class FsBlockReclaimer(BlockReclaimer):
         self._trash = str(store.config.trash_path)
 
     async def move_to_trash(self, key: BlockKey, moved_at_ns: int) -> TrashEntry | None:
-        if moved_at_ns < 0:
-            raise InvalidInput(f"the time of a move is 0 or more, not {moved_at_ns}", subject=key.text)
-        entry = TrashEntry(key, moved_at_ns, new_token())
+        entry = TrashEntry.new(key, moved_at_ns)
         moved = await self._run("trash.move", key, lambda: self._move(entry))
         return entry if moved else None
 
@@ -51,7 +49,7 @@ class FsBlockReclaimer(BlockReclaimer):
             try:
                 source = self._disk.open_folder(self._store.folder_path(key.algo))
                 try:
-                    self._disk.rename(block_name(key), trash_name(entry), source, target)
+                    self._disk.rename(block_name(key), entry.name, source, target)
                     self._disk.fsync(target)  # first: a crash in between leaves two names, never none
                     self._disk.fsync(source)
                     return True
@@ -96,7 +94,7 @@ class FsBlockReclaimer(BlockReclaimer):
         try:
             target = self._store.folders.open(self._store.folder_path(key.algo))
             try:
-                self._disk.rename(trash_name(entry), block_name(key), source, target)
+                self._disk.rename(entry.name, block_name(key), source, target)
                 self._disk.fsync(target)
                 self._disk.fsync(source)
             except FileNotFoundError:
@@ -122,7 +120,7 @@ class FsBlockReclaimer(BlockReclaimer):
 
     async def _entries_of(self, key: BlockKey) -> list[TrashEntry]:
         def pick(entry: DirEntry) -> TrashEntry | None:
-            return parse_trash(key, entry.name) if entry.is_file(follow_symlinks=False) else None
+            return TrashEntry.parse(key, entry.name) if entry.is_file(follow_symlinks=False) else None
 
         pages = scan_pages(self._disk, self._store.pool, self._folder(key), "trash.entries", pick)
         async with aclosing(pages):
@@ -141,8 +139,8 @@ class FsBlockReclaimer(BlockReclaimer):
         return await self._run("trash.read", entry.key, lambda: self._read(entry))
 
     def _read(self, entry: TrashEntry) -> bytes:
-        path = f"{self._folder(entry.key)}/{trash_name(entry)}"
-        missing = f"block {entry.key.text} is not in the trash under {trash_name(entry)}"
+        path = f"{self._folder(entry.key)}/{entry.name}"
+        missing = f"block {entry.key.text} is not in the trash under {entry.name}"
         return read_verified(self._disk, path, entry.key, "trash.read", missing)
 
     async def purge(self, entry: TrashEntry) -> bool:
@@ -155,7 +153,7 @@ class FsBlockReclaimer(BlockReclaimer):
         except FileNotFoundError:
             return False
         try:
-            self._disk.unlink(trash_name(entry), folder)
+            self._disk.unlink(entry.name, folder)
         except FileNotFoundError:
             return False
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator
 
 from graviton.backends.memory.blocks import InMemoryBlockStore, verified
@@ -11,9 +10,6 @@ from graviton.errors import NotFound
 from graviton.ports.reclaimer import BlockReclaimer, TrashEntry
 
 __all__ = ["InMemoryBlockReclaimer"]
-
-TOKEN_BYTES = 8
-"""64 random bits: two moves of one key at the same nanosecond still get two names."""
 
 
 class InMemoryBlockReclaimer(BlockReclaimer):
@@ -27,7 +23,7 @@ class InMemoryBlockReclaimer(BlockReclaimer):
         data = self._store.blocks.pop(key, None)
         if data is None:
             return None
-        entry = TrashEntry(key, moved_at_ns, secrets.token_hex(TOKEN_BYTES))
+        entry = TrashEntry.new(key, moved_at_ns)
         self._store.trash[entry] = data
         return entry
 
