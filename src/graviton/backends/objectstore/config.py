@@ -1,0 +1,162 @@
+"""`S3Config`: which bucket, at which server, as whom, and how hard to work on it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from graviton.core.locators import DEFAULT_BLOCK_PREFIX, CasLocatorStrategy
+from graviton.core.policies import MAX_PART_BYTES, MIN_PART_BYTES
+from graviton.core.secret import Secret
+from graviton.errors import ConfigError, InvalidInput
+
+__all__ = ["MAX_COPY_BYTES", "Addressing", "Credentials", "S3Config", "S3Encryption", "SseMode"]
+
+MAX_COPY_BYTES: Final = 5 * 1024**3
+"""5 GiB: what S3 copies in one request. https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+_REGION = re.compile(r"[a-zA-Z0-9-]{1,64}", re.ASCII)
+
+
+class Addressing(Enum):
+    """Where a request names the bucket."""
+
+    AUTO = "auto"
+    """In the path at an endpoint of one's own, in the host's name at AWS."""
+    PATH = "path"
+    VIRTUAL = "virtual"
+
+
+class SseMode(Enum):
+    """Server-side encryption; the values are those of the header."""
+
+    NONE = ""
+    """Whatever the bucket does by itself."""
+    S3 = "AES256"
+    KMS = "aws:kms"
+    KMS_TWICE = "aws:kms:dsse"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Encryption:
+    """How the server encrypts what is written, copies and parts included."""
+
+    mode: SseMode = SseMode.NONE
+    kms_key: str = ""
+    """Id, alias or ARN of a customer-managed key; empty: AWS's own. It is a name, no secret."""
+    bucket_key: bool = False
+    """Derive object keys from one key of the bucket: fewer requests to KMS, for which one pays."""
+
+    def __post_init__(self) -> None:
+        kms = self.mode in (SseMode.KMS, SseMode.KMS_TWICE)
+        if self.kms_key and not kms:
+            raise _wrong("encryption", "a KMS key is given, and the mode of encryption does not use KMS")
+        if self.bucket_key and self.mode is not SseMode.KMS:
+            raise _wrong("encryption", "a bucket key is for aws:kms only")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A key pair given by hand, in place of what the AWS chain finds."""
+
+    access_key: str
+    """A name, no secret."""
+    secret_key: Secret
+    session_token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class S3Config:
+    """Settings of one bucket; a value out of bounds raises ConfigError."""
+
+    bucket: str
+    prefix: str = DEFAULT_BLOCK_PREFIX
+    """Path below which blocks lie, without a slash at either end."""
+    region: str = "us-east-1"
+    endpoint: str = ""
+    """`https://HOST[:PORT]` or `http://…` of a server that is not AWS's; empty: AWS, by region."""
+    credentials: Credentials | None = None
+    """None: environment, profile, web identity, container or instance role, in AWS's order."""
+    addressing: Addressing = Addressing.AUTO
+    ca_file: Path | None = None
+    """PEM file of certificate authorities to trust beside those of the system."""
+    encryption: S3Encryption = S3Encryption()
+    max_requests: int = 16
+    """Requests of one store at the same time, 1 to 256."""
+    max_request_bytes: int = 64 * 1024 * 1024
+    """Payload bytes in requests at the same time; one larger request goes alone. At least 1 MiB."""
+    part_bytes: int = 8 * 1024 * 1024
+    """Smallest part of a multipart upload; a large object has larger ones, because S3 takes at most 10,000."""
+    parallel_parts: int = 4
+    """Parts of one upload that are on their way at once, 1 to 64; each is in memory."""
+    copy_part_bytes: int = MAX_COPY_BYTES
+    """A larger object is copied in parts of so many bytes, 5 MiB to 5 GiB."""
+    connect_seconds: float = 5.0
+    request_seconds: float = 60.0
+    """For one request with its body. A 16 MiB block needs 2.3 Mbit/s to make it."""
+    retry_seconds: float = 30.0
+    """For how long a request is tried again in all, 0 to 3,600."""
+    where: str = field(init=False, default="")
+    """The place for people: `s3://BUCKET/PREFIX`, with the endpoint if it has one."""
+
+    def __post_init__(self) -> None:
+        if not _BUCKET.fullmatch(self.bucket):
+            raise _wrong("bucket", f"a bucket has 3 to 63 of a-z 0-9 . -, not {self.bucket[:80]!r}")
+        if not _REGION.fullmatch(self.region):
+            raise _wrong("region", f"{self.region[:80]!r} is not a region")
+        try:
+            CasLocatorStrategy("s3", self.bucket, self.prefix)
+        except InvalidInput as error:
+            raise _wrong("prefix", str(error)) from error
+        _check_endpoint(self.endpoint)
+        _bounded("max_requests", self.max_requests, 1, 256)
+        _bounded("max_request_bytes", self.max_request_bytes, 1024 * 1024, 1 << 40)
+        _bounded("part_bytes", self.part_bytes, MIN_PART_BYTES, MAX_PART_BYTES)
+        _bounded("parallel_parts", self.parallel_parts, 1, 64)
+        _bounded("copy_part_bytes", self.copy_part_bytes, MIN_PART_BYTES, MAX_COPY_BYTES)
+        _bounded("connect_seconds", self.connect_seconds, 0.001, 3600)
+        _bounded("request_seconds", self.request_seconds, 0.001, 3600)
+        _bounded("retry_seconds", self.retry_seconds, 0, 3600)
+        place = f"s3://{self.bucket}/{self.prefix}"
+        object.__setattr__(self, "where", f"{place} at {self.endpoint}" if self.endpoint else place)
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether the bucket is part of the host's name."""
+        return self.addressing is Addressing.VIRTUAL or (self.addressing is Addressing.AUTO and not self.endpoint)
+
+
+def _check_endpoint(endpoint: str) -> None:
+    """Nothing of a wrong one is told but the part that is wrong: it may hold a password."""
+    if not endpoint:
+        return
+    hint = "Write https://HOST:PORT, or http://HOST:PORT for a server without TLS."
+    try:
+        parts = urlsplit(endpoint)
+        port_is_one = parts.port is None or parts.port > 0
+    except ValueError:
+        raise _wrong("endpoint", "the address of the S3 server is malformed", hint) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _wrong(
+            "endpoint", "the address of the S3 server does not begin with https:// or http:// and a host", hint
+        )
+    if parts.username is not None or parts.password is not None:
+        raise _wrong("endpoint", "the address of the S3 server has a user in it: keys are settings of their own", hint)
+    is_plain = re.fullmatch(r"[!-~]+", endpoint) is not None  # urlsplit takes line ends away
+    if parts.path not in ("", "/") or parts.query or parts.fragment or not port_is_one or not is_plain:
+        raise _wrong("endpoint", "the address of the S3 server has more than a host and a port", hint)
+
+
+def _bounded(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise _wrong(name, f"{name} is {low} to {high}, not {value}")
+
+
+def _wrong(name: str, text: str, hint: str = "") -> ConfigError:
+    return ConfigError(text, operation="configure", subject=name, hint=hint)

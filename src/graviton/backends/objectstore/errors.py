@@ -1,0 +1,268 @@
+"""The one translation of what the drivers raise: `obstore`, whose errors are text, and `botocore`, whose are values.
+
+Both say the same of an answer: the status, S3's own code and a sentence. docs/object-storage.md has the table.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+
+from graviton.errors import (
+    AlreadyExists,
+    ConfigError,
+    GravitonError,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    Retry,
+    StorageFull,
+    Unavailable,
+    Unsupported,
+)
+
+__all__ = ["no_bucket", "no_server", "translate"]
+
+
+class _Answer(NamedTuple):
+    """What a server, or the way to it, said."""
+
+    status: int = 0
+    """0: there was no answer."""
+    code: str = ""
+    """Of S3, such as `SlowDown`."""
+    text: str = ""
+    """One line for people."""
+    passes: bool = True
+    """Without an answer: whether it may be otherwise next time."""
+
+
+_CREDENTIALS = (
+    "Check the keys: MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, or what AWS's own tools use (AWS_ACCESS_KEY_ID,"
+    " AWS_PROFILE, a role)."
+)
+_DENIED: Final[dict[str, str]] = {
+    "RequestTimeTooSkewed": "The clock of this machine is wrong: set it (NTP), then try again.",
+    "RequestExpired": "The clock of this machine is wrong: set it (NTP), then try again.",
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "InvalidToken": _CREDENTIALS,
+    "InvalidTokenId": _CREDENTIALS,
+    "ExpiredToken": "The session token has expired: get a new one.",
+    "AccountProblem": "Ask whoever runs the account.",
+}
+_MAY_NOT = "The keys are known but may not do this: docs/guides/s3.md has the rights that are needed."
+_UNTOLD = "The server does not say why: check the keys, the clock, and the rights (docs/guides/s3.md)."
+
+_PASSING_CODES: Final = frozenset(
+    {"RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "XAmzContentChecksumMismatch"}
+)
+"""With status 400, and of this one request only: its body arrived late, short or changed on its way."""
+
+_FULL_CODES: Final = frozenset(
+    {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"}
+)
+_NAME_CODES: Final = frozenset({"KeyTooLongError", "XMinioInvalidObjectName", "XMinioInvalidResourceName"})
+_REGION_CODES: Final = frozenset(
+    {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+)
+_KIND_OF_STATUS: Final[dict[int, tuple[type[GravitonError], str]]] = {
+    405: (Unsupported, "This server does not offer it."),
+    416: (RangeNotSatisfiable, ""),
+    501: (Unsupported, "This server does not offer it."),
+}
+_PASSING_STATUS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_NO_ANSWER = "Check the address of the server (QUASAR_MINIO_URL), whether it runs, and the network; then try again."
+_STRANGER = "what answered is no S3 server"
+_TRY_LATER = "Look at the server and the network between; then try again."
+
+
+def translate(error: BaseException, operation: str, subject: str, bucket: str) -> GravitonError:
+    """The error of ours that says what `error` says; its `retry` tells whether the same request may succeed later. What
+    is no failure of a driver is a GravitonError already, or comes back as Unavailable."""
+    if isinstance(error, GravitonError):
+        return error
+    answer = _answer(error)
+    kind, text, hint, passes = _judged(answer, operation, subject, bucket)
+    retry = Retry.TEMPORARY if passes else Retry.PERMANENT
+    return kind(text, operation=operation, subject=subject, hint=hint, retry=retry)
+
+
+def _judged(answer: _Answer, operation: str, subject: str, bucket: str) -> tuple[type[GravitonError], str, str, bool]:
+    """Class, message, hint, and whether it may pass."""
+    status, code = answer.status, answer.code
+    told = f"{operation} {subject}: {answer.text}"
+    if code == "NoSuchBucket":
+        return ConfigError, f"there is no bucket {bucket}", _no_bucket(bucket), False
+    if code in _REGION_CODES or status in (301, 307):
+        hint = "Set GRAVITON_S3_REGION to the region of the bucket, and check the address of the server."
+        return ConfigError, f"bucket {bucket} is not in this region: {answer.text}", hint, False
+    if code in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+        return AlreadyExists, f"there is a bucket {bucket} already", "", False
+    if status in (401, 403) or code in _DENIED or code.startswith("KMS."):
+        hint = _DENIED.get(code, _MAY_NOT if code else _UNTOLD)
+        return PermissionDenied, f"{operation} {subject} is not allowed: {answer.text}", hint, False
+    if status == 404 and code:
+        return NotFound, f"there is no {subject}", "", False
+    if status == 404:  # of a gateway that has lost its server: taken for absence, every block would seem gone
+        return Unavailable, f"{told}, and not in the way of S3", _TRY_LATER, True
+    if code in _FULL_CODES or status == 507:
+        return (
+            StorageFull,
+            f"no room for {subject}: {answer.text}",
+            "Make room on the server, or raise the quota.",
+            False,
+        )
+    if code in _NAME_CODES:
+        return InvalidInput, f"{subject} is no name that this server takes: {answer.text}", "Choose another one.", False
+    if code == "EntityTooLarge" or status == 413:
+        return LimitExceeded, f"{subject} is too large for this server: {answer.text}", "", False
+    if code == "PreconditionFailed" or status == 412:
+        return PreconditionFailed, told, "", False
+    if (
+        status in _PASSING_STATUS
+        or code in _PASSING_CODES
+        or code in ("InternalError", "SlowDown", "ServiceUnavailable")
+    ):
+        return Unavailable, told, _TRY_LATER, True
+    if status in _KIND_OF_STATUS:
+        kind, hint = _KIND_OF_STATUS[status]
+        return kind, told, hint, False
+    if status:
+        return Unavailable, told, _TRY_LATER, status >= 500
+    return Unavailable, told, _NO_ANSWER if answer.passes else "", answer.passes
+
+
+def no_bucket(bucket: str) -> ConfigError:
+    """The error of who looked for the bucket and was told that there is none."""
+    return ConfigError(f"there is no bucket {bucket}", operation="head_bucket", subject=bucket, hint=_no_bucket(bucket))
+
+
+def no_server(operation: str, subject: str) -> Unavailable:
+    """The error of an answer that says that all is well and lacks what every answer of S3 to this has. It is somebody
+    else's: of a network that wants one to sign in, of a gateway that has lost its server."""
+    return Unavailable(f"{operation} {subject}: {_STRANGER}", operation=operation, subject=subject, hint=_NO_ANSWER)
+
+
+def _no_bucket(bucket: str) -> str:
+    return f"Check GRAVITON_S3_BLOCK_BUCKET; `graviton store init` makes the bucket {bucket}."
+
+
+_STATUS = re.compile(r"status code: ([0-9]{3})")
+_CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,80})</Code>")
+_SENTENCE = re.compile(r"<Message>([^<]{1,300})</Message>")
+_REASON = re.compile(r"kind: (Connect|Timeout|Interrupted)")
+_REASONS: Final = {
+    "Connect": "the server cannot be reached",
+    "Timeout": "the server took too long",
+    "Interrupted": "the connection broke",
+}
+_TLS = re.compile(r"certificate|UnknownIssuer|InvalidContentType|tls", re.IGNORECASE)
+_STATUS_OF_CLASS: Final = {
+    "FileNotFoundError": 404,
+    "NotFoundError": 404,
+    "AlreadyExistsError": 412,
+    "PreconditionError": 412,
+    "UnauthenticatedError": 401,
+    "PermissionDeniedError": 403,
+}
+"""Of errors that no server answered: stores in memory, and credentials that could not be had."""
+_UNTRUSTED = "the certificate of the server is not trusted (AWS_CA_BUNDLE names a file of authorities)"
+_NO_KEYS: Final = "InvalidAccessKeyId"
+"""What a server would say to a request without keys."""
+_GONE: Final = "NotFound"
+"""In place of the code that is missing where none can be: in the answer to a HEAD, and where no server was asked."""
+_MAX_READ = 20_000
+"""Characters of an error's text that are looked at: the server's answer is in it, and may be of any length."""
+
+
+def _answer(error: BaseException) -> _Answer:
+    module = type(error).__module__
+    if module.startswith("botocore"):
+        return _of_botocore(error)
+    if module.startswith("urllib3"):  # below botocore, which lets some through when an answer's body breaks off
+        return _Answer(text=_said_by_botocore(error))
+    if module.startswith("obstore") or isinstance(error, FileNotFoundError | FileExistsError):
+        return _of_obstore(error)
+    return _Answer(text=_one_line(str(error) or type(error).__name__), passes=isinstance(error, OSError))
+
+
+def _of_obstore(error: BaseException) -> _Answer:
+    """Its errors hold what the server said, then a dump of their own. No address in them is signed."""
+    whole = str(error)[:_MAX_READ]
+    told, _, dump = whole.partition("\n\nDebug source:")
+    status = _STATUS.search(told)
+    code = _CODE.search(told)
+    sentence = _SENTENCE.search(told)
+    name = type(error).__name__
+    if status is not None:
+        number = int(status[1])
+    elif "Server returned error response" in told:
+        number = 200 if code is not None else 500  # the failure is in the body of an answer that began well
+    elif "redirect without LOCATION" in told:
+        number = 301
+    else:
+        number = _STATUS_OF_CLASS.get(name, 0)
+    if number == 404 and code is None and (status is None or "performing HEAD" in told):
+        return _Answer(404, _GONE, "it is not there")
+    if status is None and name == "UnauthenticatedError":
+        return _Answer(403, _NO_KEYS, f"there are no keys: {_one_line(told.rpartition(': ')[2])}")
+    if number:
+        what = f"{code[1]}: {sentence[1]}" if code and sentence else code[1] if code else f"the server says {number}"
+        return _Answer(number, code[1] if code else "", _one_line(what))
+    if name == "NotSupportedError" or isinstance(error, NotImplementedError):
+        return _Answer(501, "", "the store does not offer it")
+    if _TLS.search(dump):
+        return _Answer(text=_UNTRUSTED, passes=False)
+    reason = _REASON.search(dump)
+    return _Answer(text=_REASONS[reason[1]] if reason else f"no answer ({_one_line(told.rpartition(': ')[2])})")
+
+
+def _of_botocore(error: BaseException) -> _Answer:
+    from botocore import exceptions as botocore
+    from botocore.parsers import ResponseParserError
+
+    _forget_request(error)
+    if isinstance(error, botocore.ClientError):
+        told = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = str(told.get("Code", ""))
+        if code.isdigit():  # of an answer without a body, as every HEAD's
+            is_gone = code == "404" and error.operation_name.startswith("Head")
+            status, code = int(code), _GONE if is_gone else ""
+        return _Answer(status or 500, code, _one_line(f"{code or status}: {told.get('Message', '')}"))
+    if isinstance(error, botocore.SSLError):
+        return _Answer(text=_UNTRUSTED, passes=False)
+    broken = (botocore.ConnectionError, botocore.HTTPClientError, botocore.IncompleteReadError)
+    if isinstance(error, (*broken, botocore.ResponseStreamingError)):
+        return _Answer(text=_said_by_botocore(error))
+    if isinstance(error, botocore.ChecksumError | botocore.FlexibleChecksumError):
+        return _Answer(text="the answer was changed on its way")
+    if isinstance(error, ResponseParserError):
+        return _Answer(text=_STRANGER)
+    credentials = (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.CredentialRetrievalError)
+    if isinstance(error, credentials):
+        return _Answer(403, _NO_KEYS, f"there are no keys: {_one_line(str(error))}")
+    return _Answer(text=_one_line(str(error)), passes=False)
+
+
+def _forget_request(error: Any) -> None:
+    """The driver keeps the request in some errors: the session token is in its headers, and it has the payload."""
+    kept = vars(error)
+    kept.get("kwargs", {}).pop("request", None)
+    if "request" in kept:
+        error.request = None
+
+
+def _said_by_botocore(error: BaseException) -> str:
+    name = type(error).__name__
+    if "Timeout" in name:
+        return _REASONS["Timeout"]
+    return _REASONS["Connect" if "Connect" in name and "Closed" not in name else "Interrupted"]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]
