@@ -1,0 +1,166 @@
+"""`S3Calls`: one bucket through `botocore`, each call on a thread; and what concerns the bucket itself.
+
+A call that was cancelled returns when its request has ended: none is left to have its effect later, and none reads
+memory that is somebody else's by then. An answer is waited for at most `request_seconds` at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from graviton.backends.objectstore.clients import s3_client
+from graviton.backends.objectstore.config import S3Config
+from graviton.backends.objectstore.errors import no_bucket, no_server
+from graviton.backends.objectstore.metrics import S3Metrics
+from graviton.backends.objectstore.requests import Requests, Tried
+from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.executors import WorkerPool
+from graviton.core.clock import Clock
+from graviton.errors import AlreadyExists, NotFound
+from graviton.ports.metrics import MetricsRegistry
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+__all__ = ["S3Calls", "member"]
+
+_T = TypeVar("_T")
+
+
+class S3Calls:
+    """Calls about the bucket of `config`, bounded and tried again by `requests`. Usable from several event loops.
+    Making one touches nothing."""
+
+    def __init__(self, config: S3Config, requests: Requests) -> None:
+        self.config = config
+        self.requests = requests
+        self._pool = WorkerPool(config.max_requests, "s3")
+        self._lock = threading.Lock()
+        self._clients: list[BaseClient] = []
+        """One at most, shared with those that `hurried` made."""
+        self.bucket_seen = False
+        """Whether an answer has told that the bucket is there."""
+
+    @classmethod
+    def of(cls, config: S3Config, metrics: MetricsRegistry | None = None, clock: Clock | None = None) -> Self:
+        """With the bounds of `config`."""
+        requests = Requests(
+            config.bucket,
+            max_requests=config.max_requests,
+            max_bytes=config.max_request_bytes,
+            retry_seconds=config.retry_seconds,
+            metrics=S3Metrics(metrics),
+            clock=clock,
+        )
+        return cls(config, requests)
+
+    def hurried(self, seconds: float) -> Self:
+        """The same, with the same threads, that gives up after so many seconds if that is earlier."""
+        made = copy(self)
+        made.requests = self.requests.hurried(seconds)
+        return made
+
+    # Buckets.
+
+    async def check_bucket(self) -> None:
+        """Raise ConfigError if there is no bucket."""
+        try:
+            await self.call("head_bucket", self._bucket_subject, "head_bucket")
+        except NotFound as error:
+            raise no_bucket(self.config.bucket) from error
+        self.bucket_seen = True
+
+    async def create_bucket(self) -> bool:
+        """Make the bucket; False if it was there and is ours."""
+        arguments: dict[str, Any] = {}
+        if self.config.region != "us-east-1":  # which must not be said
+            arguments["CreateBucketConfiguration"] = {"LocationConstraint": self.config.region}
+
+        def create(client: Any, flag: CancelFlag) -> bool:
+            try:
+                client.create_bucket(Bucket=self.config.bucket, **arguments)
+            except client.exceptions.BucketAlreadyOwnedByYou:
+                return False
+            except client.exceptions.BucketAlreadyExists as error:
+                raise AlreadyExists(
+                    f"there is a bucket {self.config.bucket}, and it is somebody else's",
+                    operation="create_bucket",
+                    subject=self.config.bucket,
+                    hint="Names of buckets are shared by all the world: set GRAVITON_S3_BLOCK_BUCKET to another one.",
+                ) from error
+            return True
+
+        return await self.on_thread("create_bucket", self._bucket_subject, create)
+
+    @property
+    def _bucket_subject(self) -> str:
+        return f"bucket {self.config.bucket}"
+
+    async def call(
+        self,
+        operation: str,
+        subject: str,
+        method: str,
+        *,
+        needs: Sequence[str] = (),
+        tried: Tried | None = None,
+        **arguments: Any,
+    ) -> dict[str, Any]:
+        """What `method` of the driver's client answers to a call about the bucket; `needs` is what every answer to it
+        has: see `member`. The rest is as in `Requests.run`."""
+
+        def call(client: Any, flag: CancelFlag) -> dict[str, Any]:
+            told: dict[str, Any] = getattr(client, method)(Bucket=self.config.bucket, **arguments)
+            for name in needs:
+                member(told, name, operation, subject)
+            return told
+
+        return await self.on_thread(operation, subject, call, tried=tried)
+
+    async def on_thread(
+        self,
+        operation: str,
+        subject: str,
+        call: Callable[[Any, CancelFlag], _T],
+        *,
+        size: int = 0,
+        moved: Callable[[_T], int] | None = None,
+        tried: Tried | None = None,
+    ) -> _T:
+        """What `call(client, flag)` gives, on a thread; the flag says whether somebody still waits."""
+
+        def work(flag: CancelFlag) -> _T:
+            flag.check()
+            return call(self._opened(), flag)
+
+        return await self.requests.run(
+            operation, subject, lambda: self._pool.run(work), size=size, moved=moved, tried=tried
+        )
+
+    def _opened(self) -> BaseClient:
+        """On a thread: making the driver's client takes 0.1 s."""
+        with self._lock:
+            if not self._clients:
+                self._clients.append(s3_client(self.config, self.config.max_requests))
+            return self._clients[0]
+
+    async def aclose(self) -> None:
+        """End the threads and close connections. Idempotent."""
+        self.requests.close()
+        await self._pool.close()
+        while self._clients:
+            self._clients.pop().close()
+
+
+def member(told: Mapping[str, Any], name: str, operation: str, subject: str) -> Any:
+    """A member (`a.b` is a member of a member) of an answer that every server gives. The driver takes any page, and an
+    empty one, for an answer in which nothing is said: raises Unavailable for those."""
+    found: Any = told
+    for one in name.split("."):
+        found = found.get(one)
+        if found is None:
+            raise no_server(operation, subject)
+    return found

@@ -1,0 +1,100 @@
+"""Whole objects up, down and sideways, whatever their size: what the object stores and the blob store share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from graviton.backends.objectstore._multipart import MAX_PARTS, TOKEN, multipart
+from graviton.backends.objectstore._s3_api import Head, Piece, S3Api
+from graviton.concurrency.finishing import side_by_side, until_done
+from graviton.concurrency.parts import PartPlan, Parts, write_parts
+from graviton.core.ranges import Span
+from graviton.errors import NotFound, RangeNotSatisfiable
+
+__all__ = ["PIECE_BYTES", "copy_object", "part_plan", "put_parts", "read_object", "read_pieces"]
+
+_GROWTH: Final = 1250
+"""A part has at least 1/1250 of what went before it. So parts have the smallest size up to 1,250 of them (10 GiB of
+8 MiB), and 10,000 make 5 TiB even if the first had 5 MiB: 1250 * 5 MiB * e ** (8750 / 1250) are 6.5 TiB."""
+
+PIECE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes per request of a read. At 100 MB/s a request then takes twice as long as an answer is away, and the next one is
+on its way meanwhile; and two of them are all that a reader holds."""
+
+_SMALL_BYTES: Final = 64 * 1024
+"""Asked for of an object that is expected to be small, before its size is known."""
+
+
+def part_plan(api: S3Api, part_bytes: int, size: int | None = None) -> PartPlan:
+    """How an object goes up in parts of at least `part_bytes`; `size` if it is known."""
+    config = api.config
+    if size is not None:
+        part_bytes = max(part_bytes, -(-size // MAX_PARTS))
+    return PartPlan(
+        part_bytes,
+        held=config.parallel_parts,
+        writers=config.parallel_parts,
+        growth=0 if size is not None else _GROWTH,
+        held_bytes=max(config.max_request_bytes, part_bytes * config.parallel_parts),
+    )
+
+
+async def put_parts(api: S3Api, key: str, subject: str, first: memoryview, parts: Parts, plan: PartPlan) -> int:
+    """Make an object of `first` and the parts after it; its size. It is there as a whole, or not at all."""
+    async with multipart(api, key, subject) as upload:
+        return await write_parts(first, parts, plan, upload.put_part)
+
+
+async def copy_object(api: S3Api, key: str, head: Head, to: str, subject: str) -> None:
+    """Copy an object, which is as `head` says, inside the server. Raises NotFound; Conflict if a large one is replaced
+    meanwhile."""
+    if head.size <= api.config.copy_part_bytes:
+        await api.copy(key, to, subject)
+        return
+    part_bytes = max(api.config.copy_part_bytes, -(-head.size // MAX_PARTS))
+    spans = [Span(start, min(start + part_bytes, head.size)) for start in range(0, head.size, part_bytes)]
+    metadata = {name: value for name, value in head.metadata.items() if name != TOKEN}
+    turn = asyncio.Semaphore(api.config.parallel_parts)
+    async with multipart(api, to, subject, metadata, head.content_type) as upload:
+
+        async def copy(number: int, span: Span) -> None:
+            async with turn:
+                await upload.copy_part(number, key, span, head.etag)
+
+        await side_by_side(copy(number, span) for number, span in enumerate(spans))
+
+
+async def read_pieces(api: S3Api, key: str, subject: str, span: Span, first: Piece) -> AsyncIterator[bytes]:
+    """The bytes of `span`, of which `first` has the beginning. The next piece is asked for while the last one is used;
+    after a reset it alone is asked for again. Raises Conflict if the object is another one by then."""
+    position, piece = span.start, first
+    ahead: asyncio.Task[Piece] | None = None
+    try:
+        while True:
+            position += len(piece.data)
+            if position < span.end:
+                rest = Span(position, min(position + PIECE_BYTES, span.end))
+                ahead = asyncio.create_task(api.get(key, subject, rest, first.etag))
+            yield piece.data
+            if ahead is None:
+                return
+            piece, ahead = await ahead, None
+    finally:
+        if ahead is not None:
+            ahead.cancel()
+            await until_done(ahead)
+
+
+async def read_object(api: S3Api, key: str, subject: str) -> bytes | None:
+    """All bytes of an object that fits into memory; None if there is none."""
+    try:
+        first = await api.get(key, subject, Span(0, _SMALL_BYTES))
+    except NotFound:
+        return None
+    except RangeNotSatisfiable:
+        return b""
+    if len(first.data) == first.size:
+        return first.data
+    return b"".join([piece async for piece in read_pieces(api, key, subject, Span(0, first.size), first)])
