@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 
-from graviton.assembly.settings import Settings, settings_from
+from graviton.assembly.addresses import settings_of
+from graviton.assembly.settings import settings_from
 from graviton.assembly.store import Store
 from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from graviton.core.chunking.spec import ChunkerSpec
@@ -22,6 +22,7 @@ __all__ = ["open", "open_from_environment"]
 def open(
     root: str | os.PathLike[str],
     *,
+    metadata: str | os.PathLike[str] | None = None,
     policy: StorePolicy | None = None,
     hash: HashAlgo | str | None = None,
     chunker: ChunkerSpec | str | None = None,
@@ -31,13 +32,18 @@ def open(
 ) -> Store:
     """The store in the folder `root`: blocks as files and metadata in SQLite beside them, no server.
 
+    `root` may also be an address: `file:///PATH`, `memory://` (gone with the object), `s3://BUCKET/PREFIX`, with
+    `?endpoint=https://HOST` and `&region=…` where they are not AWS's defaults, `gs://BUCKET/PREFIX` or
+    `az://CONTAINER/PREFIX`; keys come from where the tools of these clouds have them, never from an address.
+    `metadata` is the file of an SQLite database or the address of a PostgreSQL one (`postgresql://…`); a bucket needs
+    it said.
+
     Touches nothing until it is used; the first put makes the store. `policy` applies to puts whose plan has none.
     `hash` and `chunker` (a spec or preset) are for a store that is made now, or override what it was made with.
     `memory_bytes` is the budget of the whole process: the first store decides. Raises InvalidInput for values that are
     malformed, ConfigError for another budget than that of the stores before.
     """
-    settings = Settings(
-        fs_root=Path(root),
+    settings = settings_of(root, metadata)._replace(
         hash=HashAlgo.parse(hash) if isinstance(hash, str) else hash,
         chunker=ChunkerSpec.parse(chunker) if isinstance(chunker, str) else chunker,
         memory_bytes=memory_bytes,

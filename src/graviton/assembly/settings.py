@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
+from graviton.assembly.environment import Reader
 from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from graviton.core.chunking.spec import ChunkerSpec
 from graviton.core.hashing import HashAlgo
@@ -18,11 +19,10 @@ from graviton.core.paths import is_plain
 from graviton.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
+    from graviton.backends.objectstore.config import S3Config
     from graviton.backends.postgres.config import PgConfig
 
 __all__ = ["Settings", "parse_size", "settings_from"]
-
-_T = TypeVar("_T")
 
 MIN_MEMORY_BYTES = 32 * 1024 * 1024
 """A put with the largest blocks needs 17 MiB at once, and puts together may use three quarters of the budget."""
@@ -33,7 +33,7 @@ DEFAULT_PREFIX = "cas/blocks"
 _BLOB_BACKENDS = ("fs", "memory", "s3", "minio")
 _METADATA = ("sqlite", "memory", "rocksdb", "postgres")
 _KERNELS = ("auto", "native", "python")
-_LATER = {"s3": "S3", "minio": "S3", "rocksdb": "RocksDB"}
+_LATER = {"rocksdb": "RocksDB"}
 """Backends whose names are settled and which this version does not contain yet."""
 
 KNOWN = frozenset(
@@ -81,6 +81,10 @@ class Settings(NamedTuple):
     """What is worth saying and does not stop the start."""
     postgres: PgConfig | None = None
     """The database, with `metadata` postgres."""
+    s3: S3Config | None = None
+    """The bucket, with `blob_backend` s3 or minio."""
+    bucket_url: str = ""
+    """`gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`, with `blob_backend` gs or az, which no variable says."""
 
     @property
     def metadata_path(self) -> Path:
@@ -91,7 +95,7 @@ class Settings(NamedTuple):
 def settings_from(environment: Mapping[str, str], root: Path | None = None) -> Settings:
     """Settings from environment variables; `root` takes the place of GRAVITON_FS_ROOT. Raises ConfigError naming the
     variable that is wrong."""
-    get = _Reader(environment)
+    get = Reader(environment)
     for name, check in _UNUSED.items():
         get.value(name, check, None)
     settings = Settings(
@@ -108,6 +112,10 @@ def settings_from(environment: Mapping[str, str], root: Path | None = None) -> S
     )
     if settings.metadata == "postgres":
         settings = settings._replace(postgres=_postgres(get))
+    if settings.blob_backend in ("s3", "minio"):
+        from graviton.assembly.s3_settings import s3_settings
+
+        settings = settings._replace(s3=s3_settings(get, settings.blob_backend))
     for variable, value in (("GRAVITON_BLOB_BACKEND", settings.blob_backend), ("GRAVITON_METADATA", settings.metadata)):
         if value in _LATER:
             raise ConfigError(
@@ -119,33 +127,7 @@ def settings_from(environment: Mapping[str, str], root: Path | None = None) -> S
     return settings
 
 
-class _Reader:
-    """Reads one variable at a time and names it when its value is wrong."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
-
-    def value(self, name: str, parse: Callable[[str], _T], default: _T) -> _T:
-        text = self._environment.get(name, "").strip()
-        if not text:
-            return default
-        try:
-            return parse(text)
-        except InvalidInput as error:
-            raise ConfigError(
-                f"{name}: {error.message}", operation="configure", subject=name, hint=error.hint
-            ) from error
-
-    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        def check(text: str) -> str:
-            if text not in choices:
-                raise InvalidInput(f"{text[:80]!r} is not one of {', '.join(choices)}")
-            return text
-
-        return self.value(name, check, default)
-
-
-def _postgres(get: _Reader) -> PgConfig:
+def _postgres(get: Reader) -> PgConfig:
     """The database of PG_JDBC_URL. What is wrong with the address is told without quoting it, for passwords' sake."""
     address = get.value("PG_JDBC_URL", str, "")
     if not address:

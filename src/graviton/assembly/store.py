@@ -51,7 +51,7 @@ class Store(BlobStore):
         self._policy = policy
         self._metrics, self._events = metrics, events
         self._kernel = wiring.kernel_for(settings)
-        self._side = wiring.block_side(settings, self._kernel)
+        self._side = wiring.block_side(settings, self._kernel, metrics, events)
         self.capabilities = self._side.blocks.capabilities
         self._kv: KeyValueStore | None = None
         self._cas: CasBlobStore | None = None
@@ -77,9 +77,12 @@ class Store(BlobStore):
         return self._marker
 
     async def init(self) -> tuple[StoreMarker, bool]:
-        """Make the store if there is none; its marker, and whether it was made now. Raises ConfigError."""
+        """Make the store if there is none, and the bucket it lies in; its marker, and whether it was made now. Raises
+        ConfigError, PermissionDenied, Unavailable."""
         async with self._opening:
             self._check_open()
+            if self._side.make is not None:
+                await self._side.make()
             made = await self._create()
         assert self._marker is not None
         return self._marker, made

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import NamedTuple
 
+from graviton.assembly.block_side import BlockSide
 from graviton.assembly.settings import Settings
 from graviton.concurrency.executors import in_own_thread
 from graviton.constraints.budget import ByteBudget
@@ -22,14 +22,12 @@ from graviton.errors import ConfigError
 from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.block_prefix import BlockPlace
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
-from graviton.metadata.marker import MarkerStore, StoreMarker
+from graviton.metadata.marker import StoreMarker
 from graviton.ports.block_index import BlockIndex
-from graviton.ports.blocks import BlockStore
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobManifestRepo
 from graviton.ports.metrics import MetricsRegistry
-from graviton.ports.reclaimer import BlockReclaimer
 from graviton.services.own_places import OwnPlaces
 from graviton.stores.cas import CasBlobStore
 from graviton.stores.results import CasDefaults
@@ -49,24 +47,17 @@ __all__ = [
 ]
 
 
-class BlockSide(NamedTuple):
-    """Everything that lies beside the metadata."""
-
-    blocks: BlockStore
-    reclaimer: BlockReclaimer
-    markers: MarkerStore
-    place: BlockPlace | None = None
-    """Where blocks are looked for; None where no setting could say it wrong."""
-
-    async def is_empty(self) -> bool:
-        """Whether there is no block at all."""
-        async for _ in self.blocks.list():
-            return False
-        return True
-
-
-def block_side(settings: Settings, kernel: Kernel) -> BlockSide:
+def block_side(
+    settings: Settings,
+    kernel: Kernel,
+    metrics: MetricsRegistry | None = None,
+    events: EventSink | None = None,
+) -> BlockSide:
     """The block store, its reclaimer and its marker. Touches nothing."""
+    if settings.s3 is not None or settings.bucket_url:
+        from graviton.assembly.buckets import bucket_side
+
+        return bucket_side(settings, metrics, events)
     if settings.blob_backend == "memory":
         from graviton.backends.memory.blocks import InMemoryBlockStore
         from graviton.backends.memory.marker import InMemoryMarkerStore

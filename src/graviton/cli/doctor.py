@@ -66,6 +66,10 @@ async def _checks(call: Call) -> AsyncIterator[Check]:
             yield check
         for algo in ("blake3", "sha256"):
             yield check_entries(settings.fs_root / settings.fs_block_prefix / algo)
+    if settings.s3 is not None:
+        from graviton.assembly.buckets import check_bucket
+
+        yield await check_bucket(settings.s3)
     if settings.metadata == "sqlite":
         for check in check_place("metadata", settings.metadata_path.parent, holds_metadata=True):
             yield check
@@ -121,8 +125,7 @@ def _settings(call: Call, settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Name, value and source of what is in effect."""
     effective: dict[str, Any] = {
         "GRAVITON_BLOB_BACKEND": settings.blob_backend,
-        "GRAVITON_FS_ROOT": settings.fs_root.absolute(),
-        "GRAVITON_FS_BLOCK_PREFIX": settings.fs_block_prefix,
+        **_places(settings),
         "GRAVITON_METADATA": settings.metadata,
         **({"GRAVITON_META_PATH": settings.metadata_path.absolute()} if settings.metadata == "sqlite" else {}),
         "GRAVITON_HASH": settings.hash.value if settings.hash else "as the store was made with",
@@ -138,6 +141,21 @@ def _settings(call: Call, settings: Settings) -> Iterator[tuple[str, str, str]]:
     for name in _SECRETS:
         if os.environ.get(name):
             yield name, "(set, not shown)", "environment"
+
+
+def _places(settings: Settings) -> dict[str, Any]:
+    """Where blocks lie."""
+    places: dict[str, Any] = {"GRAVITON_FS_ROOT": settings.fs_root.absolute()}
+    if settings.s3 is None:
+        return places | {"GRAVITON_FS_BLOCK_PREFIX": settings.fs_block_prefix}
+    bucket = settings.s3
+    return places | {
+        "QUASAR_MINIO_URL": bucket.endpoint or "(AWS)",
+        "GRAVITON_S3_BLOCK_BUCKET": bucket.bucket,
+        "GRAVITON_S3_BLOCK_PREFIX": bucket.prefix,
+        "GRAVITON_S3_REGION": bucket.region,
+        "AWS_SERVER_SIDE_ENCRYPTION": bucket.encryption.mode.value or "(as the bucket does)",
+    }
 
 
 async def _look(call: Call) -> dict[str, Any] | None:

@@ -23,7 +23,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     _on_interrupt(130, b"graviton: interrupted\n")
     code = _main(sys.argv[1:])
     _on_interrupt(code, b"")
+    if "obstore" in sys.modules:
+        _leave(code)
     return code
+
+
+def _leave(code: int) -> None:
+    """End the process without taking the interpreter down: threads of the driver that let go of an object of Python's
+    meanwhile would abort it. Whatever a command began it has ended by now."""
+    import atexit
+
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # the command has told of a full disk; a stream that is closed, or not there, has nothing to say
+    os._exit(code)
 
 
 def _on_interrupt(code: int, text: bytes) -> None:

@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,9 +19,9 @@ from graviton.cli.options import command, common_options, offer_chunkers, offer_
 from graviton.errors import NotFound
 
 if TYPE_CHECKING:
+    from graviton.assembly.block_side import BlockSide
     from graviton.assembly.settings import Settings
     from graviton.assembly.store import Store
-    from graviton.assembly.wiring import BlockSide
     from graviton.cli.output import Output
     from graviton.metadata.marker import StoreMarker
     from graviton.ports.blocks import BlockStore
@@ -107,19 +108,25 @@ def _print_marker(out: Output, headline: str, marker: StoreMarker, **values: Any
 async def check(call: Call, ports: tuple[str, ...]) -> int:
     """Try every law of the stores on the configured technology.
 
-    Works in scratch folders beside the data, and in scratch schemas of the database, for which it needs a role that may
-    make them; both are removed afterwards, and nothing of the store itself is touched.
+    Works in scratch folders beside the data, below a scratch prefix of the bucket, and in scratch schemas of the
+    database, for which it needs a role that may make them. All are removed afterwards, and nothing of the store itself
+    is touched.
     Takes half a minute. Exit code 1 if a law is broken: then do not keep data there.
     """
+    from graviton.concurrency.finishing import finish_anyway
     from graviton.testing.conformance.runner import Outcome, run_laws
 
     settings = call.settings()
     counts = dict.fromkeys(Outcome, 0)
     with _scratch_folder(_blocks_parent(settings)) as blocks, _scratch_folder(_metadata_parent(settings)) as metadata:
-        for contract in _chosen(_contracts(settings, metadata), ports):
-            async for result in run_laws(contract, blocks / contract.__name__):
-                counts[result.outcome] += 1
-                _show(call.out, contract, result)
+        place = _Place(settings, metadata)
+        try:
+            for contract in _chosen(_contracts(place), ports):
+                async for result in run_laws(contract, blocks / contract.__name__):
+                    counts[result.outcome] += 1
+                    _show(call.out, contract, result)
+        finally:
+            await finish_anyway(place.clean_up())
     broken = counts[Outcome.BROKEN]
     call.out.result(
         f"{counts[Outcome.KEPT]} laws kept, {broken} broken, {counts[Outcome.SKIPPED]} do not apply here",
@@ -145,7 +152,7 @@ def _show(out: Output, contract: _Contract, result: Any) -> None:
 
 
 def _blocks_parent(settings: Settings) -> Path | None:
-    return None if settings.blob_backend == "memory" else settings.fs_root
+    return settings.fs_root if settings.blob_backend == "fs" else None
 
 
 def _metadata_parent(settings: Settings) -> Path | None:
@@ -177,8 +184,8 @@ def _scratch_folder(parent: Path | None) -> Iterator[Path]:
         shutil.rmtree(scratch)
 
 
-def _contracts(settings: Settings, metadata: Path) -> list[_Contract]:
-    """The contracts of every port that a store of these settings is made of."""
+def _contracts(place: _Place) -> list[_Contract]:
+    """The contracts of every port that a store there is made of."""
     from graviton.assembly.wiring import metadata_ports
     from graviton.testing.conformance.blobs import BlobStoreContract
     from graviton.testing.conformance.block_index import BlockIndexContract
@@ -189,7 +196,7 @@ def _contracts(settings: Settings, metadata: Path) -> list[_Contract]:
     from graviton.testing.conformance.reclaimer import BlockReclaimerContract
     from graviton.testing.conformance.runner import bind
 
-    place = _Place(settings, metadata)
+    settings = place.settings
     blocks, pairs = place.block_capabilities, place.metadata_capabilities
     over_pairs = {"make_metadata": lambda law, kv: Metadata(*metadata_ports(settings, kv, law.clock))}
     return [
@@ -226,15 +233,17 @@ class _Place:
         self._wiring = wiring
         self._kernel = wiring.kernel_for(settings)
         # Small blocks: laws about blobs of many blocks are then quick.
-        self._settings = settings._replace(chunker=PRESETS["small"])
+        self.settings = settings._replace(chunker=PRESETS["small"])
+        self._prefix = f"check-{secrets.token_hex(8)}"
         self._metadata = metadata
         self._sides: dict[int, BlockSide] = {}
         self.block_capabilities = wiring.block_side(settings, self._kernel).blocks.capabilities
-        self.metadata_capabilities = wiring.open_metadata(self._settings, create=False).capabilities
+        self.metadata_capabilities = wiring.open_metadata(self.settings, create=False).capabilities
         self.blob_capabilities = self.block_capabilities
 
     def _files(self, space: str, scratch: Path) -> Settings:
-        return self._settings._replace(fs_root=scratch / "store", meta_path=self._metadata / space / "meta.sqlite")
+        made = self.settings._replace(fs_root=scratch / "store", meta_path=self._metadata / space / "meta.sqlite")
+        return made if made.s3 is None else made._replace(s3=replace(made.s3, prefix=f"{self._prefix}/{space}"))
 
     async def _at(self, space: str, scratch: Path) -> Settings:
         settings = self._files(space, scratch)
@@ -246,10 +255,17 @@ class _Place:
 
     async def tear_down(self, space: str) -> None:
         """Remove what a law left in the database."""
-        if self._settings.postgres is not None:
+        if self.settings.postgres is not None:
             from graviton.assembly.database import drop_scratch_schema
 
-            await drop_scratch_schema(self._settings, _schema(space))
+            await drop_scratch_schema(self.settings, _schema(space))
+
+    async def clean_up(self) -> None:
+        """Remove what laws left in the bucket."""
+        if self.settings.s3 is not None:
+            from graviton.assembly.buckets import remove_below
+
+            await remove_below(self.settings.s3, self._prefix)
 
     def blocks(self, space: str, scratch: Path) -> BlockStore:
         """A block store; its reclaimer is found by it."""

@@ -1,0 +1,77 @@
+"""Where a store lies, said in one text: a folder, or an address such as `s3://bucket/prefix`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
+
+from graviton.assembly.settings import Settings
+from graviton.core.locators import DEFAULT_BLOCK_PREFIX
+from graviton.errors import ConfigError
+
+__all__ = ["settings_of"]
+
+_S3_OPTIONS = frozenset({"region", "endpoint"})
+
+
+def settings_of(root: str | os.PathLike[str], metadata: str | os.PathLike[str] | None) -> Settings:
+    """Settings of the store at `root`, with its metadata in `metadata`: the file of an SQLite database, or the address
+    of a PostgreSQL one. Raises ConfigError."""
+    text = os.fspath(root)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return _with_metadata(Settings(fs_root=Path(text)), metadata)
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise _wrong(f"an address of a folder is file:///PATH, not {text[:80]!r}")
+        return _with_metadata(Settings(fs_root=Path(unquote(rest))), metadata)
+    if scheme == "memory":
+        if rest.strip("/"):
+            raise _wrong("memory:// has no path: nobody else could open it")
+        return _with_metadata(Settings(blob_backend="memory", metadata="memory"), metadata)
+    if scheme not in ("s3", "gs", "az"):
+        raise _wrong(f"addresses begin with file, memory, s3, gs or az, not {scheme[:20]!r}")
+    if metadata is None:
+        raise ConfigError(
+            f"a store in a bucket ({scheme}://) needs to know where its metadata is",
+            operation="configure",
+            subject="metadata",
+            hint="Give metadata='/srv/meta.sqlite', or metadata='postgresql://HOST/DATABASE' for several machines.",
+        )
+    return _with_metadata(_in_bucket(scheme, text, rest), metadata)
+
+
+def _in_bucket(scheme: str, text: str, rest: str) -> Settings:
+    if scheme != "s3":
+        return Settings(blob_backend=scheme, bucket_url=text)
+    from graviton.backends.objectstore import S3Config
+
+    place, _, query = rest.partition("?")
+    bucket, _, prefix = place.partition("/")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for name in options:
+        if name not in _S3_OPTIONS:
+            raise _wrong(f"an address of a bucket has the options region and endpoint, not {name[:40]!r}")
+    config = S3Config(bucket, prefix.strip("/") or DEFAULT_BLOCK_PREFIX, **options)  # type: ignore[arg-type]
+    return Settings(blob_backend="s3", s3=config)
+
+
+def _with_metadata(settings: Settings, metadata: str | os.PathLike[str] | None) -> Settings:
+    if metadata is None:
+        return settings
+    text = os.fspath(metadata)
+    if not text.startswith(("postgresql://", "postgres://", "jdbc:")):
+        return settings._replace(metadata="sqlite", meta_path=Path(text))
+    from graviton.backends.postgres.config import parse_address
+
+    return settings._replace(metadata="postgres", postgres=parse_address(text))
+
+
+def _wrong(text: str) -> ConfigError:
+    return ConfigError(
+        text,
+        operation="configure",
+        subject="address",
+        hint="Write a folder, file:///PATH, memory://, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.",
+    )
