@@ -10,7 +10,7 @@ from graviton.errors import GravitonError, InvalidInput, NotFound, PermissionDen
 from graviton.ports.objects import ImmutableObjectStore, MutableObjectStore
 from graviton.testing.conformance.checks import cancelled_everywhere, collect, gather, pieces_of, raises
 from graviton.testing.conformance.contract import needs, optional_hook
-from graviton.testing.conformance.objects import SOME, ImmutableObjectStoreContract, content
+from graviton.testing.conformance.objects import ImmutableObjectStoreContract, content
 
 __all__ = ["MutableObjectStoreContract"]
 
@@ -207,7 +207,7 @@ async def source_of_ends(size: int) -> AsyncIterator[bytes]:
 
 class _ChangeLaws(_MutableHooks):
     async def test_delete_says_whether_there_was_an_object(self) -> None:
-        store = await self.mutable(SOME)
+        store = await self.mutable(self.some)
         assert await store.delete(self.locator("c")) is True
         assert await store.delete(self.locator("c")) is False
         assert await store.delete(self.locator("d")) is False
@@ -280,13 +280,13 @@ class _ChangeLaws(_MutableHooks):
 
     @needs("persistent")
     async def test_acknowledged_changes_are_there_after_reopening(self) -> None:
-        store = await self.mutable(SOME)
+        store = await self.mutable(self.some)
         await store.delete(self.locator("c/x"))
         await store.copy(self.locator("d/e/f"), self.locator("copy"))
         before = await collect(store.list())
         reopened = await self.reopen(store)
         assert await collect(reopened.list()) == before
-        assert await content(reopened, self.locator("copy")) == SOME["d/e/f"]
+        assert await content(reopened, self.locator("copy")) == self.some["d/e/f"]
         assert await content(reopened, self.locator("cc")) == b""
 
 
