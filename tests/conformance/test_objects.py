@@ -15,8 +15,8 @@ class TestInMemoryImmutableObjectStore(ImmutableObjectStoreContract):
     def make_store(self) -> InMemoryImmutableObjectStore:
         return InMemoryImmutableObjectStore()
 
-    async def filled(self, objects: Mapping[str, bytes] = SOME) -> ImmutableObjectStore:
-        return InMemoryImmutableObjectStore(objects)  # there is no other way in
+    async def filled(self, objects: Mapping[str, bytes] | None = None) -> ImmutableObjectStore:
+        return InMemoryImmutableObjectStore(SOME if objects is None else objects)  # there is no other way in
 
     def locator(self, path: str) -> Locator:
         return Locator("memory", "default", path)

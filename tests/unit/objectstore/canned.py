@@ -1,0 +1,64 @@
+"""A server that gives one answer to everything, and both drivers in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from graviton.backends.objectstore._driver import Driver
+from graviton.backends.objectstore.clients import data_store
+from graviton.backends.objectstore.config import Credentials, S3Config
+from graviton.backends.objectstore.requests import Requests
+from graviton.core.secret import Secret
+
+__all__ = ["SECRET", "TOKEN", "answer", "driver_of", "serving", "settings"]
+
+SECRET, TOKEN = "the-secret-of-the-key", "the-session-token"
+
+
+def answer(status: int, code: str = "", body: str = "", **headers: str) -> bytes:
+    """An answer as S3 gives it; without a code, with an empty body."""
+    if code:
+        body = f"<Error><Code>{code}</Code><Message>a sentence</Message><RequestId>7</RequestId></Error>"
+    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+
+
+@asynccontextmanager
+async def serving(*replies: bytes) -> AsyncIterator[str]:
+    """The address of a server that gives one reply after the other, and the last one to every later request."""
+    left = list(replies)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+            if b"100-continue" in head:
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await reader.readexactly(length)
+            reply = left.pop(0) if len(left) > 1 else left[0]
+            without_body = reply.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+            writer.write(without_body if head.startswith(b"head") else reply)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def settings(endpoint: str, **more: object) -> S3Config:
+    """Settings for the bucket `a-bucket` there, which never try again."""
+    keys = Credentials("a-key", Secret(SECRET), Secret(TOKEN))
+    defaults = {"endpoint": endpoint, "credentials": keys, "retry_seconds": 0, "request_seconds": 5.0}
+    return S3Config("a-bucket", **(defaults | more))  # type: ignore[arg-type]
+
+
+def driver_of(config: S3Config) -> Driver:
+    """The driver for blocks."""
+    requests = Requests(config.bucket, max_requests=4, max_bytes=1 << 20, retry_seconds=config.retry_seconds)
+    return Driver(data_store(config), requests)

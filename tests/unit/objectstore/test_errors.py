@@ -1,0 +1,273 @@
+"""What the drivers raise becomes one of our errors: the table of docs/object-storage.md, asked of both drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore import exceptions as botocore
+from botocore.parsers import ResponseParserError
+
+from graviton.backends.objectstore.clients import s3_client
+from graviton.backends.objectstore.config import Credentials, S3Config
+from graviton.backends.objectstore.errors import translate
+from graviton.concurrency.executors import in_own_thread
+from graviton.core.secret import Secret
+from graviton.errors import (
+    ConfigError,
+    GravitonError,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    Retry,
+    StorageFull,
+    Unavailable,
+    Unsupported,
+)
+from tests.s3_server import ACCESS_KEY, rclone_server
+from tests.unit.objectstore.canned import SECRET, TOKEN, answer, driver_of, serving, settings
+
+pytestmark = pytest.mark.s3
+
+ANSWERS = [
+    (404, "NoSuchKey", NotFound, False, "there is no thing"),
+    (404, "NoSuchBucket", ConfigError, False, "graviton store init"),
+    (404, "", Unavailable, True, "not in the way of S3"),
+    (301, "PermanentRedirect", ConfigError, False, "GRAVITON_S3_REGION"),
+    (400, "AuthorizationHeaderMalformed", ConfigError, False, "GRAVITON_S3_REGION"),
+    (400, "IllegalLocationConstraintException", ConfigError, False, "GRAVITON_S3_REGION"),
+    (403, "RequestTimeTooSkewed", PermissionDenied, False, "clock"),
+    (403, "InvalidAccessKeyId", PermissionDenied, False, "AWS_PROFILE"),
+    (403, "SignatureDoesNotMatch", PermissionDenied, False, "AWS_PROFILE"),
+    (400, "ExpiredToken", PermissionDenied, False, "has expired"),
+    (400, "InvalidToken", PermissionDenied, False, "AWS_PROFILE"),
+    (403, "AccessDenied", PermissionDenied, False, "docs/guides/s3.md"),
+    (400, "KMS.DisabledException", PermissionDenied, False, "KMS.DisabledException"),
+    (401, "", PermissionDenied, False, "401"),
+    (412, "PreconditionFailed", PreconditionFailed, False, "PreconditionFailed"),
+    (416, "InvalidRange", RangeNotSatisfiable, False, "InvalidRange"),
+    (409, "OperationAborted", Unavailable, True, "OperationAborted"),
+    (409, "ConditionalRequestConflict", Unavailable, True, "ConditionalRequestConflict"),
+    (429, "", Unavailable, True, "429"),
+    (503, "SlowDown", Unavailable, True, "SlowDown: a sentence"),
+    (500, "InternalError", Unavailable, True, "InternalError"),
+    (502, "", Unavailable, True, "502"),
+    (504, "", Unavailable, True, "504"),
+    (408, "", Unavailable, True, "408"),
+    (400, "RequestTimeout", Unavailable, True, "RequestTimeout"),
+    (400, "BadDigest", Unavailable, True, "BadDigest"),
+    (400, "XAmzContentSHA256Mismatch", Unavailable, True, "Mismatch"),
+    (507, "", StorageFull, False, "Make room"),
+    (400, "QuotaExceeded", StorageFull, False, "Make room"),
+    (507, "XMinioStorageFull", StorageFull, False, "Make room"),
+    (400, "EntityTooLarge", LimitExceeded, False, "too large"),
+    (413, "", LimitExceeded, False, "too large"),
+    (501, "NotImplemented", Unsupported, False, "NotImplemented"),
+    (405, "MethodNotAllowed", Unsupported, False, "MethodNotAllowed"),
+    (400, "InvalidArgument", Unavailable, False, "InvalidArgument: a sentence"),
+    (400, "KeyTooLongError", InvalidInput, False, "is no name that this server takes"),
+    (418, "", Unavailable, False, "418"),
+]
+
+
+def check(error: GravitonError, kind: type[GravitonError], passes: bool, says: str) -> None:
+    assert type(error) is kind, f"{error!r}: {error.__cause__}"
+    assert error.retry in ((Retry.TEMPORARY, Retry.EXHAUSTED) if passes else (Retry.PERMANENT,))
+    assert says in f"{error.message} {error.hint}"
+    assert error.subject == "thing"
+    assert "\n" not in error.message
+    assert len(error.message) < 500
+    told = "".join(traceback.format_exception(error)) + repr(error.__cause__)
+    assert SECRET not in told
+    assert TOKEN not in told
+
+
+@pytest.mark.parametrize(("status", "code", "kind", "passes", "says"), ANSWERS)
+async def test_answer_to_the_driver_of_blocks(
+    status: int, code: str, kind: type[GravitonError], passes: bool, says: str
+) -> None:
+    async with serving(answer(status, code)) as endpoint:
+        with pytest.raises(GravitonError) as told:
+            await driver_of(settings(endpoint)).get("a/key", "thing", 10)
+    check(told.value, kind, passes, says)
+    assert told.value.retry is not Retry.TEMPORARY, "it never leaves"
+
+
+async def ask(config: S3Config, method: str = "get_object", client: Any = None, **arguments: Any) -> GravitonError:
+    """What the other driver's failure becomes."""
+
+    def call() -> None:
+        getattr(client or s3_client(config, 1), method)(Bucket=config.bucket, **arguments)
+
+    with pytest.raises(Exception) as told:  # noqa: PT011 - it is what is looked at
+        await in_own_thread(call)
+    made = translate(told.value, "get", "thing", config.bucket)
+    made.__cause__ = told.value
+    return made
+
+
+async def test_answers_to_the_driver_of_objects() -> None:
+    """All at once: making a client takes longer than everything else here."""
+    async with serving(*(answer(status, code) for status, code, *_ in ANSWERS)) as endpoint:
+        client = s3_client(settings(endpoint), 1)
+        for status, code, kind, passes, says in ANSWERS:
+            made = await ask(settings(endpoint), client=client, Key="a/key")
+            assert type(made) is kind, (status, code, made)
+            check(made, kind, passes, says)
+        client.close()
+
+
+async def test_answer_to_a_head_has_no_code() -> None:
+    """So 404 is absence there, and only there."""
+    async with serving(answer(404)) as endpoint:
+        assert not await driver_of(settings(endpoint)).exists("a/key", "thing")
+        check(await ask(settings(endpoint), "head_object", Key="a/key"), NotFound, False, "there is no thing")
+    for status, kind in ((403, PermissionDenied), (500, Unavailable), (503, Unavailable), (400, Unavailable)):
+        async with serving(answer(status)) as endpoint:
+            with pytest.raises(kind) as told:
+                await driver_of(settings(endpoint)).exists("a/key", "thing")
+            assert ("does not say why" in told.value.hint) is (status == 403)
+            assert type(await ask(settings(endpoint), "head_object", Key="a/key")) is kind
+
+
+@pytest.mark.parametrize("code", ["InternalError", "SlowDown", "ServiceUnavailable"])
+async def test_failure_in_the_body_of_a_good_answer(code: str) -> None:
+    """To copy and complete: they answer 200 at once. The driver of blocks reads it for two codes."""
+    async with serving(answer(200, code)) as endpoint:
+        if code != "ServiceUnavailable":
+            with pytest.raises(Unavailable) as told:
+                await driver_of(settings(endpoint)).copy_to_new("a/key", "b/key", "thing")
+            check(told.value, Unavailable, True, code)
+        made = await ask(settings(endpoint), "copy_object", Key="b/key", CopySource="a-bucket/a/key")
+        check(made, Unavailable, True, code)
+
+
+NOTHING = [b"", b"\x15\x03\x01\x00\x02 no HTTP\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345"]
+
+
+@pytest.mark.parametrize("reply", NOTHING, ids=["closed", "no HTTP", "cut short"])
+async def test_no_answer(reply: bytes) -> None:
+    async with serving(reply) as endpoint:
+        with pytest.raises(Unavailable) as told:
+            await driver_of(settings(endpoint)).get("a/key", "thing", 10)
+        check(told.value, Unavailable, True, "whether it runs")
+        if reply != NOTHING[2]:  # its body is read elsewhere
+            check(await ask(settings(endpoint), Key="a/key"), Unavailable, True, "whether it runs")
+
+
+async def test_server_that_is_not_there() -> None:
+    async with serving(b"") as endpoint:
+        pass
+    with pytest.raises(Unavailable) as told:
+        await driver_of(settings(endpoint)).get("a/key", "thing", 10)
+    check(told.value, Unavailable, True, "thing")
+    check(await ask(settings(endpoint), Key="a/key"), Unavailable, True, "thing")
+
+
+async def test_server_that_says_nothing() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        config = settings(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", request_seconds=0.1)
+        with pytest.raises(Unavailable) as told:
+            await driver_of(config).get("a/key", "thing", 10)
+        check(told.value, Unavailable, True, "thing")
+        check(await ask(config, Key="a/key"), Unavailable, True, "thing")
+
+
+async def test_certificate_of_nobody() -> None:
+    """Something that answers, and not with TLS: no new try helps."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer(400))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        config = settings(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(Unavailable) as told:
+            await driver_of(config).get("a/key", "thing", 10)
+        check(told.value, Unavailable, False, "certificate")
+        check(await ask(config, Key="a/key"), Unavailable, False, "certificate")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "passes"),
+    [
+        (botocore.NoCredentialsError(), PermissionDenied, False),
+        (botocore.PartialCredentialsError(provider="env", cred_var="x"), PermissionDenied, False),
+        (botocore.CredentialRetrievalError(provider="role", error_msg="x"), PermissionDenied, False),
+        (botocore.ReadTimeoutError(endpoint_url="http://h"), Unavailable, True),
+        (botocore.ConnectTimeoutError(endpoint_url="http://h"), Unavailable, True),
+        (botocore.EndpointConnectionError(endpoint_url="http://h"), Unavailable, True),
+        (botocore.ConnectionClosedError(endpoint_url="http://h"), Unavailable, True),
+        (botocore.ProxyConnectionError(proxy_url="http://h"), Unavailable, True),
+        (botocore.SSLError(endpoint_url="http://h", error="x"), Unavailable, False),
+        (botocore.IncompleteReadError(actual_bytes=1, expected_bytes=2), Unavailable, True),
+        (botocore.ResponseStreamingError(error="x"), Unavailable, True),
+        (botocore.FlexibleChecksumError(error_msg="x"), Unavailable, True),
+        (ResponseParserError("no XML"), Unavailable, True),
+        (botocore.ParamValidationError(report="x"), Unavailable, False),
+        (botocore.ClientError({}, "GetObject"), Unavailable, True),
+        (ConnectionResetError("reset"), Unavailable, True),
+        (ValueError("a bug of ours"), Unavailable, False),
+        (FileNotFoundError("of a store in memory"), NotFound, False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_values_of_the_other_driver(error: Exception, kind: type[GravitonError], passes: bool) -> None:
+    made = translate(error, "get", "thing", "a-bucket")
+    check(made, kind, passes, "thing")
+
+
+@pytest.mark.parametrize("wrong", [Credentials("nobody", Secret(SECRET)), Credentials(ACCESS_KEY, Secret(SECRET))])
+async def test_real_server_refuses_wrong_keys(wrong: Credentials) -> None:
+    server = rclone_server()
+    config = server.config(server.new_bucket(), credentials=wrong, retry_seconds=10)
+    for call in (driver_of(config).put("a/key", b"x", "thing"), driver_of(config).get("a/key", "thing", 1)):
+        with pytest.raises(PermissionDenied) as told:
+            await call
+        check(told.value, PermissionDenied, False, "Check the keys")
+    check(await ask(config, Key="a/key"), PermissionDenied, False, "Check the keys")
+
+
+async def test_no_keys_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    async with serving(answer(200)) as endpoint:
+        config = settings(endpoint, credentials=None)
+        with pytest.raises(PermissionDenied) as told:
+            await driver_of(config).get("a/key", "thing", 1)
+        check(told.value, PermissionDenied, False, "there are no keys")
+        assert "Check the keys" in told.value.hint
+        check(await ask(config, Key="a/key"), PermissionDenied, False, "there are no keys")
+
+
+async def test_log_of_everything_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even at DEBUG, where botocore writes down whole requests, the session token in their headers."""
+    with caplog.at_level(logging.DEBUG):
+        async with serving(answer(403, "AccessDenied")) as endpoint:
+            await ask(settings(endpoint), Key="a/key")
+            with pytest.raises(PermissionDenied):
+                await driver_of(settings(endpoint)).put("a/key", b"x", "thing")
+    assert "botocore" in caplog.text
+    assert TOKEN not in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_own_error_stays_what_it_is() -> None:
+    ours = StorageFull("full")
+    assert translate(ours, "get", "thing", "a-bucket") is ours
