@@ -30,6 +30,7 @@ NAMES = {
     "large_file": "1 GiB beside borg, restic, casync and cp",
     "memory": "peak memory with 10 GiB",
     "many_blobs": "a store of a million blobs",
+    "s3": "blocks in S3 beside obstore alone",
     "postgres": "metadata on PostgreSQL, with ten million blocks",
 }
 """Folders that hold a `bench.py` with `measure`, shortest first, and what each measures."""
