@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench setup lock clean
+.PHONY: help demo test lint bench stack setup lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -22,6 +22,10 @@ lint:  ## the fast part of it: style, format, types, import contracts
 bench:  ## speed and memory side by side with other tools, results in benchmarks/
 	@scripts/setup base bench
 	@scripts/in-venv python -m benchmarks
+
+stack:  ## PostgreSQL, an S3 server and a store on both, until Ctrl-C; no containers
+	@scripts/setup base dev
+	@scripts/in-venv python scripts/stack.py
 
 setup:  ## only the set-up, for working in .venv by hand
 	@scripts/setup base dev
