@@ -84,6 +84,8 @@ async def bare_put(plan: Plan) -> str:
     for data in _pieces(plan.file):
         await slots.acquire()
         jobs.append(asyncio.ensure_future(one(len(jobs), data)))
+        if len(jobs) == 1:
+            await jobs[0]  # rclone makes the folder; two that make it at once are answered 500
     await asyncio.gather(*jobs)
     return ""
 
