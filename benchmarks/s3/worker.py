@@ -143,7 +143,8 @@ def main() -> None:
     began, cpu = time.perf_counter(), time.process_time()
     blob = asyncio.run(WORKS[sys.argv[1]](plan))  # type: ignore[arg-type]
     done: dict[str, Any] = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu, "blob": blob}
-    print(json.dumps(done | {"version": graviton.__version__}))
+    print(json.dumps(done | {"version": graviton.__version__}), flush=True)
+    os._exit(0)  # the driver's threads abort an interpreter that is being taken down now and then
 
 
 if __name__ == "__main__":
