@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.figures import Verdict, ratios
-from benchmarks.harness.process import Finished, run
+from benchmarks.harness.process import run
 from benchmarks.harness.section import Bench, Section, Table
 from benchmarks.s3.relay import Relay
 from tests.s3_server import S3Server, rclone_server_on
@@ -56,7 +56,7 @@ def measure(bench: Bench) -> Section:
     section.notes = [
         "server: rclone serve s3 on a folder of this machine, a new one per repetition; 16 requests at once each",
         "ours: cut, hashed, claimed, committed in SQLite; read, verified, in order; bare: objects of 1 MiB and no more",
-        "one large object: to a server that keeps nothing; the largest resident size of the process (ru_maxrss)",
+        "one large object: to a server that keeps nothing; the largest resident size of the process (VmHWM)",
     ]
     return section
 
@@ -68,7 +68,7 @@ def _multipart(bench: Bench, section: Section) -> Verdict:
     for repetition in range(bench.pick(3, 1)):
         with sink_server() as sink:
             plan = {"endpoint": sink.endpoint, "keys": ["a", "b"], "bucket": "bucket", "size": size}
-            peaks.append(_worker("large-put", plan).peak_rss_bytes / (1 << 20))
+            peaks.append(_worker("large-put", plan)["peak"] / (1 << 20))
             if sink.size != size:
                 raise OSError(f"{sink.size} of {size} bytes arrived")
         bench.say(f"one large object, repetition {repetition + 1}")
@@ -89,11 +89,11 @@ def _run(work: str, server: S3Server, bucket: str, folder: Path, file: Path, run
         "file": str(file),
         "blob": runs["ours-put"][-1]["blob"] if runs["ours-put"] else "",
     }
-    return dict(json.loads(_worker(work, plan).output))
+    return _worker(work, plan)
 
 
-def _worker(work: str, plan: dict[str, Any]) -> Finished:
-    return run([sys.executable, "-m", "benchmarks.s3.worker", work, json.dumps(plan)])
+def _worker(work: str, plan: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(run([sys.executable, "-m", "benchmarks.s3.worker", work, json.dumps(plan)]).output))
 
 
 def _table(runs: Runs) -> Table:

@@ -137,12 +137,19 @@ WORKS: dict[str, Callable[[Plan], Awaitable[str]]] = {
 }
 
 
+def _peak_bytes() -> int:
+    """The largest resident size of this process so far. Not ru_maxrss, which has the parent's in it."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
 def main() -> None:
     """The program."""
     plan = Plan(**json.loads(sys.argv[2]))
     began, cpu = time.perf_counter(), time.process_time()
     blob = asyncio.run(WORKS[sys.argv[1]](plan))  # type: ignore[arg-type]
     done: dict[str, Any] = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu, "blob": blob}
+    done["peak"] = _peak_bytes()
     print(json.dumps(done | {"version": graviton.__version__}), flush=True)
     os._exit(0)  # the driver's threads abort an interpreter that is being taken down now and then
 
