@@ -16,6 +16,7 @@ from graviton.ports.capabilities import Capabilities
 from graviton.ports.reclaimer import TrashEntry
 from graviton.testing.conformance.blocks import BlockStoreContract
 from graviton.testing.conformance.reclaimer import BlockReclaimerContract
+from tests.s3_proxy import Exchange, Kind, S3Proxy
 from tests.s3_server import S3Server, default_server, moto_server
 
 pytestmark = pytest.mark.s3
@@ -77,7 +78,35 @@ class _OnS3:
         await store.driver.put(path, data, "raw")
 
 
-class TestS3BlockStore(_OnS3, BlockStoreContract):
+async def _denied(exchange: Exchange) -> None:
+    await exchange.answer(403, "AccessDenied")
+
+
+class _Troubled(_OnS3):
+    """A server that can be gone, and one whose policy lets nobody write."""
+
+    async def break_backend(self, store: BlockStore) -> None:
+        assert isinstance(store, ObjectBlockStore)
+        nowhere = self.server().config(self.bucket, endpoint="http://127.0.0.1:9", retry_seconds=0)
+        store.driver = S3BlockStore(nowhere).driver
+
+    async def make_read_only(self, store: BlockStore) -> None:
+        assert isinstance(store, ObjectBlockStore)
+        proxy = await S3Proxy(self.server()).__aenter__()
+        for kind in (Kind.PUT, Kind.COPY, Kind.DELETE, Kind.BULK_DELETE):
+            proxy.plan(kind, _denied, times=None)
+        before, close = store.driver, store.aclose
+        store.driver = S3BlockStore(proxy.server.config(self.bucket, prefix=self.prefix, retry_seconds=0)).driver
+
+        async def aclose() -> None:
+            await close()
+            await before.aclose()
+            await proxy.__aexit__(None, None, None)
+
+        store.aclose = aclose  # type: ignore[method-assign]
+
+
+class TestS3BlockStore(_Troubled, BlockStoreContract):
     implementation = S3BlockStore
     capabilities = S3_ABILITIES
 
@@ -87,7 +116,7 @@ class TestS3BlockReclaimer(_OnS3, BlockReclaimerContract):
     capabilities = S3_ABILITIES
 
 
-class _OnMoto(_OnS3):
+class _OnMoto(_Troubled):
     @staticmethod
     def server() -> S3Server:
         return moto_server()
