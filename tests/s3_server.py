@@ -71,22 +71,24 @@ def rclone_server() -> S3Server:
 
 
 @contextmanager
-def rclone_server_on(folder: Path) -> Iterator[S3Server]:
-    """One of its own on `folder`, which is made."""
+def rclone_server_on(folder: Path, tls: tuple[Path, Path] | None = None) -> Iterator[S3Server]:
+    """One of its own on `folder`, which is made; with `tls`, a certificate and its key, it talks nothing else."""
     folder.mkdir(parents=True)
-    server, guard = _rclone(folder)
+    server, guard = _rclone(folder, tls)
     try:
         yield server
     finally:
         _stop(guard)
 
 
-def _rclone(folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
+def _rclone(folder: Path, tls: tuple[Path, Path] | None = None) -> tuple[S3Server, subprocess.Popen[bytes]]:
     port = _free_port()
     program = Path(sys.executable).with_name("rclone")
     keys = f"{ACCESS_KEY},{SECRET_KEY}"
     command = [program, "serve", "s3", "--config", "", "--auth-key", keys, "--addr", f"127.0.0.1:{port}", folder]
-    return S3Server(f"http://127.0.0.1:{port}"), _start(command, port)
+    if tls is not None:
+        command += ["--cert", tls[0], "--key", tls[1]]
+    return S3Server(f"http{'' if tls is None else 's'}://127.0.0.1:{port}"), _start(command, port)
 
 
 @functools.cache

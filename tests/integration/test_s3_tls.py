@@ -1,0 +1,82 @@
+"""TLS with a certificate of one's own: both drivers trust what AWS_CA_BUNDLE names, and nothing else."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from graviton.backends.objectstore.blocks import S3BlockStore
+from graviton.backends.objectstore.bucket import make_bucket
+from graviton.backends.objectstore.config import S3Config
+from graviton.core.clock import SystemClock
+from graviton.errors import Retry, Unavailable
+from graviton.testing.conformance.block_values import block
+from tests.s3_server import S3Server, rclone_server_on
+
+pytestmark = pytest.mark.s3
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "graviton tests")])
+    now = datetime.fromtimestamp(SystemClock().now_ns() // 10**9, UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    files = folder / "server.pem", folder / "server.key"
+    files[0].write_bytes(made.public_bytes(pem))
+    plain = serialization.NoEncryption()
+    files[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return files
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Server, Path]]:
+    folder = tmp_path_factory.mktemp("tls")
+    tls = _certificate(folder)
+    with rclone_server_on(folder / "data", tls) as server:
+        yield server, tls[0]
+
+
+def _config(served: tuple[S3Server, Path], trusts: bool) -> S3Config:
+    server, authorities = served
+    return server.config("over-tls", ca_file=authorities if trusts else None, retry_seconds=5)
+
+
+async def test_authority_of_ones_own_is_trusted_by_both_drivers(served: tuple[S3Server, Path]) -> None:
+    config = _config(served, trusts=True)
+    store = S3BlockStore(config)
+    await make_bucket(config, store.driver.requests)
+    await store.put_blocks([block(b"the bytes")])
+    assert await store.get(block(b"the bytes").key) == b"the bytes"
+    assert [key async for key in store.list()] == [block(b"the bytes").key]
+    await store.aclose()
+
+
+async def test_unknown_authority_is_told_and_not_tried_again(served: tuple[S3Server, Path]) -> None:
+    store = S3BlockStore(_config(served, trusts=False))
+    for ask in (store.get(block(b"x").key), store.put_blocks([block(b"x")]), anext(aiter(store.list()))):
+        with pytest.raises(Unavailable, match="AWS_CA_BUNDLE") as told:
+            await ask
+        assert told.value.retry is Retry.PERMANENT
+    await store.aclose()
