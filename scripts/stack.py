@@ -29,7 +29,7 @@ Try, in another terminal:
     graviton get ID -o copy.md
     psql "$PG_JDBC_URL"
     curl -s --aws-sigv4 aws:amz:us-east-1:s3 --user "$MINIO_ROOT_USER:$MINIO_ROOT_PASSWORD" \\
-        "$QUASAR_MINIO_URL/graviton-blocks?list-type=2&prefix=cas/blocks/"
+        "$QUASAR_MINIO_URL/graviton-blocks?list-type=2&prefix=cas%2Fblocks%2F"
 
 Ctrl-C ends both servers and removes everything.
 """
@@ -50,6 +50,7 @@ def environment(postgres: PgServer, s3: S3Server, folder: str) -> dict[str, str]
 
 def main() -> int:
     """The program."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print("starting PostgreSQL and an S3 server …", flush=True)
     with tempfile.TemporaryDirectory(prefix="graviton-stack-") as folder:
         postgres = PgServer("18", "fsync = on\nfull_page_writes = on\n")
@@ -68,6 +69,7 @@ def main() -> int:
         except KeyboardInterrupt:
             print("\nstopping", flush=True)
         finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever presses it twice must not keep it from tidying up
             postgres.remove()
     return 0
 
