@@ -19,16 +19,16 @@ class RetryPolicy(NamedTuple):
     """When to try again; a value, shared by everybody."""
 
     total_seconds: float = 30.0
-    """From the first failure on, 0 for never."""
+    """From the first failure on, or from the moment that `waits` is given; 0 for never."""
     first_seconds: float = 0.01
     """Upper bound of the first wait."""
     longest_seconds: float = 2.0
     """Upper bound of every wait."""
 
-    def waits(self, clock: Clock, random_: random.Random | None = None) -> Iterator[float]:
-        """Seconds to wait before each new try, until the budget is used up. The clock runs from the first one."""
+    def waits(self, clock: Clock, random_: random.Random | None = None, began: float | None = None) -> Iterator[float]:
+        """Seconds to wait before each new try, until the budget is used up. The clock runs from `began`, or from the
+        first one."""
         draw = random_ or random
-        began: float | None = None
         bound = self.first_seconds
         while True:
             now = clock.monotonic()

@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from graviton.backends.objectstore._driver import Driver
+from graviton.backends.objectstore._s3_api import S3Api
+from graviton.backends.objectstore._s3_driver import S3Driver
 from graviton.backends.objectstore.clients import data_store
 from graviton.backends.objectstore.config import Credentials, S3Config
 from graviton.backends.objectstore.requests import Requests
 from graviton.core.secret import Secret
 
-__all__ = ["SECRET", "TOKEN", "answer", "driver_of", "serving", "settings"]
+__all__ = ["ETAG", "SECRET", "TOKEN", "answer", "driver_of", "serving", "settings"]
+
+ETAG = f'"{"0a" * 16}"'
+"""As S3 has them."""
 
 SECRET, TOKEN = "the-secret-of-the-key", "the-session-token"
 
@@ -58,7 +62,7 @@ def settings(endpoint: str, **more: object) -> S3Config:
     return S3Config("a-bucket", **(defaults | more))  # type: ignore[arg-type]
 
 
-def driver_of(config: S3Config) -> Driver:
+def driver_of(config: S3Config) -> S3Driver:
     """The driver for blocks."""
     requests = Requests(config.bucket, max_requests=4, max_bytes=1 << 20, retry_seconds=config.retry_seconds)
-    return Driver(data_store(config), requests)
+    return S3Driver(data_store(config), S3Api(config, requests))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import traceback
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,16 @@ from graviton.backends.objectstore import _driver
 from graviton.backends.objectstore._driver import Driver
 from graviton.backends.objectstore._s3_driver import S3Driver
 from graviton.backends.objectstore.blocks import S3BlockStore
+from graviton.backends.objectstore.marker import ObjectMarkerStore
+from graviton.backends.objectstore.reclaimer import ObjectBlockReclaimer
 from graviton.backends.objectstore.requests import Requests
-from graviton.errors import IntegrityError, NotFound, Retry, Unavailable
+from graviton.errors import ConfigError, GravitonError, IntegrityError, NotFound, PermissionDenied, Retry, Unavailable
 from graviton.ports.blocks import BlockStatus, BlockWritePlan, WriteMode
+from graviton.ports.reclaimer import TrashEntry
 from graviton.testing.conformance.block_values import block, many_blocks
-from tests.s3_proxy import Exchange, Kind, S3Proxy
+from tests.s3_proxy import Exchange, Headers, Kind, S3Proxy
 from tests.s3_server import default_server, moto_server, rclone_server
+from tests.unit.objectstore.canned import ETAG, answer, driver_of, serving, settings
 
 pytestmark = pytest.mark.s3
 
@@ -98,21 +104,22 @@ async def test_abandoned_listing_keeps_no_place() -> None:
         assert [one.path async for one in driver.list("", "all")]
 
 
-async def test_second_driver_is_made_when_something_is_listed_and_shared_with_who_hurries() -> None:
+async def test_second_driver_is_made_when_it_is_needed_and_closed_with_who_hurries() -> None:
     store = S3BlockStore(moto_server().config(moto_server().new_bucket()))
-    await store.put_blocks(many_blocks(3))
+    await store.put_blocks(many_blocks(3), BlockWritePlan(WriteMode.ALWAYS))
     assert await store.get(many_blocks(1)[0].key)
     driver = store.driver
     assert isinstance(driver, S3Driver)
     assert driver._api._clients == []
     folder = store.folder(many_blocks(1)[0].key.algo)
-    assert len([one async for one in driver.hurried(1.0).list(folder, folder)]) == 3
-    [client] = driver._api._clients
     names = [one.path async for one in driver.list(folder, folder)]
-    assert driver._api._clients == [client]
+    [client] = driver._api._clients
     assert [one.path async for one in driver.list(folder, folder, names[0])] == names[1:]
+    assert driver._api._clients == [client]
+    hurried = driver.hurried(1.0)
+    assert len([one async for one in hurried.list(folder, folder)]) == 3
     await store.aclose()
-    assert driver._api._clients == []
+    assert driver._api._clients == hurried._api._clients == []
     with pytest.raises(Unavailable, match="closed"):
         _ = [one async for one in driver.list(folder, folder)]
 
@@ -173,8 +180,8 @@ async def test_whether_conditions_are_honoured_is_found_out_once(server: Any, re
         store = S3BlockStore(proxy.server.config(server().new_bucket()))
         await store.put_blocks(ones[:3])  # at the same time: one of them finds out
         seen = sent(proxy)
-        assert seen[:3] == [Kind.HEAD, Kind.PUT, Kind.PUT]
-        assert sorted(kind.value for kind in seen[3:]) == sorted(kind.value for kind in requests * 2)
+        assert seen[:4] == [Kind.HEAD, Kind.HEAD_BUCKET, Kind.PUT, Kind.PUT]
+        assert sorted(kind.value for kind in seen[4:]) == sorted(kind.value for kind in requests * 2)
         proxy.seen.clear()
         for one in ones[3:]:
             assert [told.status for told in (await store.put_blocks([one])).stored] == [BlockStatus.FRESH]
@@ -238,3 +245,194 @@ async def test_body_that_changed_on_its_way_is_read_again() -> None:
         with pytest.raises(IntegrityError, match="another digest"):
             await store.get(one.key)
         await store.aclose()
+
+
+# Of networks and servers that answer in somebody else's name.
+
+
+PAGE = b"<html>please sign in</html>"
+OF_PAGE = f'ETag: "65f1-abc"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nContent-Length: {len(PAGE)}'.encode()
+
+
+@asynccontextmanager
+async def listening(handle: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """The address of a server that gives each request, whole, to `handle`."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if b"100-continue" in head.lower():
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
+                await reader.readexactly(int(length or 0))
+                await handle(head, writer)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_page_that_one_is_sent_to_is_never_believed(status: int) -> None:
+    """A network that wants one to sign in: nothing is there, copied, put or gone because its page is fine."""
+
+    async def send_away(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if b"/sign-in" in head:
+            writer.write(b"HTTP/1.1 200 OK\r\n" + OF_PAGE + b"\r\n\r\n" + (b"" if head.startswith(b"HEAD") else PAGE))
+        else:
+            writer.write(f"HTTP/1.1 {status} X\r\nLocation: /sign-in\r\nContent-Length: 0\r\n\r\n".encode())
+
+    async with listening(send_away) as endpoint:
+        driver = driver_of(settings(endpoint))
+        for doing in (
+            driver.put("a/key", b"payload", "thing"),
+            driver.put_new("a/key", b"payload", "thing"),
+            driver.exists("a/key", "thing"),
+            driver.get("a/key", "thing", len(PAGE)),
+            driver.get_small("a/key", "thing", 100),
+            driver.copy_to_new("a/key", "b/key", "thing"),
+            driver.delete(["a/key"], "thing"),
+            driver.delete(["a/key", "b/key"], "thing"),
+        ):
+            with pytest.raises((Unavailable, ConfigError)):
+                await doing
+        await driver.aclose()
+
+
+GONE = "<Deleted><Key>a</Key></Deleted>"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("<DeleteResult><Error><Key>b</Key><Code>AccessDenied</Code></Error></DeleteResult>", PermissionDenied),
+        ("<DeleteResult><Error><Key>b</Key><Code>InternalError</Code></Error></DeleteResult>", Unavailable),
+        ("<DeleteResult>" + GONE + "</DeleteResult>", Unavailable),
+        ("<DeleteResult/>", Unavailable),
+        ("<html>please sign in</html>", Unavailable),
+        ("", Unavailable),
+        ("<Error><Code>AccessDenied</Code></Error>", Unavailable),
+        (f"<DeleteResult>{GONE}<Error><Key>b</Key><Code>NoSuchKey</Code></Error></DeleteResult>", None),
+    ],
+)
+async def test_answer_to_a_delete_of_many_says_of_each_that_it_is_gone(
+    body: str, kind: type[GravitonError] | None
+) -> None:
+    async with serving(answer(200, body=body)) as endpoint:
+        driver = driver_of(settings(endpoint))
+        if kind is None:
+            await driver.delete(["a", "b"], "two")
+        else:
+            with pytest.raises(kind) as told:
+                await driver.delete(["a", "b"], "two")
+            assert (told.value.retry is Retry.PERMANENT) is (kind is PermissionDenied)
+        await driver.aclose()
+
+
+@pytest.mark.parametrize("server", [moto_server, default_server])
+async def test_many_are_deleted_in_one_request(server: Any) -> None:
+    async with S3Proxy(server()) as proxy:
+        store = S3BlockStore(proxy.server.config(server().new_bucket()))
+        for path in ("a", "b & <c>", "d"):
+            await store.driver.put(path, b"x", path)
+        await store.driver.delete(["a", "b & <c>", "d", "never"], "four")
+        assert [one.path async for one in store.driver.list("", "all")] == []
+        [asked] = [one for one in proxy.seen if one.kind is Kind.BULK_DELETE]
+        assert asked.headers.of("content-md5")
+        await store.aclose()
+
+
+async def test_answer_without_end_is_read_no_further_than_the_block() -> None:
+    sent = 0
+    chunk = b"100000\r\n" + b"A" * (1 << 20) + b"\r\n"
+
+    async def flood(head: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\n" + OF_PAGE.replace(b"65f1-abc", b"0a" * 16))
+        writer.write(b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while sent < 256 << 20:
+            writer.write(chunk)
+            sent += len(chunk)
+            await writer.drain()
+
+    async with listening(flood) as endpoint:
+        driver = driver_of(settings(endpoint))
+        with pytest.raises(Unavailable, match="more than"):
+            await driver.get("a/key", "thing", len(PAGE))
+        assert await driver.get_small("a/key", "thing", 10) == b"A" * 10
+        assert sent < 128 << 20, "what fits into the buffers of the sockets"
+        await driver.aclose()
+
+
+async def test_size_that_is_wrong_once_is_looked_at_again() -> None:
+    async def shorten(exchange: Exchange) -> None:
+        reply = await exchange.forward()
+        headers = Headers([*reply.headers.without("content-length"), ("Content-Length", "10")])
+        await exchange.send(reply._replace(headers=headers, body=reply.body[:10]).encode())
+
+    one = block(b"x" * 1000)
+    async with S3Proxy(default_server()) as proxy:
+        store = S3BlockStore(proxy.server.config(default_server().new_bucket()))
+        await store.put_blocks([one])
+        happened = proxy.plan(Kind.GET, shorten)
+        assert await store.get(one.key) == one.payload
+        assert happened() == 1
+        await store.aclose()
+
+
+async def test_server_that_refuses_conditions_is_put_to_without() -> None:
+    async def conditions(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"HEAD"):
+            status = 200 if head.split()[1].rstrip(b"/") == b"/a-bucket" else 404
+            writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+        elif b"if-none-match" in head.lower():
+            writer.write(answer(501, "NotImplemented"))
+        else:
+            writer.write(f"HTTP/1.1 200 OK\r\nETag: {ETAG}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    async with listening(conditions) as endpoint:
+        store = S3BlockStore(settings(endpoint))
+        told = await store.put_blocks([block(b"x")])
+        assert [one.status for one in told.stored] == [BlockStatus.FRESH]
+        assert store._honours_conditions is False
+        await ObjectMarkerStore(store.driver, "cas", "here").replace(b"{}")
+        assert await store.driver.put_new("cas/marker", b"{}", "marker")
+        await store.aclose()
+
+
+@pytest.mark.parametrize("server", [moto_server, default_server])
+async def test_nothing_is_absent_from_a_bucket_that_is_not_there(server: Any) -> None:
+    store = S3BlockStore(server().config("no-such-bucket-anywhere"))
+    one = block(b"x")
+    for ask in (
+        store.exists(one.key),
+        store.get(one.key),
+        store.put_blocks([one]),
+        ObjectBlockReclaimer(store).purge(TrashEntry.new(one.key, 1)),
+    ):
+        with pytest.raises(ConfigError, match="there is no bucket"):
+            await ask
+    await store.aclose()
+
+
+def test_several_event_loops_find_out_together() -> None:
+    """Whether conditions are honoured: each waits for the one that asks, on whatever loop."""
+    store = S3BlockStore(moto_server().config(moto_server().new_bucket()))
+    ended: list[BlockStatus] = []
+
+    def put(number: int) -> None:
+        told = asyncio.run(store.put_blocks([block(b"block %d" % number)]))
+        ended.extend(one.status for one in told.stored)
+
+    threads = [threading.Thread(target=put, args=(number,), daemon=True) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert ended == [BlockStatus.FRESH] * 6
+    asyncio.run(store.aclose())

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pickle import PickleBuffer
 
 import pytest
 
-from graviton.backends.objectstore._lending import lent
+from graviton.backends.objectstore import _lending
+from graviton.backends.objectstore._lending import Lending
 from graviton.backends.objectstore.blocks import S3BlockStore
 from graviton.backends.objectstore.clients import data_store
 from graviton.core.buffers import Buffer
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlockKey
+from graviton.errors import GravitonError, PermissionDenied, Unavailable
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
-from tests.unit.objectstore.canned import settings
+from tests.unit.objectstore.canned import ETAG, answer, driver_of, settings
 
 pytestmark = pytest.mark.s3
 
@@ -25,14 +29,14 @@ OLD, NEXT = b"\xaa", b"\xbb"
 async def test_bytes_are_given_as_they_are() -> None:
     """Nobody can change them."""
     data = b"bytes"
-    async with lent(data) as given:
+    async with Lending(1 << 20).lent(data) as given:
         assert given is data
 
 
 async def test_nothing_of_ours_holds_on_to_a_buffer() -> None:
     payload = bytearray(b"x" * 100)
     for given_away in (payload, memoryview(payload)[2:40]):
-        async with lent(given_away) as given:
+        async with Lending(1 << 20).lent(given_away) as given:
             assert bytes(given) == bytes(given_away)
             with pytest.raises(BufferError):
                 payload.append(1)
@@ -57,7 +61,7 @@ async def test_waits_until_the_driver_has_let_go() -> None:
 
 
 async def _use(payload: Buffer, kept: list[PickleBuffer]) -> None:
-    async with lent(payload) as given:
+    async with Lending(1 << 20).lent(payload) as given:
         kept.append(PickleBuffer(given))  # as a driver does: it takes hold of the memory below
 
 
@@ -79,7 +83,7 @@ class SlowReader:
                 self.begun.set()
                 await asyncio.sleep(0.0005)
             if len(got) == length:
-                writer.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 0\r\n\r\n')
+                writer.write(f"HTTP/1.1 200 OK\r\nETag: {ETAG}\r\nContent-Length: 0\r\n\r\n".encode())
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -133,3 +137,64 @@ async def test_driver_holds_what_it_was_given_no_longer_than_the_request() -> No
 
 async def _put(config: object, payload: bytearray) -> None:
     await data_store(config).put_async("a/key", memoryview(payload), use_multipart=False)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def answering_early(reply: bytes) -> AsyncIterator[str]:
+    """The address of a server that answers when it has the head of a request, and reads no more of it."""
+    sockets: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sockets.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, limit=32_768) as listener:
+        try:
+            yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        finally:
+            for writer in sockets:
+                writer.transport.abort()
+
+
+REFUSED = answer(403, "AccessDenied").replace(b"Connection: close\r\n", b"")
+TAKEN = f"HTTP/1.1 200 OK\r\nETag: {ETAG}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(("reply", "kind"), [(REFUSED, PermissionDenied), (TAKEN, Unavailable)])
+async def test_server_that_answers_and_reads_no_more_is_not_waited_for(
+    reply: bytes, kind: type[GravitonError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_lending, "_PATIENCE_SECONDS", 0.2)
+    payload = bytearray(16 << 20)
+    async with answering_early(reply) as endpoint:
+        with pytest.raises(kind):
+            await asyncio.wait_for(driver_of(settings(endpoint)).put("a/key", payload, "thing"), 4)
+        with pytest.raises(BufferError):
+            payload.clear()  # what is still lent cannot become anything else
+
+
+async def test_cancelling_ends_the_wait_for_a_server_that_reads_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lending, "_PATIENCE_SECONDS", 0.2)
+    async with answering_early(b"") as endpoint:
+        put = asyncio.ensure_future(driver_of(settings(endpoint)).put("a/key", bytearray(16 << 20), "thing"))
+        await asyncio.sleep(0.2)
+        put.cancel()
+        await asyncio.wait([put], timeout=4)
+        assert put.cancelled()
+
+
+async def test_no_more_is_lent_while_too_much_has_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lending, "_PATIENCE_SECONDS", 0.01)
+    lending, kept = Lending(150), []
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="still reads"):
+            async with lending.lent(bytearray(100)) as given:
+                kept.append(PickleBuffer(given))
+    with pytest.raises(Unavailable, match="200 bytes"):
+        async with lending.lent(bytearray(1)):
+            raise AssertionError
+    kept.pop().release()
+    async with lending.lent(bytearray(1)) as given:
+        assert bytes(given) == b"\0"

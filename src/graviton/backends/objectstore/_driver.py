@@ -9,14 +9,15 @@ import atexit
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from graviton.backends.objectstore._lending import lent
+from graviton.backends.objectstore._lending import Lending
 from graviton.backends.objectstore.errors import no_server
 from graviton.backends.objectstore.requests import Requests, Tried
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.buffers import Buffer
-from graviton.errors import IntegrityError, NotFound, PreconditionFailed, Retry, Unavailable
+from graviton.errors import IntegrityError, NotFound, PreconditionFailed, Retry, Unavailable, Unsupported
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -49,10 +50,12 @@ class Driver:
         """`keeps_memory`: the store refers to what it is given for ever, so it is given copies."""
         self._store = store
         self._keeps_memory = keeps_memory
+        self._lending = Lending(requests.max_bytes)
+        self._bucket_seen = False
         self.requests = requests
 
     def hurried(self, seconds: float) -> Driver:
-        """The same, giving up after so many seconds if that is earlier."""
+        """The same, giving up after so many seconds if that is earlier. Closed with this one."""
         return Driver(self._store, self.requests.hurried(seconds), keeps_memory=self._keeps_memory)
 
     async def put(self, path: str, payload: Buffer, subject: str) -> None:
@@ -60,18 +63,22 @@ class Driver:
         await self._put(path, payload, subject, "overwrite")
 
     async def put_new(self, path: str, payload: Buffer, subject: str) -> bool:
-        """Create an object; False if there is one already. Servers that do not know the condition replace it."""
+        """Create an object; False if there is one already. Servers that do not know the condition, or refuse requests
+        with one, replace it."""
         tried = Tried()
         try:
             await self._put(path, payload, subject, "create", tried)
         except PreconditionFailed:
             return tried.is_open  # it was our own earlier try, as far as anybody can tell
+        except Unsupported:
+            await self._put(path, payload, subject, "overwrite")
         return True
 
     async def _put(self, path: str, payload: Buffer, subject: str, mode: Any, tried: Tried | None = None) -> None:
         async def attempt() -> None:
-            async with lent(bytes(payload) if self._keeps_memory else payload) as body:
-                await self._store.put_async(path, body, mode=mode, use_multipart=False)
+            async with self._lending.lent(bytes(payload) if self._keeps_memory else payload) as body:
+                told = await self._store.put_async(path, body, mode=mode, use_multipart=False)
+                self._check_etag(told["e_tag"], "put", subject)
 
         await self._run("put", subject, attempt, size=len(payload), tried=tried)
 
@@ -81,12 +88,13 @@ class Driver:
 
         async def attempt() -> memoryview:
             result = await self._store.get_async(path)
-            found = _checked(result.meta, "get", subject)["size"]
+            found = self._checked(result.meta, "get", subject)["size"]
             if found != size:
                 raise IntegrityError(f"{subject} has {found} bytes instead of {size}", operation="get", subject=subject)
-            data = memoryview(await result.bytes_async())
+            data = await _read(result, size)
             if len(data) != size:
-                raise Unavailable(f"{len(data)} of {size} bytes of {subject} arrived", operation="get", subject=subject)
+                count = f"{len(data)} of {size}" if len(data) < size else f"more than the {size}"
+                raise Unavailable(f"{count} bytes of {subject} arrived", operation="get", subject=subject)
             return data
 
         data: memoryview = await self._run("get", subject, attempt, size=size)
@@ -97,9 +105,8 @@ class Driver:
 
         async def attempt() -> bytes:
             result = await self._store.get_async(path)
-            if _checked(result.meta, "get", subject)["size"] > limit:
-                return bytes(await self._store.get_range_async(path, start=0, length=limit))
-            return bytes(await result.bytes_async())
+            self._checked(result.meta, "get", subject)
+            return bytes((await _read(result, limit))[:limit])
 
         try:
             data: bytes = await self._run("get", subject, attempt)
@@ -108,14 +115,15 @@ class Driver:
         return data
 
     async def exists(self, path: str, subject: str) -> bool:
-        """Whether there is an object."""
+        """Whether there is an object. Raises ConfigError if there is no bucket."""
 
         async def attempt() -> None:
-            _checked(await self._store.head_async(path), "head", subject)
+            self._checked(await self._store.head_async(path), "head", subject)
 
         try:
             await self._run("head", subject, attempt)
         except NotFound:
+            await self._see_bucket(subject)
             return False
         return True
 
@@ -129,7 +137,7 @@ class Driver:
         async def attempt() -> None:
             await finish_anyway(self._store.copy_async(path, to))
             try:
-                _checked(await self._store.head_async(to), "copy", subject)
+                self._checked(await self._store.head_async(to), "copy", subject)
             except FileNotFoundError as error:
                 text = f"the server said that it copied {subject}, and there is no copy"
                 raise Unavailable(text, operation="copy", subject=subject) from error
@@ -173,17 +181,37 @@ class Driver:
         """Refuse further operations. Idempotent."""
         self.requests.close()
 
+    async def _see_bucket(self, subject: str) -> None:
+        """Raise ConfigError if there is no bucket, which the answer to a HEAD does not tell."""
+        if not self._bucket_seen:
+            async with aclosing(Driver.list(self, "", subject)) as found:
+                async for _ in found:
+                    break
+            self._bucket_seen = True
+
+    def _checked(self, meta: Mapping[str, Any], operation: str, subject: str) -> Mapping[str, Any]:
+        """What is told of an object."""
+        self._check_etag(meta["e_tag"], operation, subject)
+        return meta
+
+    def _check_etag(self, etag: str | None, operation: str, subject: str) -> None:
+        """Every store tells an ETag. A page of somebody else's may have none: taken for the object, a block would count
+        as there, or as damaged."""
+        if not etag:
+            raise no_server(operation, subject)
+
     async def _run(self, operation: str, subject: str, attempt: Any, **more: Any) -> Any:
         _check_runtime()
         return await self.requests.run(operation, subject, attempt, **more)
 
 
-def _checked(meta: Mapping[str, Any], operation: str, subject: str) -> Mapping[str, Any]:
-    """What is told of an object. Every store tells an ETag, and a page of somebody else's has none: taken for the
-    object, a block would count as there, or as damaged."""
-    if not meta["e_tag"]:
-        raise no_server(operation, subject)
-    return meta
+async def _read(result: Any, size: int) -> memoryview:
+    """The bytes of an answer, and no more than the next few after `size` of them: a server may send without end,
+    whatever length it told. In one piece: the driver gathers it, as it does for an answer that is read whole."""
+    stream = result.stream(min_chunk_size=size + 1)
+    async for piece in stream:
+        return memoryview(piece)
+    return memoryview(b"")
 
 
 def _check_runtime() -> None:

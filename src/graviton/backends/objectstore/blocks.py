@@ -6,12 +6,12 @@ docs/object-storage.md.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from graviton.backends.objectstore._driver import Driver
 from graviton.backends.objectstore._s3_api import S3Api
 from graviton.backends.objectstore._s3_driver import S3Driver
+from graviton.backends.objectstore._turns import Turns
 from graviton.backends.objectstore.clients import data_store
 from graviton.backends.objectstore.config import S3Config
 from graviton.concurrency.executors import WorkerPool
@@ -67,7 +67,7 @@ class ObjectBlockStore(BlockStore):
         self._pool = WorkerPool(_HASH_THREADS, "hashing")
         self._honours_conditions: bool | None = None
         """Whether the server refuses a put that says "only if absent"; None: not known yet."""
-        self._probing = asyncio.Lock()
+        self._probing = Turns()
 
     async def put_blocks(
         self, blocks: Sequence[CanonicalBlock], plan: BlockWritePlan = DEFAULT_WRITE_PLAN
@@ -103,7 +103,7 @@ class ObjectBlockStore(BlockStore):
 
     async def _put_if_absent(self, block: CanonicalBlock) -> bool:
         if self._honours_conditions is None:
-            async with self._probing:
+            async with self._probing.taken("conditions"):
                 if self._honours_conditions is None:
                     return await self._probe(block)
         if self._honours_conditions:
@@ -130,23 +130,21 @@ class ObjectBlockStore(BlockStore):
     async def read(self, path: str, key: BlockKey, missing: str) -> bytes:
         """The verified bytes of `key` under `path`. Raises NotFound with the text `missing`, IntegrityError."""
         try:
-            data = await self._fetched(path, key)
-            if data is None:
-                data = await self._fetched(path, key)  # it may have changed on its way; it hardly does so twice
+            try:
+                return await self._fetched(path, key)
+            except IntegrityError:
+                return await self._fetched(path, key)  # it may have changed on its way; it hardly does so twice
         except NotFound as error:
             raise NotFound(missing, operation="blocks.get", subject=key.text) from error
         except IntegrityError as error:
             raise _damaged(key, error.message) from error
-        if data is None:
-            raise _damaged(key, "its bytes have another digest")
-        return data
 
-    async def _fetched(self, path: str, key: BlockKey) -> bytes | None:
-        """The bytes, or None if they are not those of the key."""
+    async def _fetched(self, path: str, key: BlockKey) -> bytes:
+        """The bytes. Raises IntegrityError if they are not those of the key."""
         data = await self.driver.get(path, key.text, key.size)
         if key.size <= _INLINE_BYTES:
-            return _if_right(data, key)
-        return await self._pool.run(lambda flag: _if_right(data, key))
+            return _verified(data, key)
+        return await self._pool.run(lambda flag: _verified(data, key))
 
     async def exists_many(self, keys: Sequence[BlockKey]) -> list[bool]:
         return await side_by_side([self.driver.exists(self.path(key), key.text) for key in keys])
@@ -223,8 +221,10 @@ def _plain(payload: Buffer) -> Buffer:
     return payload
 
 
-def _if_right(data: Buffer, key: BlockKey) -> bytes | None:
-    return bytes(data) if key.algo.digest(data) == key.digest else None
+def _verified(data: Buffer, key: BlockKey) -> bytes:
+    if key.algo.digest(data) != key.digest:
+        raise IntegrityError("its bytes have another digest", operation="blocks.get", subject=key.text)
+    return bytes(data)
 
 
 def _damaged(key: BlockKey, what: str) -> IntegrityError:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from copy import copy
 from typing import TypeVar
 
-from graviton.backends.objectstore.errors import translate
+from graviton.backends.objectstore.errors import cause_of, translate
 from graviton.backends.objectstore.metrics import S3Metrics
 from graviton.concurrency.retry import RetryPolicy
 from graviton.constraints.budget import ByteBudget
@@ -48,15 +48,23 @@ class Requests:
         self._count = ByteBudget(max_requests)
         self._bytes = ByteBudget(max_bytes)
         self._policy = RetryPolicy(total_seconds=retry_seconds, first_seconds=0.05, longest_seconds=5.0)
+        self._try_seconds: float | None = None
         self._clock = clock or SystemClock()
         self.metrics = metrics or S3Metrics()
         self._closed = False
 
     def hurried(self, seconds: float) -> Requests:
-        """The same requests, with the same bounds, that give up after so many seconds if that is earlier."""
+        """The same requests, with the same bounds, that give up after so many seconds if that is earlier: no new try
+        is made then, and none takes longer."""
         made = copy(self)
+        made._try_seconds = seconds
         made._policy = self._policy._replace(total_seconds=min(self._policy.total_seconds, seconds))
         return made
+
+    @property
+    def max_bytes(self) -> int:
+        """The bound of the payload of all requests together."""
+        return self._bytes.total
 
     def check_open(self) -> None:
         """Raise Unavailable after `close`."""
@@ -81,7 +89,7 @@ class Requests:
         fewer may be, `moved` counts them in what it gives. `tried` lets `attempt` see whether an earlier try may have
         had its effect. Raises the errors of docs/object-storage.md."""
         self.check_open()
-        waits = self._policy.waits(self._clock)
+        waits: Iterator[float] | None = None
         tried = tried or Tried()
         held = min(size, self._bytes.total)
         while True:
@@ -89,6 +97,8 @@ class Requests:
             try:
                 if held:
                     await self._bytes.acquire(held)
+                if waits is None:  # the clock runs from the first try on, not while that waits for its turn
+                    waits = self._policy.waits(self._clock, began=self._clock.monotonic())
                 try:
                     result = await self._once(operation, subject, attempt)
                     if size:
@@ -123,13 +133,13 @@ class Requests:
         failure: GravitonError | None = None
         self.metrics.began()
         try:
-            return await attempt()
+            async with asyncio.timeout(self._try_seconds):
+                return await attempt()
         except Exception as error:
             failure = translate(error, operation, subject, self._bucket)
             if failure is error:
                 raise
-            # Without its frames: they have the payload, and a future of the driver keeps the error for a while.
-            raise failure from error.with_traceback(None)
+            raise failure from cause_of(error)
         finally:
             self.metrics.ended(operation, self._clock.monotonic() - began, failure)
             del failure  # its traceback has this frame, which has the payload: a cycle would keep it
