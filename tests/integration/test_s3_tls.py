@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from cryptography.x509.oid import NameOID
 
 from graviton.backends.objectstore.blocks import S3BlockStore
 from graviton.backends.objectstore.bucket import make_bucket
-from graviton.backends.objectstore.config import S3Config
+from graviton.backends.objectstore.config import Credentials, S3Config
 from graviton.core.clock import SystemClock
+from graviton.core.secret import Secret
 from graviton.errors import Retry, Unavailable
 from graviton.testing.conformance.block_values import block
 from tests.s3_server import S3Server, rclone_server_on
@@ -80,3 +83,85 @@ async def test_unknown_authority_is_told_and_not_tried_again(served: tuple[S3Ser
             await ask
         assert told.value.retry is Retry.PERMANENT
     await store.aclose()
+
+
+ETAG = "0a" * 16
+BODY = bytes(4 << 20)
+"""More than the buffers of sockets hold."""
+ANSWER = (
+    f'HTTP/1.1 200 OK\r\nETag: "{ETAG}"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n'
+    f"Content-Length: {len(BODY)}\r\nConnection: close\r\n\r\n"
+).encode()
+
+
+def _cut_before(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+def _cut_within(writer: asyncio.StreamWriter) -> None:
+    writer.write(ANSWER + BODY[:100_000])
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("cut", [_cut_before, _cut_within])
+@pytest.mark.parametrize("bucket", ["a-bucket", "my-tls-certificates"])
+async def test_connection_that_breaks_is_tried_again(
+    cut: Callable[[asyncio.StreamWriter], None], bucket: str, tmp_path: Path
+) -> None:
+    """Without a word of farewell, as when a load balancer dies: that says nothing of the certificate."""
+    files = _certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            requests += 1
+            if requests % 3:
+                cut(writer)
+                return
+            writer.write(ANSWER + (b"" if head.startswith(b"HEAD") else BODY))
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        endpoint = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        config = S3Config(
+            bucket, endpoint=endpoint, ca_file=files[0], credentials=Credentials("a", Secret("b")), retry_seconds=10
+        )
+        driver = S3BlockStore(config).driver
+        assert len(await driver.get("a/key", "thing", len(BODY))) == len(BODY)
+        assert requests == 3
+        assert await driver.exists("a/key", "thing")
+        await driver.aclose()
+
+
+async def test_connection_that_breaks_in_the_handshake_is_tried_again(tmp_path: Path) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.read(10)
+        writer.transport.abort()
+
+    files = _certificate(tmp_path)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        endpoint = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        config = S3Config(
+            "a-bucket", endpoint=endpoint, ca_file=files[0], credentials=Credentials("a", Secret("b")), retry_seconds=1
+        )
+        driver = S3BlockStore(config).driver
+        for ask in (driver.get("a/key", "thing", 10), driver.exists("a/key", "thing")):
+            connections = 0
+            with pytest.raises(Unavailable) as told:
+                await ask
+            assert "certificate" not in told.value.message
+            assert told.value.retry is Retry.EXHAUSTED
+            assert connections > 1
+        await driver.aclose()

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import traceback
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
+from graviton.backends.objectstore import clients
 from graviton.backends.objectstore.clients import s3_client
 from graviton.backends.objectstore.config import Credentials, S3Config
 from graviton.backends.objectstore.errors import translate
@@ -51,6 +54,8 @@ ANSWERS = [
     (400, "InvalidToken", PermissionDenied, False, "AWS_PROFILE"),
     (403, "AccessDenied", PermissionDenied, False, "docs/guides/s3.md"),
     (400, "KMS.DisabledException", PermissionDenied, False, "KMS.DisabledException"),
+    (400, "KMS.ThrottlingException", Unavailable, True, "KMS.ThrottlingException"),
+    (400, "ThrottlingException", Unavailable, True, "ThrottlingException"),
     (401, "", PermissionDenied, False, "401"),
     (412, "PreconditionFailed", PreconditionFailed, False, "PreconditionFailed"),
     (416, "InvalidRange", RangeNotSatisfiable, False, "InvalidRange"),
@@ -127,8 +132,9 @@ async def test_answers_to_the_driver_of_objects() -> None:
 
 async def test_answer_to_a_head_has_no_code() -> None:
     """So 404 is absence there, and only there."""
-    async with serving(answer(404)) as endpoint:
+    async with serving(answer(404), answer(200)) as endpoint:
         assert not await driver_of(settings(endpoint)).exists("a/key", "thing")
+    async with serving(answer(404)) as endpoint:
         check(await ask(settings(endpoint), "head_object", Key="a/key"), NotFound, False, "there is no thing")
     for status, kind in ((403, PermissionDenied), (500, Unavailable), (503, Unavailable), (400, Unavailable)):
         async with serving(answer(status)) as endpoint:
@@ -185,8 +191,8 @@ async def test_server_that_says_nothing() -> None:
         check(await ask(config, Key="a/key"), Unavailable, True, "thing")
 
 
-async def test_certificate_of_nobody() -> None:
-    """Something that answers, and not with TLS: no new try helps."""
+async def test_server_that_speaks_no_tls() -> None:
+    """No new try helps."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -197,8 +203,9 @@ async def test_certificate_of_nobody() -> None:
         config = settings(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         with pytest.raises(Unavailable) as told:
             await driver_of(config).get("a/key", "thing", 10)
-        check(told.value, Unavailable, False, "certificate")
-        check(await ask(config, Key="a/key"), Unavailable, False, "certificate")
+        check(told.value, Unavailable, False, "does not speak TLS")
+        assert "http://" in told.value.hint
+        check(await ask(config, Key="a/key"), Unavailable, False, "does not speak TLS")
 
 
 @pytest.mark.parametrize(
@@ -206,13 +213,17 @@ async def test_certificate_of_nobody() -> None:
     [
         (botocore.NoCredentialsError(), PermissionDenied, False),
         (botocore.PartialCredentialsError(provider="env", cred_var="x"), PermissionDenied, False),
-        (botocore.CredentialRetrievalError(provider="role", error_msg="x"), PermissionDenied, False),
+        (botocore.ProfileNotFound(profile="x"), PermissionDenied, False),
+        (botocore.CredentialRetrievalError(provider="role", error_msg="x"), Unavailable, True),
         (botocore.ReadTimeoutError(endpoint_url="http://h"), Unavailable, True),
         (botocore.ConnectTimeoutError(endpoint_url="http://h"), Unavailable, True),
         (botocore.EndpointConnectionError(endpoint_url="http://h"), Unavailable, True),
         (botocore.ConnectionClosedError(endpoint_url="http://h"), Unavailable, True),
         (botocore.ProxyConnectionError(proxy_url="http://h"), Unavailable, True),
-        (botocore.SSLError(endpoint_url="http://h", error="x"), Unavailable, False),
+        (botocore.SSLError(endpoint_url="http://wrong_version_number", error="EOF occurred"), Unavailable, True),
+        (botocore.SSLError(endpoint_url="http://h", error="[SSL: BAD_RECORD_MAC]"), Unavailable, True),
+        (botocore.SSLError(endpoint_url="http://h", error="[SSL: CERTIFICATE_VERIFY_FAILED]"), Unavailable, False),
+        (botocore.SSLError(endpoint_url="http://h", error="[SSL: WRONG_VERSION_NUMBER]"), Unavailable, False),
         (botocore.IncompleteReadError(actual_bytes=1, expected_bytes=2), Unavailable, True),
         (botocore.ResponseStreamingError(error="x"), Unavailable, True),
         (botocore.FlexibleChecksumError(error_msg="x"), Unavailable, True),
@@ -221,13 +232,127 @@ async def test_certificate_of_nobody() -> None:
         (botocore.ClientError({}, "GetObject"), Unavailable, True),
         (ConnectionResetError("reset"), Unavailable, True),
         (ValueError("a bug of ours"), Unavailable, False),
-        (FileNotFoundError("of a store in memory"), NotFound, False),
+        (FileNotFoundError("x not found: No data in memory\n\nDebug source:\nNotFound"), NotFound, False),
+        (FileNotFoundError(2, "No such file or directory", "/a/token"), PermissionDenied, False),
+        (PermissionError(13, "Permission denied", "/a/token"), PermissionDenied, False),
+        (TimeoutError(), Unavailable, True),
+        (ValueError(f"Invalid header value b'{TOKEN}'"), PermissionDenied, False),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_values_of_the_other_driver(error: Exception, kind: type[GravitonError], passes: bool) -> None:
     made = translate(error, "get", "thing", "a-bucket")
     check(made, kind, passes, "thing")
+
+
+@pytest.mark.parametrize("bucket", ["my-tls-blocks", "invalidcertificate-x"])
+async def test_word_in_an_address_says_nothing_of_a_certificate(bucket: str) -> None:
+    async with serving(b"") as endpoint:
+        driver = driver_of(replace(settings(endpoint), bucket=bucket))
+        with pytest.raises(Unavailable) as told:
+            await driver.get("certificates/InvalidCertificate(/InvalidContentType", "thing", 10)
+        check(told.value, Unavailable, True, "whether it runs")
+
+
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+
+def _token_is_gone(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(folder / "no-such-token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/x")
+
+
+def _program_is_gone(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    (folder / "config").write_text("[default]\ncredential_process = /no/such/helper\n")
+
+
+@pytest.mark.parametrize("way", [_token_is_gone, _program_is_gone])
+@pytest.mark.usefixtures("no_keys")
+async def test_missing_file_of_a_source_of_keys_is_no_absence(
+    way: Callable[[pytest.MonkeyPatch, Path], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Python says FileNotFoundError of it, as the driver of blocks does of an object."""
+    way(monkeypatch, tmp_path)
+    async with serving(answer(204)) as endpoint:
+        driver = driver_of(settings(endpoint, credentials=None))
+        for ask in (
+            driver.exists("a/key", "thing"),
+            driver.get("a/key", "thing", 3),
+            driver.get_small("a/key", "thing", 3),
+            driver.put("a/key", b"x", "thing"),
+            driver.delete(["a/key"], "thing"),
+            driver.copy_to_new("a/key", "b/key", "thing"),
+            anext(driver.list("a", "thing")),
+        ):
+            with pytest.raises(PermissionDenied) as told:
+                await ask
+            check(told.value, PermissionDenied, False, "there are no keys")
+        await driver.aclose()
+
+
+@pytest.mark.parametrize(("code", "passes"), [(503, True), (403, False)])
+@pytest.mark.usefixtures("no_keys")
+async def test_service_that_gives_the_keys_of_a_role_may_come_back(
+    code: int, passes: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("who-we-are")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/x")
+    kind = Unavailable if passes else PermissionDenied
+    async with serving(answer(code, "" if passes else "AccessDenied")) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", endpoint)
+        driver = driver_of(settings(endpoint, credentials=None))  # its region is that of the service too
+        for ask in (driver.get("a/key", "thing", 3), driver.exists("a/key", "thing")):
+            with pytest.raises(kind) as told:
+                await ask
+            check(told.value, kind, passes, "")
+        await driver.aclose()
+
+
+@pytest.mark.usefixtures("no_keys")
+async def test_log_of_everything_shows_no_keys_of_a_role(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor of a process that only puts and gets."""
+    (tmp_path / "token").write_text("who-we-are")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/x")
+    for name in clients._TALKATIVE:
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+        logging.getLogger(name).manager._clear_cache()  # type: ignore[attr-defined]
+    name = "AssumeRoleWithWebIdentity"
+    keys = f"<AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>{SECRET}</SecretAccessKey>"
+    keys += f"<SessionToken>{TOKEN}</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>"
+    body = f"<{name}Response><{name}Result><Credentials>{keys}</Credentials></{name}Result></{name}Response>"
+    with caplog.at_level(logging.DEBUG):
+        async with serving(answer(200, body=body), answer(403, "AccessDenied")) as endpoint:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", endpoint)
+            with pytest.raises(PermissionDenied, match="AccessDenied"):
+                await driver_of(settings(endpoint, credentials=None)).put("a/key", b"x", "thing")
+    assert "botocore" in caplog.text
+    for secret in (SECRET, TOKEN, "who-we-are"):
+        assert secret not in caplog.text
+
+
+@pytest.mark.usefixtures("no_keys")
+async def test_key_with_a_line_end_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a mounted file may give it: in a header it would be repeated by an error."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", f"{TOKEN}\n")
+    async with serving(answer(204)) as endpoint:
+        driver = driver_of(settings(endpoint, credentials=None))
+        for ask in (driver.get("a/key", "thing", 3), driver.delete(["a/key"], "thing")):
+            with pytest.raises(PermissionDenied) as told:
+                await ask
+            check(told.value, PermissionDenied, False, "no key has")
+        await driver.aclose()
 
 
 @pytest.mark.parametrize("wrong", [Credentials("nobody", Secret(SECRET)), Credentials(ACCESS_KEY, Secret(SECRET))])
@@ -241,12 +366,8 @@ async def test_real_server_refuses_wrong_keys(wrong: Credentials) -> None:
     check(await ask(config, Key="a/key"), PermissionDenied, False, "Check the keys")
 
 
-async def test_no_keys_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+@pytest.mark.usefixtures("no_keys")
+async def test_no_keys_anywhere() -> None:
     async with serving(answer(200)) as endpoint:
         config = settings(endpoint, credentials=None)
         with pytest.raises(PermissionDenied) as told:

@@ -5,6 +5,7 @@ Both say the same of an answer: the status, S3's own code and a sentence. docs/o
 
 from __future__ import annotations
 
+import builtins
 import re
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +25,7 @@ from graviton.errors import (
     Unsupported,
 )
 
-__all__ = ["no_bucket", "no_server", "translate"]
+__all__ = ["cause_of", "no_bucket", "no_server", "translate"]
 
 
 class _Answer(NamedTuple):
@@ -38,6 +39,8 @@ class _Answer(NamedTuple):
     """One line for people."""
     passes: bool = True
     """Without an answer: whether it may be otherwise next time."""
+    hint: str = ""
+    """Without an answer: what to do, if it is another thing than usual."""
 
 
 _CREDENTIALS = (
@@ -58,9 +61,21 @@ _MAY_NOT = "The keys are known but may not do this: docs/guides/s3.md has the ri
 _UNTOLD = "The server does not say why: check the keys, the clock, and the rights (docs/guides/s3.md)."
 
 _PASSING_CODES: Final = frozenset(
-    {"RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "XAmzContentChecksumMismatch"}
+    {
+        "RequestTimeout",
+        "BadDigest",
+        "XAmzContentSHA256Mismatch",
+        "IncompleteBody",
+        "XAmzContentChecksumMismatch",
+        "InternalError",
+        "SlowDown",
+        "ServiceUnavailable",
+        "ThrottlingException",
+        "KMS.ThrottlingException",
+    }
 )
-"""With status 400, and of this one request only: its body arrived late, short or changed on its way."""
+"""With whatever status (200 and 400 occur): of this one request, whose body arrived late, short or changed on its way,
+or of a server, or its KMS, that has too much to do."""
 
 _FULL_CODES: Final = frozenset(
     {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"}
@@ -74,7 +89,8 @@ _KIND_OF_STATUS: Final[dict[int, tuple[type[GravitonError], str]]] = {
     416: (RangeNotSatisfiable, ""),
     501: (Unsupported, "This server does not offer it."),
 }
-_PASSING_STATUS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_PASSING_STATUS: Final = frozenset({302, 303, 308, 408, 409, 425, 429, 500, 502, 503, 504})
+"""S3 sends nobody elsewhere by the first three: a network does that wants one to sign in."""
 _NO_ANSWER = "Check the address of the server (QUASAR_MINIO_URL), whether it runs, and the network; then try again."
 _STRANGER = "what answered is no S3 server"
 _TRY_LATER = "Look at the server and the network between; then try again."
@@ -95,13 +111,15 @@ def _judged(answer: _Answer, operation: str, subject: str, bucket: str) -> tuple
     """Class, message, hint, and whether it may pass."""
     status, code = answer.status, answer.code
     told = f"{operation} {subject}: {answer.text}"
-    if code == "NoSuchBucket":
+    if code in ("NoSuchBucket", "ContainerNotFound"):
         return ConfigError, f"there is no bucket {bucket}", _no_bucket(bucket), False
     if code in _REGION_CODES or status in (301, 307):
         hint = "Set GRAVITON_S3_REGION to the region of the bucket, and check the address of the server."
         return ConfigError, f"bucket {bucket} is not in this region: {answer.text}", hint, False
     if code in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
         return AlreadyExists, f"there is a bucket {bucket} already", "", False
+    if code in _PASSING_CODES:
+        return Unavailable, told, _TRY_LATER, True
     if status in (401, 403) or code in _DENIED or code.startswith("KMS."):
         hint = _DENIED.get(code, _MAY_NOT if code else _UNTOLD)
         return PermissionDenied, f"{operation} {subject} is not allowed: {answer.text}", hint, False
@@ -122,18 +140,24 @@ def _judged(answer: _Answer, operation: str, subject: str, bucket: str) -> tuple
         return LimitExceeded, f"{subject} is too large for this server: {answer.text}", "", False
     if code == "PreconditionFailed" or status == 412:
         return PreconditionFailed, told, "", False
-    if (
-        status in _PASSING_STATUS
-        or code in _PASSING_CODES
-        or code in ("InternalError", "SlowDown", "ServiceUnavailable")
-    ):
+    if status in _PASSING_STATUS:
         return Unavailable, told, _TRY_LATER, True
     if status in _KIND_OF_STATUS:
         kind, hint = _KIND_OF_STATUS[status]
         return kind, told, hint, False
     if status:
         return Unavailable, told, _TRY_LATER, status >= 500
-    return Unavailable, told, _NO_ANSWER if answer.passes else "", answer.passes
+    return Unavailable, told, answer.hint or (_NO_ANSWER if answer.passes else ""), answer.passes
+
+
+def cause_of(error: Exception) -> Exception | None:
+    """`error` as the cause of ours: without its frames, which have the payload (and a future of the driver keeps the
+    error for a while), and not at all if its text repeats a header, as that of a malformed key does."""
+    return None if _repeats_header(error) else error.with_traceback(None)
+
+
+def _repeats_header(error: BaseException) -> bool:
+    return "invalid header value" in str(error).lower()
 
 
 def no_bucket(bucket: str) -> ConfigError:
@@ -148,6 +172,8 @@ def no_server(operation: str, subject: str) -> Unavailable:
 
 
 def _no_bucket(bucket: str) -> str:
+    if "://" in bucket:
+        return "Check the address; the tools of that cloud make a bucket."
     return f"Check GRAVITON_S3_BLOCK_BUCKET; `graviton store init` makes the bucket {bucket}."
 
 
@@ -160,7 +186,10 @@ _REASONS: Final = {
     "Timeout": "the server took too long",
     "Interrupted": "the connection broke",
 }
-_TLS = re.compile(r"certificate|UnknownIssuer|InvalidContentType|tls", re.IGNORECASE)
+_CERTIFICATE = re.compile(r"\bInvalidCertificate\(|CERTIFICATE_VERIFY_FAILED|certificate verify failed")
+_NO_TLS = re.compile(r"\bInvalidContentType\b|WRONG_VERSION_NUMBER|HTTP_REQUEST|wrong version number")
+"""What `rustls` and OpenSSL say. Whatever else goes wrong with TLS (a connection cut in the handshake or without a word
+of farewell, a record that was damaged) is a connection that broke."""
 _STATUS_OF_CLASS: Final = {
     "FileNotFoundError": 404,
     "NotFoundError": 404,
@@ -169,12 +198,39 @@ _STATUS_OF_CLASS: Final = {
     "UnauthenticatedError": 401,
     "PermissionDeniedError": 403,
 }
-"""Of errors that no server answered: stores in memory, and credentials that could not be had."""
-_UNTRUSTED = "the certificate of the server is not trusted (AWS_CA_BUNDLE names a file of authorities)"
+"""Of errors that no server answered: stores in memory and on disk."""
+_UNTRUSTED = _Answer(
+    text="the certificate of the server is not trusted (AWS_CA_BUNDLE names a file of authorities)", passes=False
+)
+_SPEAKS_NO_TLS = _Answer(
+    text="the server does not speak TLS",
+    passes=False,
+    hint="Check the port, or write http:// in the address of the server if it is meant to be without TLS.",
+)
+_PROVIDER = re.compile(r"External AWS credential provider: (?:[\w.]+\.)?([A-Za-z]+): ?(.{0,300})")
+"""How the driver of blocks tells what our source of keys raised: the name of the class and the text."""
+_REFUSED_ROLE = re.compile(r"An error occurred \(([^)]{1,80})\)")
+_PASSING_ROLE = re.compile(r"^5[0-9][0-9]$|Throttl|Internal|Unavailable|SlowDown|Timeout|IDPCommunicationError")
+"""Codes of the service that gives the keys of a role."""
+_LASTING: Final = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+        "FileNotFoundError",
+        "PermissionError",
+        "ConfigError",
+        "UnauthenticatedError",
+    }
+)
+"""Failures to have keys that stay until somebody does something; a service that gives keys may come back."""
 _NO_KEYS: Final = "InvalidAccessKeyId"
 """What a server would say to a request without keys."""
+_MALFORMED_KEYS = _Answer(403, _NO_KEYS, "the keys have characters in them that no key has")
 _GONE: Final = "NotFound"
 """In place of the code that is missing where none can be: in the answer to a HEAD, and where no server was asked."""
+_DUMP = "\n\nDebug source:"
+"""What an error of the driver of blocks has behind its sentence, also where it is one of Python's own classes."""
 _MAX_READ = 20_000
 """Characters of an error's text that are looked at: the server's answer is in it, and may be of any length."""
 
@@ -185,15 +241,29 @@ def _answer(error: BaseException) -> _Answer:
         return _of_botocore(error)
     if module.startswith("urllib3"):  # below botocore, which lets some through when an answer's body breaks off
         return _Answer(text=_said_by_botocore(error))
-    if module.startswith("obstore") or isinstance(error, FileNotFoundError | FileExistsError):
+    if module.startswith("obstore") or (isinstance(error, FileNotFoundError | FileExistsError) and _DUMP in str(error)):
         return _of_obstore(error)
+    if isinstance(error, FileNotFoundError | builtins.PermissionError):  # a token or a program that gives keys
+        return _without_keys(type(error).__name__, str(error))
+    if isinstance(error, TimeoutError):
+        return _Answer(text=_REASONS["Timeout"])
+    if isinstance(error, ValueError) and _repeats_header(error):
+        return _MALFORMED_KEYS
     return _Answer(text=_one_line(str(error) or type(error).__name__), passes=isinstance(error, OSError))
+
+
+def _without_keys(name: str, text: str) -> _Answer:
+    """Of a request that was not sent, because there were no keys to sign it with."""
+    refused = _REFUSED_ROLE.search(text) if name == "ClientError" else None
+    if name in _LASTING or (refused is not None and not _PASSING_ROLE.search(refused[1])):
+        return _Answer(403, _NO_KEYS, f"there are no keys: {_one_line(text)}")
+    return _Answer(text=f"the keys could not be had: {_one_line(text)}", hint=_CREDENTIALS)
 
 
 def _of_obstore(error: BaseException) -> _Answer:
     """Its errors hold what the server said, then a dump of their own. No address in them is signed."""
     whole = str(error)[:_MAX_READ]
-    told, _, dump = whole.partition("\n\nDebug source:")
+    told, _, dump = whole.partition(_DUMP)
     status = _STATUS.search(told)
     code = _CODE.search(told)
     sentence = _SENTENCE.search(told)
@@ -209,15 +279,17 @@ def _of_obstore(error: BaseException) -> _Answer:
     if number == 404 and code is None and (status is None or "performing HEAD" in told):
         return _Answer(404, _GONE, "it is not there")
     if status is None and name == "UnauthenticatedError":
-        return _Answer(403, _NO_KEYS, f"there are no keys: {_one_line(told.rpartition(': ')[2])}")
+        said = _PROVIDER.search(told)
+        return _without_keys(*said.groups()) if said else _without_keys(name, told.rpartition(": ")[2])
     if number:
         what = f"{code[1]}: {sentence[1]}" if code and sentence else code[1] if code else f"the server says {number}"
         return _Answer(number, code[1] if code else "", _one_line(what))
     if name == "NotSupportedError" or isinstance(error, NotImplementedError):
         return _Answer(501, "", "the store does not offer it")
-    if _TLS.search(dump):
-        return _Answer(text=_UNTRUSTED, passes=False)
-    reason = _REASON.search(dump)
+    inner = dump.partition("inner:")[2]  # before it stands the address, in which there may be any word
+    if (wrong := _wrong_tls(inner)) is not None:
+        return wrong
+    reason = _REASON.search(inner)
     return _Answer(text=_REASONS[reason[1]] if reason else f"no answer ({_one_line(told.rpartition(': ')[2])})")
 
 
@@ -231,11 +303,13 @@ def _of_botocore(error: BaseException) -> _Answer:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = str(told.get("Code", ""))
         if code.isdigit():  # of an answer without a body, as every HEAD's
-            is_gone = code == "404" and error.operation_name.startswith("Head")
-            status, code = int(code), _GONE if is_gone else ""
+            status, code = int(code), _code_of_none(int(code), error.operation_name)
         return _Answer(status or 500, code, _one_line(f"{code or status}: {told.get('Message', '')}"))
     if isinstance(error, botocore.SSLError):
-        return _Answer(text=_UNTRUSTED, passes=False)
+        # Its text has the address too, in which there may be any word.
+        return _wrong_tls(str(getattr(error, "kwargs", {}).get("error", ""))) or _Answer(text=_REASONS["Interrupted"])
+    if isinstance(error, botocore.HTTPClientError) and _repeats_header(error):
+        return _MALFORMED_KEYS
     broken = (botocore.ConnectionError, botocore.HTTPClientError, botocore.IncompleteReadError)
     if isinstance(error, (*broken, botocore.ResponseStreamingError)):
         return _Answer(text=_said_by_botocore(error))
@@ -243,10 +317,25 @@ def _of_botocore(error: BaseException) -> _Answer:
         return _Answer(text="the answer was changed on its way")
     if isinstance(error, ResponseParserError):
         return _Answer(text=_STRANGER)
-    credentials = (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.CredentialRetrievalError)
-    if isinstance(error, credentials):
-        return _Answer(403, _NO_KEYS, f"there are no keys: {_one_line(str(error))}")
+    if isinstance(error, botocore.CredentialRetrievalError) or type(error).__name__ in _LASTING:
+        return _without_keys(type(error).__name__, str(error))
     return _Answer(text=_one_line(str(error)), passes=False)
+
+
+def _code_of_none(status: int, operation: str) -> str:
+    """The code that an answer would have if it had a body."""
+    if status == 404 and operation.startswith("Head"):
+        return _GONE
+    if status == 400 and operation == "HeadBucket":  # signed for another region: nothing else of it can be malformed
+        return "AuthorizationHeaderMalformed"
+    return ""
+
+
+def _wrong_tls(text: str) -> _Answer | None:
+    """What is wrong with the certificate, or that there is no TLS at all; None for all that may pass."""
+    if _CERTIFICATE.search(text):
+        return _UNTRUSTED
+    return _SPEAKS_NO_TLS if _NO_TLS.search(text) else None
 
 
 def _forget_request(error: Any) -> None:
