@@ -10,7 +10,7 @@ from graviton.core.locators import DEFAULT_BLOCK_PREFIX
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError, InvalidInput
 
-__all__ = ["DEFAULT_BUCKET", "s3_settings"]
+__all__ = ["DEFAULT_BUCKET", "endpoint_variable", "s3_settings"]
 
 DEFAULT_BUCKET = "graviton-blocks"
 
@@ -18,21 +18,30 @@ _VARIABLES = {
     "bucket": "GRAVITON_S3_BLOCK_BUCKET",
     "prefix": "GRAVITON_S3_BLOCK_PREFIX",
     "region": "GRAVITON_S3_REGION",
-    "endpoint": "QUASAR_MINIO_URL",
+    "addressing": "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+    "credentials": "MINIO_ROOT_USER, MINIO_ROOT_PASSWORD",
     "encryption": "AWS_SERVER_SIDE_ENCRYPTION",
 }
-"""Where the parts of an `S3Config` come from, for messages."""
+"""Where the parts of an `S3Config` come from, for messages; the endpoint: see `endpoint_variable`."""
+
+_ENDPOINTS = ("QUASAR_MINIO_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""The first that is set counts."""
+
+
+def endpoint_variable(get: Reader, backend: str) -> str:
+    """The name of the variable that the address of the server comes from; the first one if none is set."""
+    names = _ENDPOINTS[:1] if backend == "minio" else _ENDPOINTS
+    return next((name for name in names if get.value(name, str, "")), _ENDPOINTS[0])
 
 
 def s3_settings(get: Reader, backend: str) -> S3Config:
     """The bucket of GRAVITON_BLOB_BACKEND `backend`, s3 or minio. Raises ConfigError naming the variable."""
-    endpoint = get.value("QUASAR_MINIO_URL", str, "")
+    names = _VARIABLES | {"endpoint": endpoint_variable(get, backend)}
+    endpoint = get.value(names["endpoint"], str, "")
     if backend == "minio":
         for name in ("QUASAR_MINIO_URL", "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"):
             if not get.value(name, str, ""):
                 raise _missing(name, backend)
-    elif not endpoint:
-        endpoint = get.value("AWS_ENDPOINT_URL_S3", str, "") or get.value("AWS_ENDPOINT_URL", str, "")
     try:
         return S3Config(
             get.value("GRAVITON_S3_BLOCK_BUCKET", str, DEFAULT_BUCKET),
@@ -45,9 +54,9 @@ def s3_settings(get: Reader, backend: str) -> S3Config:
             _encryption(get),
         )
     except ConfigError as error:
-        if error.subject not in _VARIABLES:
+        if error.subject not in names:
             raise
-        name = _VARIABLES[error.subject]
+        name = names[error.subject]
         raise ConfigError(f"{name}: {error.message}", operation="configure", subject=name, hint=error.hint) from error
 
 

@@ -148,9 +148,12 @@ def _places(settings: Settings) -> dict[str, Any]:
     places: dict[str, Any] = {"GRAVITON_FS_ROOT": settings.fs_root.absolute()}
     if settings.s3 is None:
         return places | {"GRAVITON_FS_BLOCK_PREFIX": settings.fs_block_prefix}
+    from graviton.assembly.environment import Reader
+    from graviton.assembly.s3_settings import endpoint_variable
+
     bucket = settings.s3
     return places | {
-        "QUASAR_MINIO_URL": bucket.endpoint or "(AWS)",
+        endpoint_variable(Reader(os.environ), settings.blob_backend): bucket.endpoint or "(AWS)",
         "GRAVITON_S3_BLOCK_BUCKET": bucket.bucket,
         "GRAVITON_S3_BLOCK_PREFIX": bucket.prefix,
         "GRAVITON_S3_REGION": bucket.region,

@@ -1,18 +1,28 @@
 """The two drivers, set up from one `S3Config`: their own retries off, credentials from one chain, secrets only inside.
 
 `obstore` moves blocks without the interpreter lock. `botocore` has what it lacks: multipart uploads that can be
-steered, buckets, listings by any prefix. Both are imported when they are first used.
+steered, buckets, listings by any prefix, answers that are looked at. Both are imported when they are first used.
+
+Each takes settings of its own from the environment and from the profile, an address among them. So everything is said
+to both, and what cannot be said is refused: they must not go to different servers.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from graviton._version import __version__
-from graviton.backends.objectstore.config import S3Config, S3Encryption, SseMode
+from graviton.backends.objectstore.config import Credentials, S3Config, S3Encryption, SseMode
 from graviton.core.clock import SystemClock
+from graviton.core.secret import Secret
 from graviton.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,14 +31,14 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Credential, S3Store
     from obstore.store import S3Config as DriverConfig
 
-__all__ = ["data_store", "encryption_arguments", "s3_client"]
+__all__ = ["data_store", "encryption_arguments", "s3_client", "setting_up"]
 
 _KEEP_CREDENTIALS: Final = timedelta(minutes=5)
 """How long the data driver uses credentials before it asks again. botocore renews those that end 10 to 15 minutes
 before they do, so what it gives out is good for longer than this."""
 
-_TALKATIVE: Final = ("botocore.auth", "botocore.endpoint")
-"""Loggers that write down whole requests at DEBUG, and with them the session token."""
+_TALKATIVE: Final = ("botocore.auth", "botocore.endpoint", "botocore.parsers", "botocore.utils")
+"""Loggers that write down whole requests and answers at DEBUG, and with them session tokens and the keys of roles."""
 
 _AGENT: Final = f"graviton/{__version__}"
 
@@ -37,39 +47,102 @@ _described: list[Any] = []
 second client then takes 6 ms, not 50, and no further memory."""
 
 
+_PLAIN: Final[dict[str, Any]] = {
+    "skip_signature": False,
+    "unsigned_payload": False,
+    "s3_express": False,
+    "request_payer": False,
+    "disable_tagging": False,
+    "disable_bulk_delete": False,
+    "conditional_put": "etag",
+    "copy_if_not_exists": "multipart",
+    "imdsv1_fallback": False,
+}
+"""What the driver of blocks would otherwise take from variables (AWS_SKIP_SIGNATURE and so on)."""
+
+
 def data_store(config: S3Config) -> S3Store:
     """The driver for blocks. Raises ConfigError."""
-    from obstore.store import S3Store
+    with setting_up():
+        from obstore.exceptions import BaseError
+        from obstore.store import S3Store
 
-    settings: dict[str, Any] = {
-        "region": config.region,
-        "virtual_hosted_style_request": config.is_virtual,
-        "checksum_algorithm": "SHA256",
-        **_encryption(config.encryption),
+        _check_environment(config.encryption)
+        address = _with_bucket(config)
+        settings: dict[str, Any] = {
+            **_PLAIN,
+            "endpoint": address,
+            "aws_endpoint_url_s3": address,  # the one that wins
+            "region": config.region,
+            "virtual_hosted_style_request": config.is_virtual,
+            "checksum_algorithm": "SHA256",
+            **_encryption(config.encryption),
+        }
+        try:
+            return S3Store(
+                config.bucket,
+                config=cast("DriverConfig", settings),
+                client_options=cast("ClientConfig", _client_options(config)),
+                retry_config={"max_retries": 0},
+                credential_provider=_Credentials(_session(config)),
+            )
+        except BaseError as error:
+            told = str(error).partition("\n")[0][:300]
+            raise ConfigError(f"the driver of S3 refuses its settings: {told}", operation="configure") from None
+
+
+@contextmanager
+def setting_up() -> Iterator[None]:
+    """What the drivers say of their settings, and of those they read by themselves, as ConfigError."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"object storage needs drivers that are not installed: {error}",
+            operation="configure",
+            subject="GRAVITON_BLOB_BACKEND",
+            hint="Install them: pip install 'graviton[s3]'.",
+        ) from error
+    except Exception as error:
+        if not type(error).__module__.startswith("botocore"):
+            raise
+        raise ConfigError(
+            f"the settings of AWS cannot be used: {error}",
+            operation="configure",
+            subject="AWS_PROFILE",
+            hint="Look at AWS_PROFILE, AWS_CONFIG_FILE and ~/.aws/config.",
+        ) from error
+
+
+def _check_environment(encryption: S3Encryption) -> None:
+    """Raise ConfigError for what the driver of blocks takes from the environment, whatever it is told."""
+    said = {
+        "AWS_SERVER_SIDE_ENCRYPTION": encryption.mode.value,
+        "AWS_SSE_KMS_KEY_ID": encryption.kms_key or encryption.mode is SseMode.NONE,
+        "AWS_SSE_BUCKET_KEY_ENABLED": encryption.bucket_key or encryption.mode is not SseMode.KMS,
     }
-    if config.endpoint:
-        settings["endpoint"] = _endpoint(config)
-    return S3Store(
-        config.bucket,
-        config=cast("DriverConfig", settings),
-        client_options=cast("ClientConfig", _client_options(config)),
-        retry_config={"max_retries": 0},
-        credential_provider=_Credentials(_session(config)),
-    )
+    for name, is_ours in said.items():
+        if os.environ.get(name) and not is_ours:
+            raise ConfigError(
+                f"{name} is set, and the settings of this store say nothing of it: blocks would be encrypted in another"
+                " way than their copies",
+                operation="configure",
+                subject=name,
+                hint="Unset it, or give S3Config the same (S3Encryption).",
+            )
 
 
-def _endpoint(config: S3Config) -> str:
-    """The driver wants the bucket in the address of an endpoint that is addressed by host."""
-    endpoint = config.endpoint.rstrip("/")
+def _with_bucket(config: S3Config) -> str:
+    """The driver wants the bucket in the address of a server that is addressed by host."""
     if not config.is_virtual:
-        return endpoint
-    scheme, _, host = endpoint.partition("://")
+        return config.server
+    scheme, _, host = config.server.partition("://")
     return f"{scheme}://{config.bucket}.{host}"
 
 
 def _client_options(config: S3Config) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "allow_http": config.endpoint.startswith("http://"),
+        "allow_http": config.server.startswith("http://"),
         "connect_timeout": timedelta(seconds=config.connect_seconds),
         "timeout": timedelta(seconds=config.request_seconds),
         "pool_max_idle_per_host": str(config.max_requests),
@@ -81,12 +154,15 @@ def _client_options(config: S3Config) -> dict[str, Any]:
 
 
 def _certificates(config: S3Config) -> bytes:
+    """The file of authorities. Raises ConfigError unless it has some."""
     assert config.ca_file is not None
     try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(config.ca_file)
         return config.ca_file.read_bytes()
     except OSError as error:
+        what = "has none" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
         raise ConfigError(
-            f"the file of certificate authorities {config.ca_file} cannot be read: {error.strerror}",
+            f"the file of certificate authorities {config.ca_file} {what}",
             operation="configure",
             subject="AWS_CA_BUNDLE",
         ) from error
@@ -117,32 +193,40 @@ def encryption_arguments(encryption: S3Encryption) -> dict[str, Any]:
 
 def s3_client(config: S3Config, connections: int) -> BaseClient:
     """The driver for objects and buckets; thread-safe. Raises ConfigError."""
-    from botocore.config import Config
-
-    for name in _TALKATIVE:
-        if logging.getLogger(name).level == logging.NOTSET:  # nobody has asked for it by name
-            logging.getLogger(name).setLevel(logging.INFO)
     if config.ca_file is not None:
         _certificates(config)  # said now, with its name
-    client = _session(config).create_client(
-        "s3",
-        region_name=config.region,
-        endpoint_url=config.endpoint.rstrip("/") or None,
-        verify=None if config.ca_file is None else str(config.ca_file),
-        config=Config(
-            retries={"total_max_attempts": 1},
-            s3={"addressing_style": "virtual" if config.is_virtual else "path"},
-            connect_timeout=config.connect_seconds,
-            read_timeout=config.request_seconds,
-            max_pool_connections=connections,
-            # We send a checksum with every body ourselves: as a header, which every server takes, not as a trailer.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            user_agent_extra=_AGENT,
-        ),
-    )
+    with setting_up():
+        from botocore.config import Config
+
+        client = _session(config).create_client(
+            "s3",
+            region_name=config.region,
+            endpoint_url=config.server,
+            verify=None if config.ca_file is None else str(config.ca_file),
+            config=Config(
+                retries={"total_max_attempts": 1},
+                s3={"addressing_style": "virtual" if config.is_virtual else "path"},
+                connect_timeout=config.connect_seconds,
+                read_timeout=config.request_seconds,
+                max_pool_connections=connections,
+                # We send a checksum with every body ourselves: as a header, which every server takes, not as a trailer.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                ignore_configured_endpoint_urls=True,
+                use_fips_endpoint=False,
+                use_dualstack_endpoint=False,
+                user_agent_extra=_AGENT,
+            ),
+        )
     client.meta.events.register("before-call.s3", _follow_no_redirect)
+    client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
     return client
+
+
+def _add_md5(params: dict[str, Any], **_: Any) -> None:
+    """Older servers want this one of a list of what is to be deleted, and know no other checksum."""
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
 
 
 def _follow_no_redirect(context: dict[str, Any], **_: Any) -> None:
@@ -153,9 +237,12 @@ def _follow_no_redirect(context: dict[str, Any], **_: Any) -> None:
 
 
 def _session(config: S3Config) -> Session:
-    """Where both drivers get their credentials from."""
+    """Where both drivers get their credentials from. Raises ConfigError."""
     from botocore.session import get_session
 
+    for name in _TALKATIVE:
+        if logging.getLogger(name).level == logging.NOTSET:  # nobody has asked for it by name
+            logging.getLogger(name).setLevel(logging.INFO)
     session = get_session()
     if not _described:
         _described.append(session.get_component("data_loader"))
@@ -164,6 +251,15 @@ def _session(config: S3Config) -> Session:
     if given is not None:
         token = None if given.session_token is None else given.session_token.reveal()
         session.set_credentials(given.access_key, given.secret_key.reveal(), token)
+    if session.get_config_variable("region") is None:  # for the service that gives the keys of a role
+        session.set_config_variable("region", config.region)
+    if not config.endpoint and session.get_config_variable("use_fips_endpoint"):
+        raise ConfigError(
+            "FIPS endpoints are asked for (AWS_USE_FIPS_ENDPOINT), and none is given",
+            operation="configure",
+            subject="AWS_USE_FIPS_ENDPOINT",
+            hint=f"Set AWS_ENDPOINT_URL_S3=https://s3-fips.{config.region}.amazonaws.com.",
+        )
     return session
 
 
@@ -180,6 +276,7 @@ class _Credentials:
         if found is None:
             raise NoCredentialsError()
         keys = found.get_frozen_credentials()
+        Credentials(keys.access_key, Secret(keys.secret_key), None if keys.token is None else Secret(keys.token))
         return {
             "access_key_id": keys.access_key,
             "secret_access_key": keys.secret_key,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graviton.backends.objectstore._driver import Driver
 from graviton.backends.objectstore.blocks import ObjectBlockStore
+from graviton.backends.objectstore.clients import setting_up
 from graviton.backends.objectstore.metrics import S3Metrics
 from graviton.backends.objectstore.requests import Requests
 from graviton.core.locators import DEFAULT_BLOCK_PREFIX, CasLocatorStrategy
@@ -35,7 +36,7 @@ def cloud_block_store(
     """The block store at an address. Nothing is sent yet. Raises ConfigError."""
     scheme, _, rest = url.partition("://")
     bucket, _, prefix = rest.partition("/")
-    if scheme not in SCHEMES or "@" in bucket or "?" in rest:
+    if scheme not in SCHEMES or "@" in rest or ":" in bucket or "?" in rest:
         raise ConfigError(
             "an address of a bucket is gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, without keys in it",
             operation="configure",
@@ -46,7 +47,7 @@ def cloud_block_store(
     except InvalidInput as error:
         raise ConfigError(error.message, operation="configure", subject="address", hint=error.hint) from error
     requests = Requests(
-        bucket,
+        f"{scheme}://{bucket}",
         max_requests=_MAX_REQUESTS,
         max_bytes=_MAX_BYTES,
         retry_seconds=_RETRY_SECONDS,
@@ -57,8 +58,9 @@ def cloud_block_store(
 
 
 def _store(scheme: str, bucket: str) -> ObjectStore:
-    from obstore.exceptions import BaseError
-    from obstore.store import AzureStore, GCSStore
+    with setting_up():
+        from obstore.exceptions import BaseError
+        from obstore.store import AzureStore, GCSStore
 
     make: Any = GCSStore if scheme == "gs" else AzureStore
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from graviton.core.locators import DEFAULT_BLOCK_PREFIX, CasLocatorStrategy
 from graviton.core.policies import MAX_PART_BYTES, MIN_PART_BYTES
@@ -22,13 +23,18 @@ MAX_COPY_BYTES: Final = 5 * 1024**3
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 _REGION = re.compile(r"[a-zA-Z0-9-]{1,64}", re.ASCII)
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII | re.IGNORECASE)
+"""https://datatracker.ietf.org/doc/html/rfc1123#section-2; both drivers refuse others, one of them by a panic."""
+_KEY = re.compile(r"[!-~]{1,8192}", re.ASCII)
+"""What goes into a header, or makes no signature that anybody would take. Session tokens have up to a few KB."""
 
 
 class Addressing(Enum):
     """Where a request names the bucket."""
 
     AUTO = "auto"
-    """In the path at an endpoint of one's own, in the host's name at AWS."""
+    """In the path at an endpoint of one's own, in the host's name at AWS, where no certificate covers a bucket with
+    dots: in the path again."""
     PATH = "path"
     VIRTUAL = "virtual"
 
@@ -70,6 +76,15 @@ class Credentials:
     secret_key: Secret
     session_token: Secret | None = None
 
+    def __post_init__(self) -> None:
+        secrets = [one.reveal() for one in (self.secret_key, self.session_token) if one is not None]
+        if not all(_KEY.fullmatch(key) for key in (self.access_key, *secrets)):
+            raise _wrong(
+                "credentials",
+                "a key of the S3 server is empty or has a space, a line end or another character in it that no key has",
+                "Look at the end of the file or variable it comes from.",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class S3Config:
@@ -85,7 +100,8 @@ class S3Config:
     """None: environment, profile, web identity, container or instance role, in AWS's order."""
     addressing: Addressing = Addressing.AUTO
     ca_file: Path | None = None
-    """PEM file of certificate authorities to trust beside those of the system."""
+    """PEM file of the certificate authorities to trust. The system's count for blocks only then: objects, listings and
+    deletes ask those of the file alone, so it names every one that the server needs."""
     encryption: S3Encryption = S3Encryption()
     max_requests: int = 16
     """Requests of one store at the same time, 1 to 256."""
@@ -106,6 +122,8 @@ class S3Config:
     """The place for people: `s3://BUCKET/PREFIX`, with the endpoint if it has one."""
 
     def __post_init__(self) -> None:
+        if "@" in self.bucket or ":" in self.bucket:
+            raise _wrong("bucket", "the bucket has a user or keys in it", "Keys are settings of their own.")
         if not _BUCKET.fullmatch(self.bucket):
             raise _wrong("bucket", f"a bucket has 3 to 63 of a-z 0-9 . -, not {self.bucket[:80]!r}")
         if not _REGION.fullmatch(self.region):
@@ -114,7 +132,10 @@ class S3Config:
             CasLocatorStrategy("s3", self.bucket, self.prefix)
         except InvalidInput as error:
             raise _wrong("prefix", str(error)) from error
-        _check_endpoint(self.endpoint)
+        is_address = _check_endpoint(self.endpoint)
+        if is_address and self.addressing is Addressing.VIRTUAL:
+            text = "the server has no name, only an address, in front of which no bucket can be named"
+            raise _wrong("addressing", text, "Give its name, or let the bucket be named in the path.")
         _bounded("max_requests", self.max_requests, 1, 256)
         _bounded("max_request_bytes", self.max_request_bytes, 1024 * 1024, 1 << 40)
         _bounded("part_bytes", self.part_bytes, MIN_PART_BYTES, MAX_PART_BYTES)
@@ -129,28 +150,51 @@ class S3Config:
     @property
     def is_virtual(self) -> bool:
         """Whether the bucket is part of the host's name."""
-        return self.addressing is Addressing.VIRTUAL or (self.addressing is Addressing.AUTO and not self.endpoint)
+        if self.addressing is Addressing.AUTO:
+            return not self.endpoint and "." not in self.bucket
+        return self.addressing is Addressing.VIRTUAL
+
+    @property
+    def server(self) -> str:
+        """The address of the server, without the bucket and without a slash at its end. Both drivers get this one: left
+        to themselves, each takes others from the environment."""
+        if self.endpoint:
+            return self.endpoint.rstrip("/")
+        return f"https://s3.{self.region}.amazonaws.com{'.cn' if self.region.startswith('cn-') else ''}"
 
 
-def _check_endpoint(endpoint: str) -> None:
-    """Nothing of a wrong one is told but the part that is wrong: it may hold a password."""
+def _check_endpoint(endpoint: str) -> bool:
+    """Whether the host is an IP address. Nothing of a wrong one is told but the part that is wrong: it may hold a
+    password."""
     if not endpoint:
-        return
+        return False
     hint = "Write https://HOST:PORT, or http://HOST:PORT for a server without TLS."
     try:
         parts = urlsplit(endpoint)
         port_is_one = parts.port is None or parts.port > 0
     except ValueError:
         raise _wrong("endpoint", "the address of the S3 server is malformed", hint) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not endpoint.startswith(("http://", "https://")) or not parts.hostname:
         raise _wrong(
             "endpoint", "the address of the S3 server does not begin with https:// or http:// and a host", hint
         )
     if parts.username is not None or parts.password is not None:
         raise _wrong("endpoint", "the address of the S3 server has a user in it: keys are settings of their own", hint)
-    is_plain = re.fullmatch(r"[!-~]+", endpoint) is not None  # urlsplit takes line ends away
-    if parts.path not in ("", "/") or parts.query or parts.fragment or not port_is_one or not is_plain:
+    # urlsplit takes line ends away, and a lone ? or #
+    is_plain = re.fullmatch(r"[!-~]+", endpoint) is not None and not set("?#") & set(endpoint)
+    if parts.path not in ("", "/") or not port_is_one or not is_plain:
         raise _wrong("endpoint", "the address of the S3 server has more than a host and a port", hint)
+    return _check_host(parts, hint)
+
+
+def _check_host(parts: SplitResult, hint: str) -> bool:
+    try:
+        ipaddress.ip_address(parts.hostname or "")
+    except ValueError:
+        if "[" in parts.netloc or not _HOST.fullmatch(parts.hostname or ""):
+            raise _wrong("endpoint", "the host of the S3 server has other characters than a-z 0-9 . -", hint) from None
+        return False
+    return True
 
 
 def _bounded(name: str, value: float, low: float, high: float) -> None:
