@@ -58,7 +58,7 @@ async def backup(call: Call, file: str, force: bool) -> None:
 async def restore(call: Call, file: str, trust: bool) -> None:
     """Load a backup into a metadata store that is empty.
 
-    The whole file is checked first; a damaged one, or one of blocks under another prefix, changes nothing. Then every
+    The whole file is checked first; a damaged one, or one of blocks in another place, changes nothing. Then every
     block is looked for, and those that are gone are marked, so that the next put writes them again. The restored
     metadata gets a new id, so that it and the old one cannot manage the same blocks: `graviton store adopt` then joins
     it with the blocks.
@@ -79,6 +79,7 @@ async def restore(call: Call, file: str, trust: bool) -> None:
                 file,
                 blocks_exist=None if trust else side.blocks.exists_many,
                 place=side.place,
+                markers=side.markers if settings.s3 is not None or settings.bucket_url else None,
                 progress=tally.at,
             )
     finally:

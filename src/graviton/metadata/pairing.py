@@ -18,7 +18,17 @@ from graviton.metadata.rows import DATA_NAMESPACES, STORE
 from graviton.metadata.schema_store import register_builtin_schemas
 from graviton.ports.kv import KeyValueStore, ReadTransaction, Transaction
 
-__all__ = ["MARKER_KEY", "RESTORING_KEY", "Pair", "adopt", "check_adoptable", "initialise", "look", "read_meta_side"]
+__all__ = [
+    "MARKER_KEY",
+    "RESTORING_KEY",
+    "Pair",
+    "adopt",
+    "check_adoptable",
+    "check_blocks_of",
+    "initialise",
+    "look",
+    "read_meta_side",
+]
 
 MARKER_KEY = b"marker"
 """Key of the metadata's marker in the namespace `store`."""
@@ -125,6 +135,23 @@ async def check_adoptable(kv: KeyValueStore, kv_where: str, blocks_where: str, b
             hint="Check the metadata path, or bring the metadata back (`graviton meta restore FILE`) and adopt then."
             " Only if there is no backup: `graviton store adopt --without-metadata`, then put the files again.",
         )
+
+
+async def check_blocks_of(backed_up: StoreMarker, backup: str, markers: MarkerStore) -> None:
+    """Raise ConfigError unless the blocks that `markers` lies beside are those of the store in `backup`. In another
+    place none of them is found, and the restored metadata would call all of them lost."""
+    data = await markers.read()
+    found = None if data is None else StoreMarker.decode(data, markers.where)
+    if found is not None and found.store_id == backed_up.store_id:
+        return
+    there = "there is no store" if found is None else f"there is store {found.store_id}"
+    raise ConfigError(
+        f"the metadata in {backup} is of store {backed_up.store_id}, and at {markers.where} {there}",
+        operation="meta.restore",
+        subject=markers.where,
+        hint="Check where the blocks are said to be. If you copied them to this place, copy their marker"
+        " (graviton-store.json) too.",
+    )
 
 
 async def adopt(

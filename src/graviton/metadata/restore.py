@@ -34,8 +34,8 @@ from graviton.metadata.audit_totals import count, domains
 from graviton.metadata.backup import translate_os_error
 from graviton.metadata.backup_format import BackupHeader, Record, read_backup
 from graviton.metadata.block_prefix import PREFIX_KEY, BlockPlace, check_backup
-from graviton.metadata.marker import StoreMarker, new_id
-from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
+from graviton.metadata.marker import MarkerStore, StoreMarker, new_id
+from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY, check_blocks_of
 from graviton.metadata.replica_indexes import REPLICA_INDEXES, rebuild_replica_indexes
 from graviton.metadata.rows import (
     BLOCKS,
@@ -94,6 +94,7 @@ async def restore_metadata(
     *,
     blocks_exist: BlocksExist | None,
     place: BlockPlace | None = None,
+    markers: MarkerStore | None = None,
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> RestoreResult:
@@ -101,9 +102,9 @@ async def restore_metadata(
 
     `blocks_exist` is asked about every stored block; None trusts the backup, which is only right if nothing was
     collected since. `place` is where that looks: under another prefix than the backed-up store's nothing would be
-    found. Raises IntegrityError naming the byte, ConfigError for another prefix, a newer format or a store that is not
-    empty (nothing was written), NotFound, Conflict if another restore took over, StorageFull, PermissionDenied,
-    Unavailable.
+    found; and `markers` says whose blocks they are, which is compared too. Raises IntegrityError naming the byte,
+    ConfigError for another prefix or store, a newer format or a store that is not empty (nothing was written),
+    NotFound, Conflict if another restore took over, StorageFull, PermissionDenied, Unavailable.
     """
     source = Path(path)
     try:
@@ -111,6 +112,8 @@ async def restore_metadata(
             summary = await _verify(source, pool)
             if place is not None and summary.prefix is not None:
                 check_backup(summary.prefix, str(source), place)
+            if markers is not None and summary.marker is not None:
+                await check_blocks_of(summary.marker, str(source), markers)
             load = _Load(kv, summary, blocks_exist, (clock or SystemClock()).now_ns())
             await load.begin()
             with open(source, "rb", _BUFFER_BYTES) as file:  # noqa: ASYNC230 - opening; the reads are on a thread
