@@ -234,7 +234,7 @@ class _Place:
         self._kernel = wiring.kernel_for(settings)
         # Small blocks: laws about blobs of many blocks are then quick.
         self.settings = settings._replace(chunker=PRESETS["small"])
-        self._prefix = f"check-{secrets.token_hex(8)}"
+        self._prefix = f"{_bucket_folder(settings)}check-{secrets.token_hex(8)}"
         self._metadata = metadata
         self._sides: dict[int, BlockSide] = {}
         self.block_capabilities = wiring.block_side(settings, self._kernel).blocks.capabilities
@@ -286,6 +286,12 @@ class _Place:
         from graviton.assembly.store import Store
 
         return Store(await self._at(space, scratch))
+
+
+def _bucket_folder(settings: Settings) -> str:
+    """Where in the bucket a check works: beside the blocks, where the rights for them hold too (docs/guides/s3.md)."""
+    folder, slash, _ = settings.s3.prefix.rpartition("/") if settings.s3 is not None else ("", "", "")
+    return folder + slash
 
 
 def _schema(space: str) -> str:
