@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,11 +16,14 @@ import graviton
 from graviton.backends.memory.events import InMemoryEventSink
 from graviton.backends.memory.metrics import InMemoryMetrics
 from graviton.backends.objectstore.clients import s3_client
+from graviton.concurrency.executors import in_own_thread
+from graviton.core.clock import SystemClock
 from graviton.errors import ConfigError
 from graviton.ports.events import EventKind
 from graviton.ports.metrics import MetricKeys
 from tests.integration.command_runs import Run
 from tests.integration.command_runs import graviton as command
+from tests.s3_proxy import S3Proxy, Seen
 from tests.s3_server import S3Server, default_server, moto_server
 
 pytestmark = pytest.mark.s3
@@ -106,14 +111,72 @@ def test_missing_variable_stops_the_start_and_is_named(tmp_path: Path, name: str
     assert done.err.count("\n") == 1
 
 
-def test_server_that_does_not_answer_is_told_of_soon(tmp_path: Path) -> None:
-    done = command(
-        tmp_path, "ls", **(environment(default_server(), "whatever") | {"QUASAR_MINIO_URL": "http://127.0.0.1:1"})
-    )
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("args", [["ls"], ["store", "init"], ["doctor"]], ids=" ".join)
+@pytest.mark.parametrize("says", ["cannot be reached", "took too long"])
+def test_server_that_does_not_answer_is_told_of_soon(args: list[str], says: str, silent: str, tmp_path: Path) -> None:
+    address = silent if says == "took too long" else "http://127.0.0.1:1"
+    began = SystemClock().monotonic()
+    done = command(tmp_path, *args, **(environment(default_server(), "whatever") | {"QUASAR_MINIO_URL": address}))
+    assert SystemClock().monotonic() - began < 15, "3 s for each of the two that doctor asks"
     assert done.code == 1
-    assert "the server cannot be reached" in done.err
-    assert "QUASAR_MINIO_URL" in done.err
-    assert done.err.count("\n") == 1
+    told = done.out if args == ["doctor"] else done.err
+    assert f"the server {says}" in told
+    assert "QUASAR_MINIO_URL" in told
+    assert args == ["doctor"] or done.err.count("\n") == 1
+
+
+def test_doctor_reports_settings_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    settings = environment(default_server(), default_server().new_bucket())
+    for wrong, says in (
+        ({"AWS_CA_BUNDLE": str(tmp_path / "empty.pem")}, "empty.pem has none"),
+        ({"AWS_PROFILE": "a-typing-error"}, "a-typing-error"),
+    ):
+        done = command(tmp_path / "store", "doctor", **(settings | wrong))
+        assert done.code == 1
+        assert "PROBLEM bucket" in done.out
+        assert says in done.out
+        assert "This is a bug" not in done.out + done.err
+
+
+def test_doctor_names_the_variable_that_the_address_came_from(tmp_path: Path) -> None:
+    server = default_server()
+    settings = environment(server, server.new_bucket()) | {"GRAVITON_BLOB_BACKEND": "s3"}
+    del settings["QUASAR_MINIO_URL"]
+    done = command(tmp_path, "doctor", **settings, AWS_ENDPOINT_URL_S3=server.endpoint)
+    assert f"AWS_ENDPOINT_URL_S3 = {server.endpoint}  (environment)" in done.out
+    assert "QUASAR_MINIO_URL" not in done.out
+
+
+def test_backup_is_not_restored_beside_somebody_elses_blocks(tmp_path: Path) -> None:
+    """All of its blocks would be called lost."""
+    server = default_server()
+    file, backup, settings = tmp_path / "file", tmp_path / "backup", environment(server, server.new_bucket())
+    file.write_bytes(os.urandom(100_000))
+    assert command(tmp_path / "one", "put", file, **settings).code == 0
+    assert command(tmp_path / "one", "meta", "backup", backup, **settings).code == 0
+    other = settings | {"GRAVITON_S3_BLOCK_BUCKET": server.new_bucket()}
+    assert command(tmp_path / "other", "store", "init", **other).code == 0
+    for wrong, says in (
+        (other, "there is store "),
+        ({"GRAVITON_S3_BLOCK_BUCKET": server.new_bucket()}, "there is no store"),
+        ({"GRAVITON_S3_BLOCK_BUCKET": "no-such-bucket"}, "there is no bucket"),
+        ({"GRAVITON_S3_BLOCK_PREFIX": "cas/other"}, "there is no store"),
+    ):
+        for more in ([], ["--trust"]):
+            done = command(tmp_path / "two", "meta", "restore", backup, *more, **(settings | wrong))
+            assert done.code == 1
+            assert says in done.err
+    done = command(tmp_path / "two", "meta", "restore", backup, "--json", **settings)
+    assert done.code == 0, done.err
+    assert done.objects[0]["missing_blocks"] == 0
 
 
 def test_wrong_keys_are_no_permission_and_are_never_shown(tmp_path: Path) -> None:
@@ -131,11 +194,19 @@ def test_store_check_tries_the_laws_in_the_bucket(tmp_path: Path) -> None:
     server = moto_server()
     bucket = server.new_bucket()
     (tmp_path / "store").mkdir()
-    done = command(
-        tmp_path / "store", "store", "check", "--port", "BlockStore", "--json", **environment(server, bucket)
-    )
-    assert done.code == 0, done.err
-    assert done.objects[-1]["kept"] > 15
+
+    async def check(forward: S3Server) -> list[Seen]:
+        async with S3Proxy(forward) as proxy:
+            settings = environment(proxy.server, bucket)
+            args = ("store", "check", "--port", "BlockStore", "--json")
+            done = await in_own_thread(lambda: command(tmp_path / "store", *args, **settings))
+            assert done.code == 0, done.err
+            assert done.objects[-1]["kept"] > 15
+            return proxy.seen
+
+    keys = {seen.key for seen in asyncio.run(check(server)) if seen.key}
+    assert keys
+    assert all(key.startswith("cas/check-") for key in keys), "where the documented rights hold"
     assert names(server, bucket) == []
 
 

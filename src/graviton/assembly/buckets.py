@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,17 @@ def bucket_side(settings: Settings, metrics: MetricsRegistry | None, events: Eve
         cloud = cloud_block_store(settings.bucket_url, metrics=metrics, events=events)
         return BlockSide(cloud, ObjectBlockReclaimer(cloud), _markers(cloud, settings.bucket_url))
     store = S3BlockStore(settings.s3, metrics=metrics, events=events)
-    make = partial(make_bucket, settings.s3, store.driver.requests)
+    make = partial(make_bucket, _hurried(settings.s3), store.driver.requests.hurried(_FIRST_SECONDS))
     return BlockSide(store, ObjectBlockReclaimer(store), _markers(store, settings.s3.where), make=make)
+
+
+def _hurried(config: S3Config) -> S3Config:
+    """The same bucket, whose server is not waited for."""
+    return replace(
+        config,
+        connect_seconds=min(config.connect_seconds, _FIRST_SECONDS),
+        request_seconds=min(config.request_seconds, _FIRST_SECONDS),
+    )
 
 
 def _markers(store: ObjectBlockStore, where: str) -> ObjectMarkerStore:
@@ -51,8 +61,12 @@ def _markers(store: ObjectBlockStore, where: str) -> ObjectMarkerStore:
 
 async def check_bucket(config: S3Config) -> Check:
     """Whether the server answers, and how fast, and whether the bucket is there."""
-    store = S3BlockStore(config)
-    driver, clock = store.driver.hurried(_FIRST_SECONDS), SystemClock()
+    clock = SystemClock()
+    try:
+        store = S3BlockStore(config)
+    except GravitonError as error:
+        return Check("bucket", Level.PROBLEM, error.message, error.hint, {"error": error.code})
+    driver = store.driver.hurried(_FIRST_SECONDS)
     try:
         async with aclosing(driver.list(config.prefix, config.where)) as found:
             async for _ in found:

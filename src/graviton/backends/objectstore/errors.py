@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from graviton.errors import (
@@ -299,12 +300,7 @@ def _of_botocore(error: BaseException) -> _Answer:
 
     _forget_request(error)
     if isinstance(error, botocore.ClientError):
-        told = error.response.get("Error", {})
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        code = str(told.get("Code", ""))
-        if code.isdigit():  # of an answer without a body, as every HEAD's
-            status, code = int(code), _code_of_none(int(code), error.operation_name)
-        return _Answer(status or 500, code, _one_line(f"{code or status}: {told.get('Message', '')}"))
+        return _of_client_error(error.response, error.operation_name)
     if isinstance(error, botocore.SSLError):
         # Its text has the address too, in which there may be any word.
         return _wrong_tls(str(getattr(error, "kwargs", {}).get("error", ""))) or _Answer(text=_REASONS["Interrupted"])
@@ -320,6 +316,16 @@ def _of_botocore(error: BaseException) -> _Answer:
     if isinstance(error, botocore.CredentialRetrievalError) or type(error).__name__ in _LASTING:
         return _without_keys(type(error).__name__, str(error))
     return _Answer(text=_one_line(str(error)), passes=False)
+
+
+def _of_client_error(response: Mapping[str, Any], operation: str) -> _Answer:
+    told, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
+    status, code = meta.get("HTTPStatusCode", 0), str(told.get("Code", ""))
+    if code.isdigit():  # of an answer without a body, as every HEAD's
+        status, code = int(code), _code_of_none(int(code), operation)
+    region = meta.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
+    text = f"{code or status}: {told.get('Message', '')}{f' (the bucket is in {region})' if region else ''}"
+    return _Answer(status or 500, code, _one_line(text))
 
 
 def _code_of_none(status: int, operation: str) -> str:
