@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from graviton.errors import GravitonError
 from graviton.ports.metrics import MetricKeys, MetricsRegistry, NoMetrics
 
@@ -14,22 +16,26 @@ class S3Metrics:
     def __init__(self, registry: MetricsRegistry | None = None, backend: str = "s3") -> None:
         self._registry = registry or NoMetrics()
         self._backend = backend
+        self._lock = threading.Lock()  # requests of several event loops come and go at once
         self._in_flight = 0
 
     def began(self) -> None:
         """A request is on its way."""
-        self._in_flight += 1
-        self._registry.gauge(MetricKeys.BACKEND_IN_FLIGHT, self._in_flight, backend=self._backend)
+        self._count(1)
 
     def ended(self, operation: str, seconds: float, failure: GravitonError | None) -> None:
         """It was answered, or failed; each try counts. `failure` has the class it is counted by."""
-        self._in_flight -= 1
+        self._count(-1)
         backend = self._backend
-        self._registry.gauge(MetricKeys.BACKEND_IN_FLIGHT, self._in_flight, backend=backend)
         self._registry.counter(MetricKeys.BACKEND_OPERATIONS, backend=backend, operation=operation)
         self._registry.histogram(MetricKeys.BACKEND_OPERATION_SECONDS, seconds, backend=backend, operation=operation)
         if failure is not None:
             self._registry.counter(MetricKeys.BACKEND_FAILURES, backend=backend, code=failure.code)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._in_flight += change
+            self._registry.gauge(MetricKeys.BACKEND_IN_FLIGHT, self._in_flight, backend=self._backend)
 
     def moved(self, operation: str, size: int) -> None:
         """So many payload bytes went up or came down."""
