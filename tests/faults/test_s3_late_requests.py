@@ -94,7 +94,7 @@ class Story:
             pass
         condemned = await self.index.condemn(RUN)
         assert [note.key for note in condemned.notes] == [self.key]
-        self.proxy.plan(Kind.BULK_DELETE, hold, times=None)
+        self.proxy.plan(Kind.DELETE, hold, times=None)
         move = asyncio.ensure_future(ObjectBlockReclaimer(self.frozen).move_to_trash(self.key, MOVED_AT))
         if ending is Ending.IS_CANCELLED:
             while not self.proxy.held:

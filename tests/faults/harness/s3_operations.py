@@ -143,10 +143,17 @@ class PutAlways(_Puts):
         assert [one.status for one in result.stored] == [BlockStatus.FRESH]
 
 
+def _of_absence(kind: Kind, fault: FaultRow) -> FaultRow:
+    """Nothing tells an answer about a bucket from a page."""
+    is_page = kind is Kind.HEAD_BUCKET and fault.name.startswith("200 of")
+    return replace(fault, kind=None) if is_page else fault
+
+
 class PutFirst(_Puts):
     """If absent, while it is not known whether the server honours conditions. This one does not."""
 
-    requests = (Kind.HEAD, Kind.PUT, Kind.PUT)
+    requests = (Kind.HEAD, Kind.HEAD_BUCKET, Kind.PUT, Kind.PUT)
+    means = staticmethod(_of_absence)
     honours = False
 
     async def act(self, blocks: S3BlockStore) -> None:
@@ -181,7 +188,8 @@ class PutIfAbsent(_Puts):
 class PutLooking(_Puts):
     """Without it."""
 
-    requests = (Kind.HEAD, Kind.PUT)
+    requests = (Kind.HEAD, Kind.HEAD_BUCKET, Kind.PUT)
+    means = staticmethod(_of_absence)
 
     async def act(self, blocks: S3BlockStore) -> None:
         blocks._honours_conditions = False
@@ -277,9 +285,9 @@ class TrashEntries(_OnBlocks):
 
 
 class MoveToTrash(_OnBlocks):
-    """Copy, look, then delete: an object is left whatever happens, and a copy is found as an entry."""
+    """Copy, then delete: an object is left whatever happens, and a copy is found as an entry."""
 
-    requests = (Kind.COPY, Kind.HEAD, Kind.BULK_DELETE)
+    requests = (Kind.COPY, Kind.DELETE)
 
     async def begin(self) -> None:
         await self.write(OURS)
@@ -309,7 +317,7 @@ class _InTrash(_OnBlocks):
 class PutBack(_InTrash):
     """Get, put, then delete."""
 
-    requests = (Kind.GET, Kind.PUT, Kind.BULK_DELETE)
+    requests = (Kind.GET, Kind.PUT, Kind.DELETE)
 
     async def act(self, blocks: S3BlockStore) -> None:
         assert await ObjectBlockReclaimer(blocks).put_back(self.entry), "an error was taken for absence"
@@ -337,7 +345,7 @@ class ReadTrash(_InTrash):
 class Purge(_InTrash):
     """One entry."""
 
-    requests = (Kind.HEAD, Kind.BULK_DELETE)
+    requests = (Kind.HEAD, Kind.DELETE)
 
     async def act(self, blocks: S3BlockStore) -> None:
         assert await ObjectBlockReclaimer(blocks).purge(self.entry), "an error was taken for absence"

@@ -436,3 +436,23 @@ def test_several_event_loops_find_out_together() -> None:
         thread.join(20)
     assert ended == [BlockStatus.FRESH] * 6
     asyncio.run(store.aclose())
+
+
+@pytest.mark.parametrize("status", [200, 403])
+async def test_listing_or_error_without_end_is_not_read_into_memory(status: int) -> None:
+    sent, chunk = 0, b"100000\r\n" + b"A" * (1 << 20) + b"\r\n"
+
+    async def flood(head: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(f"HTTP/1.1 {status} X\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        while sent < 256 << 20:
+            writer.write(chunk)
+            sent += len(chunk)
+            await writer.drain()
+
+    async with listening(flood) as endpoint:
+        driver = driver_of(settings(endpoint))
+        with pytest.raises(Unavailable, match="more than 16,777,216 bytes"):
+            await anext(driver.list("a", "a"))
+        assert sent < 64 << 20, "what fits into the buffers of the sockets"
+        await driver.aclose()

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from graviton._version import __version__
+from graviton.backends.objectstore._bounded_session import BoundedSession
 from graviton.backends.objectstore.config import Credentials, S3Config, S3Encryption, SseMode
 from graviton.core.clock import SystemClock
 from graviton.core.secret import Secret
@@ -218,6 +219,7 @@ def s3_client(config: S3Config, connections: int) -> BaseClient:
                 user_agent_extra=_AGENT,
             ),
         )
+    client._endpoint.http_session = BoundedSession(client._endpoint.http_session)  # there is no other way in
     client.meta.events.register("before-call.s3", _follow_no_redirect)
     client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
     return client
