@@ -117,7 +117,7 @@ class S3Config:
     request_seconds: float = 60.0
     """For one request with its body. A 16 MiB block needs 2.3 Mbit/s to make it."""
     retry_seconds: float = 30.0
-    """For how long a request is tried again in all, 0 to 3,600."""
+    """For how long a request is tried again in all, from its first failure on, 0 to 3,600."""
     where: str = field(init=False, default="")
     """The place for people: `s3://BUCKET/PREFIX`, with the endpoint if it has one."""
 

@@ -97,8 +97,8 @@ class Requests:
             try:
                 if held:
                     await self._bytes.acquire(held)
-                if waits is None:  # the clock runs from the first try on, not while that waits for its turn
-                    waits = self._policy.waits(self._clock, began=self._clock.monotonic())
+                if waits is None:
+                    waits = self._policy.waits(self._clock, began=self._begun())
                 try:
                     result = await self._once(operation, subject, attempt)
                     if size:
@@ -115,6 +115,11 @@ class Requests:
                 self._count.release(1)
             await asyncio.sleep(wait)
             self.check_open()
+
+    def _begun(self) -> float | None:
+        """When the clock of an operation began that makes its first try now. For who hurries it is now. Else it begins
+        with the first failure: a try that took as long as one may is worth a second, on another connection."""
+        return None if self._try_seconds is None else self._clock.monotonic()
 
     def _wait_after(self, failure: GravitonError, operation: str, waits: Iterator[float], tried: Tried) -> float | None:
         """Seconds until the next try; None if there is none, and `failure` says so."""
