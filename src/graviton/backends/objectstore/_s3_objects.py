@@ -1,0 +1,187 @@
+"""`S3Objects`: the objects of one bucket; one method per kind of request.
+
+Keys are whole keys; `subject` is what a request is about, for people. Errors are those of docs/object-storage.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import closing
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from graviton.backends.objectstore._bodies import Body, read_body
+from graviton.backends.objectstore._s3_calls import S3Calls, member
+from graviton.backends.objectstore.clients import encryption_arguments
+from graviton.backends.objectstore.errors import no_server
+from graviton.concurrency.calls import CancelFlag
+from graviton.core.ranges import Span
+from graviton.errors import Conflict, NotFound, PreconditionFailed, Unavailable, Unsupported
+
+__all__ = ["Found", "Head", "Piece", "S3Objects", "changed", "checksum", "nanoseconds"]
+
+_NO_CONTENT: Final = 204
+"""The status of an answer to a delete."""
+
+_LIST_PAGE: Final = 1000
+"""Names per request: what S3 gives at most."""
+
+
+class Head(NamedTuple):
+    """An object without its bytes."""
+
+    size: int
+    modified_ns: int
+    """Whole seconds."""
+    etag: str
+    metadata: Mapping[str, str]
+    """Names in lower case: they are headers, which servers in Go write with capitals."""
+    content_type: str
+
+
+class Found(NamedTuple):
+    """An object as a listing has it."""
+
+    key: str
+    size: int
+    modified_ns: int
+    """Whole seconds, as `Head`."""
+
+
+class Piece(NamedTuple):
+    """Some bytes of an object."""
+
+    data: bytes
+    size: int
+    """Of the whole object."""
+    etag: str
+
+
+class S3Objects(S3Calls):
+    """Requests about objects in the bucket of `config`."""
+
+    async def head(self, key: str, subject: str) -> Head | None:
+        """An object without its bytes; None if there is none. Raises ConfigError if there is no bucket."""
+        try:
+            told = await self.call("head", subject, "head_object", needs=("ETag", "LastModified"), Key=key)
+        except NotFound:
+            if not self.bucket_seen:  # the answer to a HEAD does not tell the two apart
+                await self.check_bucket()
+            return None
+        self.bucket_seen = True
+        return Head(
+            told["ContentLength"],
+            nanoseconds(told["LastModified"]),
+            told["ETag"],
+            {name.lower(): value for name, value in told.get("Metadata", {}).items()},
+            told.get("ContentType", ""),
+        )
+
+    async def get(self, key: str, subject: str, span: Span, etag: str = "") -> Piece:
+        """The bytes of a span that is not empty, or those of it that the object has. Raises NotFound,
+        RangeNotSatisfiable if it has none, and Conflict if it has another ETag than the one given."""
+        arguments = {"Key": key, "Range": f"bytes={span.start}-{span.end - 1}"}
+        if etag:
+            arguments["IfMatch"] = etag
+
+        def get(client: Any, flag: CancelFlag) -> Piece:
+            told = client.get_object(Bucket=self.config.bucket, **arguments)
+            with closing(
+                told["Body"]
+            ) as body:  # its own block gives the connection, which checks and translates nothing
+                found: str = member(told, "ETag", "get", subject)
+                size = _size_of_object(told, span, subject)
+                if etag and found != etag:  # of a server that ignores the condition
+                    raise PreconditionFailed(f"{subject} has another ETag", operation="get")
+                wanted = min(span.end, size) - span.start
+                data = read_body(body, flag)
+            if len(data) != wanted:
+                raise Unavailable(f"{len(data)} of {wanted} bytes of {subject} arrived", operation="get")
+            return Piece(data, size, found)
+
+        try:
+            return await self.on_thread("get", subject, get, size=span.length, moved=lambda piece: len(piece.data))
+        except PreconditionFailed as error:
+            raise changed(subject) from error
+
+    async def put(self, key: str, subject: str, data: memoryview, metadata: Mapping[str, str] | None = None) -> None:
+        """Create or replace an object in one request."""
+        arguments = {"Key": key, "Metadata": dict(metadata or {}), **encryption_arguments(self.config.encryption)}
+
+        def put(client: Any, flag: CancelFlag) -> None:
+            sum_of_data = checksum(data)
+            with Body(data, flag) as body:
+                told = client.put_object(Bucket=self.config.bucket, Body=body, ChecksumCRC32=sum_of_data, **arguments)
+            member(told, "ETag", "put", subject)
+
+        await self.on_thread("put", subject, put, size=len(data))
+
+    async def copy(self, key: str, to: str, subject: str) -> None:
+        """Copy an object, and its metadata, inside the server. Raises NotFound."""
+        source = {"Bucket": self.config.bucket, "Key": key}
+        encryption = encryption_arguments(self.config.encryption)
+        needs = ("CopyObjectResult.ETag",)
+        await self.call("copy", subject, "copy_object", needs=needs, Key=to, CopySource=source, **encryption)
+
+    async def delete(self, key: str, subject: str) -> None:
+        """Remove an object, whether it is there or not."""
+
+        def delete(client: Any, flag: CancelFlag) -> None:
+            told = client.delete_object(Bucket=self.config.bucket, Key=key)["ResponseMetadata"]
+            if told["HTTPStatusCode"] != _NO_CONTENT and told["HTTPHeaders"].get("content-length") != "0":
+                raise no_server("delete", subject)  # nobody answers with a page that something was deleted
+
+        try:
+            await self.on_thread("delete", subject, delete)
+        except NotFound:
+            pass  # some servers say so
+
+    async def objects(self, prefix: str, subject: str, after: str = "") -> AsyncGenerator[Found, None]:
+        """Objects whose key begins with `prefix`, in the order of the UTF-8 bytes of their keys; those after the key
+        `after` only."""
+        arguments: dict[str, Any] = {"Prefix": prefix, "MaxKeys": _LIST_PAGE, "needs": ("Name",)}
+        if after:
+            arguments["StartAfter"] = after
+        last = ""
+        while True:
+            told = await self.call("list", subject, "list_objects_v2", **arguments)
+            for one in told.get("Contents", ()):
+                if one["Key"] == last:
+                    continue  # rclone lists a new object twice after puts of it at the same moment
+                last = one["Key"]
+                yield Found(one["Key"], one["Size"], nanoseconds(one["LastModified"]))
+            if not told.get("IsTruncated"):
+                return
+            arguments["ContinuationToken"] = member(told, "NextContinuationToken", "list", subject)
+
+
+def changed(subject: str) -> Conflict:
+    """The error of who finds another object than the one he began with."""
+    return Conflict(
+        f"{subject} was replaced meanwhile", operation="get", subject=subject, hint="Begin again with the new one."
+    )
+
+
+def _size_of_object(told: Mapping[str, Any], span: Span, subject: str) -> int:
+    """The size that the answer to a get of `span` tells. Raises Unsupported if it is another span's."""
+    sent = told.get("ContentRange", "")
+    if not sent:  # the whole object
+        size: int = told["ContentLength"]
+        if span.start == 0 and size <= span.end:
+            return size
+        raise Unsupported(f"the server gives no ranges, only all {size} bytes of {subject}", operation="get")
+    first, _, rest = sent.removeprefix("bytes ").partition("-")
+    last, _, whole = rest.partition("/")
+    if not (first.isdigit() and last.isdigit() and whole.isdigit() and int(first) == span.start):
+        raise Unavailable(f"another span of {subject} than {span} arrived: {sent[:80]}", operation="get")
+    return int(whole)
+
+
+def checksum(data: memoryview) -> str:
+    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+
+
+def nanoseconds(time: datetime) -> int:
+    return int(time.timestamp()) * 1_000_000_000
