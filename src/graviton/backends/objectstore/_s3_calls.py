@@ -7,9 +7,10 @@ memory that is somebody else's by then. An answer is waited for at most `request
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from graviton.backends.objectstore.clients import s3_client
 from graviton.backends.objectstore.config import S3Config
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["S3Calls", "member"]
 
 _T = TypeVar("_T")
+
+_CLEANUP_SECONDS: Final = 5.0
+"""For how long a request that cleans up is tried again: somebody waits for it who has an error already."""
 
 
 class S3Calls:
@@ -62,6 +66,19 @@ class S3Calls:
         made = copy(self)
         made.requests = self.requests.hurried(seconds)
         return made
+
+    @asynccontextmanager
+    async def cleaning(self) -> AsyncIterator[Self]:
+        """The same in a hurry, also after `aclose`: for giving back what must not stay on the server."""
+        made = copy(self)
+        made.requests = self.requests.for_cleanup(_CLEANUP_SECONDS)
+        made._pool = WorkerPool(1, "s3-cleanup")
+        try:
+            yield made
+        finally:
+            await made._pool.close()
+            if self.requests.is_closed:
+                self._close_clients()
 
     # Buckets.
 
@@ -151,8 +168,12 @@ class S3Calls:
         """End the threads and close connections. Idempotent."""
         self.requests.close()
         await self._pool.close()
-        while self._clients:
-            self._clients.pop().close()
+        self._close_clients()
+
+    def _close_clients(self) -> None:
+        with self._lock:
+            while self._clients:
+                self._clients.pop().close()
 
 
 def member(told: Mapping[str, Any], name: str, operation: str, subject: str) -> Any:

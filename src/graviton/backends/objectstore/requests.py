@@ -28,6 +28,8 @@ class Tried:
     def __init__(self) -> None:
         self.is_open = False
         """A try ended without an answer: it may have had its effect all the same."""
+        self.lost = 0
+        """How many did."""
 
 
 class Requests:
@@ -65,6 +67,17 @@ class Requests:
     def max_bytes(self) -> int:
         """The bound of the payload of all requests together."""
         return self._bytes.total
+
+    def for_cleanup(self, seconds: float) -> Requests:
+        """As `hurried`, and not refused after `close`: what must not stay on the server is removed all the same."""
+        made = self.hurried(seconds)
+        made._closed = False
+        return made
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether further operations are refused."""
+        return self._closed
 
     def check_open(self) -> None:
         """Raise Unavailable after `close`."""
@@ -126,6 +139,7 @@ class Requests:
         if failure.retry is not Retry.TEMPORARY:
             return None
         tried.is_open = True
+        tried.lost += 1
         wait = next(waits, None)
         if wait is None:
             failure.retry = Retry.EXHAUSTED
