@@ -6,6 +6,8 @@ import os
 from typing import Any, Final
 
 from graviton.concurrency.calls import CancelFlag
+from graviton.core.clock import SystemClock
+from graviton.errors import Unavailable
 
 __all__ = ["Body", "read_body"]
 
@@ -52,10 +54,18 @@ class Body:
         self._data = memoryview(b"")
 
 
-def read_body(body: Any, flag: CancelFlag) -> bytes:
-    """All bytes of an answer."""
-    pieces = []
-    while piece := body.read(_READ_BYTES):
+def read_body(body: Any, flag: CancelFlag, wanted: int, seconds: float) -> bytes:
+    """The bytes of an answer, as they arrive; of too many one more than are wanted. Raises Unavailable when they take
+    longer than so many seconds together: a time-out of the driver is for one look at the network."""
+    clock = SystemClock()
+    until = clock.monotonic() + seconds
+    raw = getattr(body, "_raw_stream", body)  # the driver's own waits until it has as many as it was asked for
+    read = getattr(raw, "read1", raw.read)
+    pieces, left = [], wanted + 1
+    while left and (piece := read(min(left, _READ_BYTES))):
         flag.check()
         pieces.append(piece)
+        left -= len(piece)
+        if left and clock.monotonic() > until:
+            raise Unavailable(f"{wanted - left + 1} of {wanted} bytes arrived in {seconds:g} s", operation="get")
     return b"".join(pieces)

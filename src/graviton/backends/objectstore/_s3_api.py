@@ -7,7 +7,16 @@ from typing import Any, Final, NamedTuple
 
 from graviton.backends.objectstore._bodies import Body
 from graviton.backends.objectstore._s3_calls import member
-from graviton.backends.objectstore._s3_objects import Found, Head, Piece, S3Objects, changed, checksum
+from graviton.backends.objectstore._s3_objects import (
+    Found,
+    Head,
+    Piece,
+    S3Objects,
+    changed,
+    checksum,
+    nanoseconds,
+    stands_still,
+)
 from graviton.backends.objectstore.clients import encryption_arguments
 from graviton.backends.objectstore.requests import Tried
 from graviton.concurrency.calls import CancelFlag
@@ -25,6 +34,8 @@ class Upload(NamedTuple):
 
     key: str
     id: str
+    begun_ns: int = 0
+    """In whole seconds of the server, as it lists it; 0: not known."""
 
 
 class Part(NamedTuple):
@@ -34,7 +45,7 @@ class Part(NamedTuple):
     """From 1 on."""
     etag: str
     checksum: str
-    """In base64; empty if the server told none."""
+    """In base64; empty of a copy."""
 
 
 class S3Api(S3Objects):
@@ -48,15 +59,19 @@ class S3Api(S3Objects):
         opened: list[Upload],
         *,
         content_type: str = "",
+        of_copies: bool = False,
         tried: Tried | None = None,
     ) -> None:
-        """Begin an upload and append it to `opened`: also when the caller was cancelled meanwhile."""
+        """Begin an upload and append it to `opened`: also when the caller was cancelled meanwhile. Of parts that are
+        copied nobody here knows a checksum; MinIO refuses them where checksums are announced."""
         arguments = {"Key": key, "Metadata": dict(metadata), **encryption_arguments(self.config.encryption)}
         if content_type:
             arguments["ContentType"] = content_type
+        if not of_copies:
+            arguments["ChecksumAlgorithm"] = _CHECKSUM
 
         def create(client: Any, flag: CancelFlag) -> None:
-            told = client.create_multipart_upload(Bucket=self.config.bucket, ChecksumAlgorithm=_CHECKSUM, **arguments)
+            told = client.create_multipart_upload(Bucket=self.config.bucket, **arguments)
             opened.append(Upload(key, member(told, "UploadId", "create_upload", subject)))
 
         await self.on_thread("create_upload", subject, create, tried=tried)
@@ -96,8 +111,7 @@ class S3Api(S3Objects):
             )
         except PreconditionFailed as error:
             raise changed(subject) from error
-        result = told["CopyPartResult"]
-        return Part(number, result["ETag"], result.get(f"Checksum{_CHECKSUM}", ""))
+        return Part(number, told["CopyPartResult"]["ETag"], "")
 
     async def complete_upload(self, upload: Upload, parts: list[Part], subject: str, tried: Tried) -> None:
         """Make an object of all parts. Raises NotFound if the upload is not open."""
@@ -120,17 +134,30 @@ class S3Api(S3Objects):
 
     async def uploads(self, prefix: str, subject: str) -> list[Upload]:
         """Open uploads whose key begins with `prefix`."""
-        found: list[Upload] = []
-        arguments: dict[str, Any] = {"Prefix": prefix, "needs": ("Bucket",)}
+        arguments: dict[str, Any] = {"Bucket": self.config.bucket, "Prefix": prefix}
+
+        def page(client: Any, flag: CancelFlag) -> tuple[list[Upload], dict[str, str]]:
+            told = client.list_multipart_uploads(**arguments)
+            member(told, "Bucket", "list_uploads", subject)
+            markers = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+            if not told.get("IsTruncated"):
+                markers = {}
+            following = {mine: member(told, its, "list_uploads", subject) for mine, its in markers.items()}
+            return [_upload(one, subject) for one in told.get("Uploads", ())], following
+
+        found: dict[tuple[str, str], Upload] = {}
         while True:
             try:
-                told = await self.call("list_uploads", subject, "list_multipart_uploads", **arguments)
+                more, following = await self.on_thread("list_uploads", subject, page)
             except NotFound:
-                return found  # some servers say so of a bucket that has none
-            found += [Upload(one["Key"], one["UploadId"]) for one in told.get("Uploads", ())]
-            if not told.get("IsTruncated"):
-                return found
-            arguments |= {"KeyMarker": told["NextKeyMarker"], "UploadIdMarker": told["NextUploadIdMarker"]}
+                more, following = [], {}  # some servers say so of a bucket that has none
+            before = len(found)
+            found |= {(one.key, one.id): one for one in more}
+            if not following:
+                return list(found.values())
+            if len(found) == before:
+                raise stands_still("list_uploads", subject)
+            arguments |= following
 
     async def has_parts(self, upload: Upload, subject: str) -> bool | None:
         """Whether an open upload has any part yet; None if it is not open."""
@@ -144,3 +171,8 @@ class S3Api(S3Objects):
     @staticmethod
     def _of(upload: Upload) -> dict[str, Any]:
         return {"Key": upload.key, "UploadId": upload.id}
+
+
+def _upload(told: Mapping[str, Any], subject: str) -> Upload:
+    key, id = (member(told, name, "list_uploads", subject) for name in ("Key", "UploadId"))
+    return Upload(key, id, nanoseconds(told["Initiated"]) if "Initiated" in told else 0)

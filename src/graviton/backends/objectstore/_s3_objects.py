@@ -18,9 +18,17 @@ from graviton.backends.objectstore.clients import encryption_arguments
 from graviton.backends.objectstore.errors import no_server
 from graviton.concurrency.calls import CancelFlag
 from graviton.core.ranges import Span
-from graviton.errors import Conflict, NotFound, PreconditionFailed, Unavailable, Unsupported
+from graviton.errors import (
+    Conflict,
+    NotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    Retry,
+    Unavailable,
+    Unsupported,
+)
 
-__all__ = ["Found", "Head", "Piece", "S3Objects", "changed", "checksum", "nanoseconds"]
+__all__ = ["Found", "Head", "Piece", "S3Objects", "changed", "checksum", "nanoseconds", "stands_still"]
 
 _NO_CONTENT: Final = 204
 """The status of an answer to a delete."""
@@ -65,7 +73,8 @@ class S3Objects(S3Calls):
     async def head(self, key: str, subject: str) -> Head | None:
         """An object without its bytes; None if there is none. Raises ConfigError if there is no bucket."""
         try:
-            told = await self.call("head", subject, "head_object", needs=("ETag", "LastModified"), Key=key)
+            needs = ("ETag", "LastModified", "ContentLength")
+            told = await self.call("head", subject, "head_object", needs=needs, Key=key)
         except NotFound:
             if not self.bucket_seen:  # the answer to a HEAD does not tell the two apart
                 await self.check_bucket()
@@ -96,15 +105,20 @@ class S3Objects(S3Calls):
                 if etag and found != etag:  # of a server that ignores the condition
                     raise PreconditionFailed(f"{subject} has another ETag", operation="get")
                 wanted = min(span.end, size) - span.start
-                data = read_body(body, flag)
+                data = read_body(body, flag, max(wanted, 0), self.config.request_seconds)
             if len(data) != wanted:
-                raise Unavailable(f"{len(data)} of {wanted} bytes of {subject} arrived", operation="get")
+                arrived = f"{len(data)}" if len(data) < wanted else "more than all"
+                raise Unavailable(f"{arrived} of {wanted} bytes of {subject} arrived", operation="get")
             return Piece(data, size, found)
 
         try:
             return await self.on_thread("get", subject, get, size=span.length, moved=lambda piece: len(piece.data))
         except PreconditionFailed as error:
             raise changed(subject) from error
+        except RangeNotSatisfiable as error:
+            if etag:  # who knows one has seen that there are such bytes
+                raise changed(subject) from error
+            raise
 
     async def put(self, key: str, subject: str, data: memoryview, metadata: Mapping[str, str] | None = None) -> None:
         """Create or replace an object in one request."""
@@ -141,20 +155,29 @@ class S3Objects(S3Calls):
     async def objects(self, prefix: str, subject: str, after: str = "") -> AsyncGenerator[Found, None]:
         """Objects whose key begins with `prefix`, in the order of the UTF-8 bytes of their keys; those after the key
         `after` only."""
-        arguments: dict[str, Any] = {"Prefix": prefix, "MaxKeys": _LIST_PAGE, "needs": ("Name",)}
+        arguments: dict[str, Any] = {"Bucket": self.config.bucket, "Prefix": prefix, "MaxKeys": _LIST_PAGE}
         if after:
             arguments["StartAfter"] = after
-        last = ""
+
+        def page(client: Any, flag: CancelFlag) -> tuple[list[Found], str]:
+            told = client.list_objects_v2(**arguments)
+            member(told, "Name", "list", subject)
+            found = [_found(one, subject) for one in told.get("Contents", ())]
+            return found, member(told, "NextContinuationToken", "list", subject) if told.get("IsTruncated") else ""
+
+        last, token = "", ""
         while True:
-            told = await self.call("list", subject, "list_objects_v2", **arguments)
-            for one in told.get("Contents", ()):
-                if one["Key"] == last:
-                    continue  # rclone lists a new object twice after puts of it at the same moment
-                last = one["Key"]
-                yield Found(one["Key"], one["Size"], nanoseconds(one["LastModified"]))
-            if not told.get("IsTruncated"):
+            found, following = await self.on_thread("list", subject, page)
+            before = last
+            for one in found:
+                if one.key != last:  # rclone lists a new object twice after puts of it at the same moment
+                    last = one.key
+                    yield one
+            if not following:
                 return
-            arguments["ContinuationToken"] = member(told, "NextContinuationToken", "list", subject)
+            if following == token or (found and last.encode() <= before.encode()):
+                raise stands_still("list", subject)
+            token = arguments["ContinuationToken"] = following
 
 
 def changed(subject: str) -> Conflict:
@@ -164,11 +187,27 @@ def changed(subject: str) -> Conflict:
     )
 
 
+def stands_still(operation: str, subject: str) -> Unavailable:
+    """The error of who is told, again and again, that there is more of a listing, and gets what he had."""
+    return Unavailable(
+        f"the server's list of {subject} does not go on after a page",
+        operation=operation,
+        subject=subject,
+        hint="Its listings are broken: look at the server, and what is between.",
+        retry=Retry.PERMANENT,
+    )
+
+
+def _found(told: Mapping[str, Any], subject: str) -> Found:
+    key, size, modified = (member(told, name, "list", subject) for name in ("Key", "Size", "LastModified"))
+    return Found(key, size, nanoseconds(modified))
+
+
 def _size_of_object(told: Mapping[str, Any], span: Span, subject: str) -> int:
     """The size that the answer to a get of `span` tells. Raises Unsupported if it is another span's."""
     sent = told.get("ContentRange", "")
     if not sent:  # the whole object
-        size: int = told["ContentLength"]
+        size: int = member(told, "ContentLength", "get", subject)
         if span.start == 0 and size <= span.end:
             return size
         raise Unsupported(f"the server gives no ranges, only all {size} bytes of {subject}", operation="get")

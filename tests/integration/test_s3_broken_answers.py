@@ -1,0 +1,165 @@
+"""Answers of servers that are broken or hostile: without end, without progress, without what every answer has. Each
+is a typed error, soon, with bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from graviton.backends.objectstore.objects import S3MutableObjectStore
+from graviton.core.locators import Locator
+from graviton.errors import Conflict, Unavailable
+from tests.s3_proxy import Exchange, Headers, Kind, Reply, S3Proxy
+from tests.s3_server import moto_server
+
+pytestmark = pytest.mark.s3
+
+MIB = 1024 * 1024
+MODIFIED = "<LastModified>2026-11-26T05:07:09.000Z</LastModified>"
+SMALL = b"x" * 100
+
+
+class Place:
+    """An object `a` of 100 bytes, behind a proxy."""
+
+    def __init__(self, proxy: S3Proxy) -> None:
+        self.proxy = proxy
+        self.bucket = moto_server().new_bucket()
+        config = proxy.server.config(self.bucket, retry_seconds=0, request_seconds=0.5)
+        self.store = S3MutableObjectStore(config)
+        self.at = Locator("s3", self.bucket, "a")
+
+    async def content(self) -> bytes:
+        return b"".join([piece async for piece in await self.store.get(self.at)])
+
+    def answer(self, kind: Kind, body: str, status: int = 200) -> None:
+        """Answer every request of `kind` so."""
+
+        async def fault(exchange: Exchange) -> None:
+            await exchange.body()
+            headers = Headers([("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+            await exchange.send(Reply(status, headers, body.encode()).encode())
+
+        self.proxy.plan(kind, fault, times=None)
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    async with S3Proxy(moto_server()) as proxy:
+        made = Place(proxy)
+        await made.store.put(made.at, SMALL)
+        yield made
+        await made.store.aclose()
+
+
+def names(*keys: str) -> str:
+    return "".join(f"<Contents><Key>{key}</Key><Size>1</Size>{MODIFIED}</Contents>" for key in keys)
+
+
+@pytest.mark.parametrize("contents", [names("a", "b", "c"), names(), names("c", "b")])
+async def test_listing_that_does_not_go_on_is_an_error(place: Place, contents: str) -> None:
+    page = "<IsTruncated>true</IsTruncated><NextContinuationToken>same</NextContinuationToken>" + contents
+    place.answer(Kind.LIST, f"<ListBucketResult><Name>b</Name>{page}</ListBucketResult>")
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="does not go on"):
+            _ = [stat async for stat in place.store.list()]
+    assert place.proxy.count(Kind.LIST) == 2
+
+
+async def test_list_of_uploads_that_does_not_go_on_is_an_error(place: Place) -> None:
+    page = "<IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>1</NextUploadIdMarker>"
+    one = "<Upload><Key>k</Key><UploadId>1</UploadId></Upload>"
+    text = f"<ListMultipartUploadsResult><Bucket>b</Bucket>{page}{one}</ListMultipartUploadsResult>"
+    place.answer(Kind.LIST_UPLOADS, text)
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="does not go on"):
+            await place.store.api.uploads("", "all")
+    assert place.proxy.count(Kind.LIST_UPLOADS) == 2
+
+
+@pytest.mark.parametrize("page", ["<Contents><Key>k</Key></Contents>", "<IsTruncated>true</IsTruncated>"])
+async def test_listing_that_lacks_what_all_have_is_no_answer(place: Place, page: str) -> None:
+    place.answer(Kind.LIST, f"<ListBucketResult><Name>b</Name>{page}</ListBucketResult>")
+    with pytest.raises(Unavailable, match="no S3 server"):
+        _ = [stat async for stat in place.store.list()]
+
+
+async def test_head_without_a_length_is_no_answer(place: Place) -> None:
+    async def fault(exchange: Exchange) -> None:
+        reply = await exchange.forward()
+        head = Headers([*reply.headers.without("content-length"), ("Transfer-Encoding", "chunked")])
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head)
+        await exchange.send(f"HTTP/1.1 200 OK\r\n{lines}\r\n".encode())
+
+    place.proxy.plan(Kind.HEAD, fault)
+    with pytest.raises(Unavailable, match="no S3 server"):
+        await place.store.head(place.at)
+
+
+async def test_body_that_does_not_end_is_read_no_further_than_it_was_asked_for(place: Place) -> None:
+    sent = 0
+
+    async def fault(exchange: Exchange) -> None:
+        nonlocal sent
+        exchange.is_over = True
+        whole = f"Content-Range: bytes 0-{4 * MIB - 1}/{1 << 33}\r\nContent-Length: {400 * MIB}\r\n"
+        await exchange.send(f'HTTP/1.1 206 OK\r\nETag: "e"\r\n{whole}\r\n'.encode())
+        while sent < 400:
+            await exchange.send(bytes(MIB))
+            sent += 1
+
+    place.proxy.plan(Kind.GET, fault)
+    with pytest.raises(Unavailable, match="more than all of 4194304 bytes"):
+        await place.store.get(place.at)
+    assert sent < 40, "what it was asked for, and what lies between in buffers of the system"
+
+
+async def trickle(exchange: Exchange) -> None:
+    """A byte now and then, each in time."""
+    exchange.is_over = True
+    await exchange.send(
+        b'HTTP/1.1 206 OK\r\nETag: "e"\r\nContent-Range: bytes 0-999/1000\r\nContent-Length: 1000\r\n\r\n'
+    )
+    for _ in range(1000):
+        await exchange.send(b"x")
+        await asyncio.sleep(0.1)
+
+
+async def test_body_that_trickles_is_too_late_as_a_whole(place: Place) -> None:
+    place.proxy.plan(Kind.GET, trickle)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match=r"in 0\.5 s"):
+        await place.store.get(place.at)
+    assert time.monotonic() - began < 5
+
+
+async def test_get_of_a_body_that_trickles_can_be_cancelled(place: Place) -> None:
+    store = S3MutableObjectStore(place.proxy.server.config(place.bucket, retry_seconds=0))
+    place.proxy.plan(Kind.GET, trickle)
+    job = asyncio.ensure_future(store.get(place.at))
+    await asyncio.sleep(0.5)
+    job.cancel()
+    _, late = await asyncio.wait([job], timeout=5)
+    assert not late
+    await store.aclose()
+
+
+async def test_bytes_that_are_there_and_refused_are_no_empty_object(place: Place) -> None:
+    place.answer(Kind.GET, "<Error><Code>InvalidRange</Code><Message>x</Message></Error>", 416)
+    with pytest.raises(Conflict):
+        await place.content()
+
+
+async def test_object_that_is_shorter_by_the_next_piece_was_replaced(place: Place) -> None:
+    """On a server that knows no conditions."""
+    await place.store.put(place.at, bytes(5 * MIB))
+
+    async def fault(exchange: Exchange) -> None:
+        await exchange.answer(416, "InvalidRange")
+
+    place.proxy.plan(Kind.GET, fault, first=2)
+    with pytest.raises(Conflict):
+        await place.content()
