@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import random
 import secrets
+import threading
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from graviton.backends.objectstore._multipart import TOKEN
-from graviton.backends.objectstore._s3_api import S3Api
+from graviton.backends.objectstore._s3_api import Part, Piece, S3Api, Upload
 from graviton.backends.objectstore._transfers import part_plan
 from graviton.backends.objectstore.objects import MAX_KEY_BYTES, S3MutableObjectStore
 from graviton.core.locators import Locator
@@ -39,10 +43,14 @@ class Place:
         self.api = self.store.api
         self.calls: list[str] = []
         self.faults: dict[str, list[str]] = {}
-        """By method of the driver: what happens to its next calls: lost, refused, ignored, removed or nothing."""
+        """By method of the driver: what happens to its next calls: lost, refused, denied, ignored, removed or ""."""
 
     def at(self, path: str) -> Locator:
         return Locator("s3", self.bucket, path)
+
+    def api_of(self) -> S3Api:
+        """Another one, which nothing fails."""
+        return S3Api.of(self.api.config)
 
     async def open_uploads(self) -> list[str]:
         return [upload.key for upload in await self.api.uploads("", "all")]
@@ -61,6 +69,9 @@ class Place:
             fault = plan.pop(0) if plan else ""
             if fault == "refused":
                 raise ConnectionError("refused")
+            if fault == "denied":
+                told = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+                raise ClientError(told, method)  # type: ignore[arg-type]
             if fault == "ignored":
                 return {}
             if fault == "removed":
@@ -167,7 +178,7 @@ async def test_put_that_takes_too_long_leaves_nothing_open(place: Place) -> None
     assert await place.open_uploads() == []
 
 
-METHODS = ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject", "HeadObject"]
+METHODS = ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"]
 
 
 @pytest.mark.parametrize("fault", ["lost", "refused"])
@@ -210,6 +221,133 @@ async def test_upload_left_by_a_lost_reply_is_removed_and_that_of_somebody_else_
     place.faults["CreateMultipartUpload"] = ["lost"]
     await place.store.put(place.at("a"), noise(11 * MIB))
     assert {upload.id for upload in await place.api.uploads("", "all")} == {other, elsewhere}
+
+
+async def test_upload_of_somebody_else_without_a_part_yet_is_left_alone() -> None:
+    """His first part is on its way. Both were begun in the same second, and one reply was lost."""
+    place = Place(default_server())
+    place.watch()
+    client = place.api._opened()
+    other = client.create_multipart_upload(Bucket=place.bucket, Key="a")["UploadId"]
+    place.faults["CreateMultipartUpload"] = ["lost"]
+    await place.store.put(place.at("a"), noise(6 * MIB))
+    assert other in {upload.id for upload in await place.api.uploads("", "all")}
+    await place.store.aclose()
+
+
+async def test_upload_that_was_begun_long_before_is_none_of_ours() -> None:
+    place = Place(default_server())
+    place.watch()
+    client = place.api._opened()
+    other = client.create_multipart_upload(Bucket=place.bucket, Key="a")["UploadId"]
+    await asyncio.sleep(3)
+    place.faults["CreateMultipartUpload"] = ["refused"]
+    await place.store.put(place.at("a"), noise(6 * MIB))
+    assert [upload.id for upload in await place.api.uploads("", "all")] == [other]
+    await place.store.aclose()
+
+
+async def test_completion_whose_reply_is_lost_needs_no_right_to_list_parts() -> None:
+    place = Place(retry_seconds=0)
+    place.watch()
+    place.faults |= {"CompleteMultipartUpload": ["lost"], "ListParts": ["denied"]}
+    await place.store.put(place.at("a"), noise(11 * MIB))
+    assert await place.content("a") == noise(11 * MIB)
+    await place.store.aclose()
+
+
+async def test_upload_that_stays_whatever_is_answered_is_told() -> None:
+    place = Place(retry_seconds=0)
+    place.watch()
+    place.faults |= {"UploadPart": ["refused"], "AbortMultipartUpload": ["ignored"] * 3}
+    with pytest.raises(Unavailable) as caught:
+        await place.store.put(place.at("a"), noise(6 * MIB))
+    assert "lifecycle" in caught.value.hint
+    assert len(await place.open_uploads()) == 1
+    await place.store.aclose()
+
+
+async def test_put_needs_no_look_at_what_it_made(place: Place) -> None:
+    """It could fail, after all was done."""
+    for data in (b"new", noise(PART + 1)):
+        await place.store.put(place.at("a"), data)
+        await place.store.copy(place.at("a"), place.at("b"))
+    assert place.calls.count("HeadObject") == 3, "before a copy, and in one by parts at its end"
+
+
+class _BadlyClosed:
+    """A source that fails in being closed."""
+
+    def __init__(self, size: int) -> None:
+        self._pieces = iter([noise(size)])
+
+    def __iter__(self) -> _BadlyClosed:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        raise KeyError("planned")
+
+
+@pytest.mark.parametrize("size", [100, PART + 1])
+async def test_source_that_fails_in_being_closed_makes_no_object(place: Place, size: int) -> None:
+    await place.store.put(place.at("a"), b"old")
+    with pytest.raises(KeyError, match="planned"):
+        await place.store.put(place.at("a"), _BadlyClosed(size))
+    assert await place.content("a") == b"old"
+    assert await place.open_uploads() == []
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "failed"])
+async def test_source_that_stands_still_does_not_keep_the_upload_open(ending: str) -> None:
+    place = Place(retry_seconds=0)
+    place.watch()
+    look = place.api_of()
+    go_on = threading.Event()
+
+    def source() -> Iterator[bytes]:
+        yield noise(PART)
+        yield noise(MIB)
+        go_on.wait(30)
+
+    if ending == "failed":
+        place.faults["UploadPart"] = ["refused"]
+    job = asyncio.ensure_future(place.store.put(place.at("a"), source()))
+    while "UploadPart" not in place.calls:
+        await asyncio.sleep(0.01)
+    if ending == "cancelled":
+        job.cancel()
+    async with asyncio.timeout(10):
+        while await look.uploads("", "all"):
+            await asyncio.sleep(0.01)
+    assert not job.done(), "the source is used until it gives way"
+    go_on.set()
+    with pytest.raises(Unavailable if ending == "failed" else asyncio.CancelledError):
+        await job
+    await look.aclose()
+    await place.store.aclose()
+
+
+async def test_store_that_is_closed_during_a_put_leaves_nothing_open() -> None:
+    place = Place()
+    look = place.api_of()
+
+    async def slow() -> AsyncIterator[bytes]:
+        async for piece in pieces(noise(11 * MIB)):
+            yield piece
+            await asyncio.sleep(0.05)
+
+    job = asyncio.ensure_future(place.store.put(place.at("a"), slow()))
+    while not await look.uploads("", "all"):
+        await asyncio.sleep(0.01)
+    await place.store.aclose()
+    with pytest.raises(Unavailable, match="closed"):
+        await job
+    assert await look.uploads("", "all") == []
+    assert place.api._clients == [], "what tidied up has closed its connections"
+    await look.aclose()
 
 
 # moto answers 500 where S3 answers NoSuchUpload; the other server does not.
@@ -275,7 +413,16 @@ async def test_server_that_is_gone_at_the_end_is_asked_once_to_remove_the_upload
 # Copies.
 
 
-async def test_large_object_is_copied_by_parts_inside_the_server(place: Place) -> None:
+COPYING: list[Callable[[], S3Server]] = [moto_server]
+"""Servers that copy by parts: rclone's does not."""
+if os.environ.get("GRAVITON_TEST_S3_URL"):
+    COPYING.append(default_server)
+
+
+@pytest.mark.parametrize("server", COPYING, ids=lambda one: one.__name__)
+async def test_large_object_is_copied_by_parts_inside_the_server(server: Callable[[], S3Server]) -> None:
+    place = Place(server())
+    place.watch()
     data = noise(2 * PART + 1)
     await place.store.put(place.at("a"), data)
     place.calls.clear()
@@ -285,6 +432,32 @@ async def test_large_object_is_copied_by_parts_inside_the_server(place: Place) -
     assert "GetObject" not in place.calls
     assert await place.content("b") == data
     assert await place.open_uploads() == []
+    await place.store.aclose()
+
+
+@pytest.mark.parametrize("server", COPYING, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("by", ["put", "delete"])
+async def test_copy_of_what_is_replaced_meanwhile_is_a_conflict(server: Callable[[], S3Server], by: str) -> None:
+    """Also on a server that does not look at the condition of the parts, where it would be half of each."""
+    place = Place(server(), parallel_parts=1)
+    await place.store.put(place.at("a"), noise(2 * PART + 1))
+    await place.store.put(place.at("b"), b"old")
+    copy_part = place.api.copy_part
+
+    async def watched(upload: Upload, number: int, *others: Any) -> Part:
+        part = await copy_part(upload, number, *others)
+        if (number, by) == (1, "put"):
+            await place.store.put(place.at("a"), noise(2 * PART + 1, 1))
+        if (number, by) == (3, "delete"):
+            await place.store.delete(place.at("a"))
+        return part
+
+    place.api.copy_part = watched  # type: ignore[method-assign]
+    with pytest.raises(Conflict):
+        await place.store.copy(place.at("a"), place.at("b"))
+    assert await place.content("b") == b"old"
+    assert await place.open_uploads() == []
+    await place.store.aclose()
 
 
 async def test_copy_by_parts_keeps_the_metadata_of_others(place: Place) -> None:
@@ -336,6 +509,36 @@ async def test_object_replaced_while_it_is_read_is_a_conflict(place: Place) -> N
     with pytest.raises(Conflict):
         got.extend([piece async for piece in reader])
     assert noise(11 * MIB).startswith(b"".join(got))
+
+
+async def test_reader_that_is_cancelled_while_it_closes_is_cancelled(place: Place) -> None:
+    await place.store.put(place.at("a"), noise(11 * MIB))
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+    get = place.api.get
+
+    async def slow(*arguments: Any) -> Piece:
+        arrived.set()
+        try:
+            await go_on.wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.1)  # as a thread does, whose request is waited for
+            raise
+        return await get(*arguments)
+
+    async def use() -> None:
+        async with aclosing(await place.store.get(place.at("a"))) as reader:  # type: ignore[type-var]
+            place.api.get = slow  # type: ignore[method-assign]
+            await anext(reader)
+            await arrived.wait()
+        await asyncio.sleep(0)
+        raise AssertionError("went on as if nothing had happened")
+
+    job = asyncio.ensure_future(use())
+    await arrived.wait()
+    await asyncio.sleep(0.02)
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await job
 
 
 async def test_get_of_a_span_asks_for_no_more(place: Place) -> None:

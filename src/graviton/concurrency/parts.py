@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from graviton.concurrency.executors import WorkerPool
@@ -31,10 +31,13 @@ class PartPlan(NamedTuple):
     have the same size."""
     held_bytes: int = 0
     """Of parts that have grown only as many are held as fit here, and two in any case; 0: no bound."""
+    grows_after: int = 0
+    """Bytes that are expected, for which the first size is enough: only then parts grow."""
 
     def next_bytes(self, done: int) -> int:
         """Bytes of the part that follows the first `done` bytes."""
-        return max(self.part_bytes, -(-done // self.growth)) if self.growth else self.part_bytes
+        grows = self.growth and done > self.grows_after
+        return max(self.part_bytes, -(-done // self.growth)) if grows else self.part_bytes
 
     def may_hold(self, size: int) -> int:
         """How many parts may be in memory when the next one has `size` bytes."""
@@ -54,6 +57,8 @@ class Parts:
         self.size = len(source) if isinstance(source, memoryview) else None
         """Bytes in all, where that is certain."""
         self._free: list[bytearray] = []
+        self._late: asyncio.Future[memoryview] | None = None
+        self._is_closed = False
 
     async def next(self, size: int) -> memoryview:
         """The next `size` bytes; fewer only at the end of the source."""
@@ -75,10 +80,23 @@ class Parts:
         if self._filler is not None:
             self._free.append(cast(bytearray, part.obj))
 
+    def leave(self, taking: asyncio.Future[memoryview]) -> None:
+        """Nobody wants the part that is being taken. It ends when the source gives way, which `aclose` waits for: who
+        has something to tidy up does that before."""
+        taking.cancel()
+        self._late = taking
+
     async def aclose(self) -> None:
-        """Close the source, if it can be, and end its thread; cancelling does not cut it short."""
-        if self._filler is not None:
-            await finish_anyway(self._filler.aclose())
+        """Close the source, if it can be, and end its thread; cancelling does not cut it short. Idempotent. Parts that
+        were given out stay what they are."""
+        if self._filler is not None and not self._is_closed:
+            self._is_closed = True
+            await finish_anyway(self._close(self._filler))
+
+    async def _close(self, filler: Filler) -> None:
+        if self._late is not None:
+            await until_done(self._late)
+        await filler.aclose()
 
 
 def parts_of(source: Buffer | Iterable[Buffer] | AsyncIterable[Buffer]) -> Parts:
@@ -101,7 +119,8 @@ async def write_parts(
     first: memoryview, parts: Parts, plan: PartPlan, write: Callable[[int, memoryview], Awaitable[None]]
 ) -> int:
     """`write(number, part)` every part, `first` and those after it; the bytes written. The next one is taken from the
-    source meanwhile, however long that takes: nothing is held but memory. The first error of either ends all."""
+    source meanwhile, however long that takes: nothing is held but memory. The first error of either ends all, and at
+    once, even if the source stands still in its thread: `parts.aclose` is where one waits for that."""
     turn = asyncio.Semaphore(plan.writers)
 
     async def write_one(number: int, part: memoryview) -> None:
@@ -119,7 +138,7 @@ async def write_parts(
                 break
             asked = plan.next_bytes(size)
             await _settle(writing, plan.may_hold(asked) - 1)
-            part = await _beside(writing, parts.next(asked))
+            part = await _beside(writing, parts, asked)
         await _settle(writing, 0)
     finally:
         for job in writing:
@@ -136,9 +155,9 @@ async def _settle(writing: _Writing, allowed: int) -> None:
         _drop_written(writing)
 
 
-async def _beside(writing: _Writing, taking: Coroutine[Any, Any, memoryview]) -> memoryview:
+async def _beside(writing: _Writing, parts: Parts, size: int) -> memoryview:
     """The next part, unless writing one of those before fails first."""
-    job = asyncio.ensure_future(taking)
+    job = asyncio.ensure_future(parts.next(size))
     try:
         while not job.done():
             jobs: list[asyncio.Future[Any]] = [job, *writing]
@@ -146,8 +165,8 @@ async def _beside(writing: _Writing, taking: Coroutine[Any, Any, memoryview]) ->
             _drop_written(writing)
         return job.result()
     finally:
-        job.cancel()
-        await until_done(job)
+        if not job.done():
+            parts.leave(job)
 
 
 def _drop_written(writing: _Writing) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -114,6 +115,34 @@ async def test_writer_that_fails_ends_the_wait_for_a_silent_source() -> None:
         async with asyncio.timeout(10):
             await write_parts(await parts.next(10), parts, PartPlan(10, 4, 4), write)
     await parts.aclose()
+
+
+async def test_writer_that_fails_is_told_before_a_source_gives_way_in_its_thread() -> None:
+    go_on = threading.Event()
+
+    def stuck() -> Iterator[bytes]:
+        yield bytes(10)
+        go_on.wait(30)
+        yield bytes(10)
+
+    async def write(number: int, part: memoryview) -> None:
+        raise KeyError("planned")
+
+    parts = parts_of(stuck())
+    with pytest.raises(KeyError, match="planned"):
+        async with asyncio.timeout(10):
+            await write_parts(await parts.next(10), parts, PartPlan(10, 4, 4), write)
+    closing = asyncio.ensure_future(parts.aclose())
+    await asyncio.sleep(0.02)
+    assert not closing.done(), "the thread has the source"
+    go_on.set()
+    await closing
+    await parts.aclose()
+
+
+def test_parts_grow_only_beyond_what_is_expected() -> None:
+    plan = PartPlan(8, growth=10, grows_after=1000)
+    assert [plan.next_bytes(done) for done in (0, 1000, 1001)] == [8, 8, 101]
 
 
 def test_parts_that_grow_hold_what_they_are_allowed() -> None:

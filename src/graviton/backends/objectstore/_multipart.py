@@ -14,8 +14,9 @@ from typing import Final
 from graviton.backends.objectstore._s3_api import Part, S3Api, Upload
 from graviton.backends.objectstore.requests import Tried
 from graviton.concurrency.finishing import finish_anyway
+from graviton.core.clock import SystemClock
 from graviton.core.ranges import Span
-from graviton.errors import Conflict, GravitonError, LimitExceeded, NotFound
+from graviton.errors import Conflict, GravitonError, LimitExceeded, NotFound, PermissionDenied
 
 __all__ = ["MAX_PARTS", "TOKEN", "MultipartUpload", "multipart"]
 
@@ -28,6 +29,12 @@ TOKEN: Final = "graviton-put"
 _ABORTS: Final = 3
 """How often an upload is removed that is still there: parts that were on their way may arrive afterwards.
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
+
+_WHOLE_SECONDS: Final = 1.0
+"""Listings tell the time an upload was begun without fractions."""
+
+_CLOCK: Final = SystemClock()
+"""For durations only."""
 
 _LEFT_OPEN = (
     "The server may keep parts of it: a lifecycle rule for incomplete uploads removes them (docs/guides/s3.md)."
@@ -43,30 +50,43 @@ class MultipartUpload:
         self._opened: list[Upload] = []
         self._parts: list[Part] = []
         self._suspects: list[Upload] = []
-        """Uploads of the same name that may be ours, from a try whose reply was lost."""
+        """Uploads of the same name that may be ours, from tries whose reply was lost."""
+        self._lost = 0
+        """How many such tries there were."""
         self._is_left = False
 
-    async def begin(self, metadata: Mapping[str, str], content_type: str) -> None:
+    async def begin(self, metadata: Mapping[str, str], content_type: str, of_copies: bool) -> None:
         """Open it. Cancelled in the middle, it may be open."""
         tried = Tried()
+        began = _CLOCK.monotonic()
         await self._api.create_upload(
             self._key,
             self._subject,
             {**metadata, TOKEN: self._token},
             self._opened,
             content_type=content_type,
+            of_copies=of_copies,
             tried=tried,
         )
-        if tried.is_open:
-            self._suspects = await self._others()
+        if tried.lost:
+            self._lost = tried.lost
+            self._suspects = await self._begun_since(_CLOCK.monotonic() - began)
 
-    async def _others(self) -> list[Upload]:
-        """Open uploads of the same name. None if that cannot be told: it is no reason not to put."""
+    async def _begun_since(self, seconds: float) -> list[Upload]:
+        """Open uploads of the same name that were begun, by the server's clock, at most so long before ours, and not
+        after it. None if that cannot be told: it is no reason not to put."""
         try:
             found = await self._api.uploads(self._key, self._subject)
         except GravitonError:
             return []
-        return [one for one in found if one.key == self._key and one not in self._opened]
+        ours = next((one.begun_ns for one in found if one.id == self._opened[-1].id), 0)
+        since = ours - int((seconds + _WHOLE_SECONDS) * 1e9)
+        return [
+            one for one in found if one.key == self._key and since <= one.begun_ns <= ours and not self._is_own(one)
+        ]
+
+    def _is_own(self, upload: Upload) -> bool:
+        return any(one.id == upload.id for one in self._opened)
 
     async def put_part(self, number: int, data: memoryview) -> None:
         """Add a part; numbers begin with 0. Raises LimitExceeded after the last one that can be, Conflict if somebody
@@ -108,40 +128,49 @@ class MultipartUpload:
             if isinstance(failure, NotFound):
                 raise self._gone() from failure
             raise
-        try:
-            await self._remove_suspects()
-        except GravitonError:
-            pass  # the object is there; what may be left is left to the lifecycle rule
+        await self.remove_suspects()
 
     async def _is_ours(self) -> bool:
-        found = await self._api.head(self._key, self._subject)
+        async with self._api.cleaning() as api:
+            found = await api.head(self._key, self._subject)
         return found is not None and found.metadata.get(TOKEN) == self._token
 
     async def remove(self) -> bool:
-        """Remove it with its parts; nothing if it was completed. Safe at any time. False if the server refuses, or does
-        not answer for as long as requests are tried again: it is not asked twice then."""
+        """Remove it with its parts; nothing if it was completed. Safe at any time. False if the server refuses, keeps
+        it, or does not answer: it is not asked twice then."""
         if not self._is_left:
             try:
-                await self._abort()
+                async with self._api.cleaning() as api:
+                    are_gone = [await self._is_removed(api, upload) for upload in self._opened]
+                self._is_left = not all(are_gone)
             except GravitonError:
                 self._is_left = True
         return not self._is_left
 
-    async def _abort(self) -> None:
-        for upload in self._opened:
-            for _ in range(_ABORTS):
-                await self._api.abort_upload(upload, self._subject)
-                if await self._api.has_parts(upload, self._subject) is None:
-                    break
-        await self._remove_suspects()
+    async def _is_removed(self, api: S3Api, upload: Upload) -> bool:
+        for _ in range(_ABORTS):
+            await api.abort_upload(upload, self._subject)
+            try:
+                if await api.has_parts(upload, self._subject) is None:
+                    return True
+            except PermissionDenied:
+                return True  # the abort was answered, and whether parts came after it may not be looked up
+        return False
 
-    async def _remove_suspects(self) -> None:
-        """Remove what a lost reply left open. Somebody else's upload of the same name has its first part by now: who
-        begins one has it in memory."""
-        while self._suspects:
-            suspect = self._suspects.pop()
-            if await self._api.has_parts(suspect, self._subject) is False:
-                await self._api.abort_upload(suspect, self._subject)
+    async def remove_suspects(self) -> None:
+        """Remove what lost replies left open: uploads without a part, no more of them than replies were lost. Where
+        there are more, some are somebody else's, whose first part is on its way; all are left to the lifecycle rule."""
+        suspects, self._suspects = self._suspects, []
+        if not suspects:
+            return
+        try:
+            async with self._api.cleaning() as api:
+                empty = [one for one in suspects if await api.has_parts(one, self._subject) is False]
+                if len(empty) <= self._lost:
+                    for one in empty:
+                        await api.abort_upload(one, self._subject)
+        except GravitonError:
+            pass  # what becomes of the put does not depend on it; the lifecycle rule removes what is left
 
     def _gone(self) -> Conflict:
         return Conflict(
@@ -154,12 +183,19 @@ class MultipartUpload:
 
 @asynccontextmanager
 async def multipart(
-    api: S3Api, key: str, subject: str, metadata: Mapping[str, str] | None = None, content_type: str = ""
+    api: S3Api,
+    key: str,
+    subject: str,
+    metadata: Mapping[str, str] | None = None,
+    content_type: str = "",
+    *,
+    of_copies: bool = False,
 ) -> AsyncIterator[MultipartUpload]:
-    """An upload that is completed at the end of the block, and removed if the block fails or is cancelled."""
+    """An upload that is completed at the end of the block, and removed if the block fails or is cancelled. Its parts
+    are either all copied or all sent."""
     upload = MultipartUpload(api, key, subject)
     try:
-        await upload.begin(metadata or {}, content_type)
+        await upload.begin(metadata or {}, content_type, of_copies)
         yield upload
         await upload.complete()
     except BaseException as failure:
@@ -170,6 +206,7 @@ async def multipart(
 async def _give_up(upload: MultipartUpload, failure: BaseException) -> None:
     """Remove an upload because of `failure`, which is raised in any case; if this fails too, it says what to do."""
     if await upload.remove():
+        await upload.remove_suspects()
         return
     if isinstance(failure, GravitonError):
         failure.hint = f"{failure.hint} {_LEFT_OPEN}".strip()

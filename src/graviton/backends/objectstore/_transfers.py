@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from graviton.backends.objectstore._multipart import MAX_PARTS, TOKEN, multipart
-from graviton.backends.objectstore._s3_api import Head, Piece, S3Api
-from graviton.concurrency.finishing import side_by_side, until_done
+from graviton.backends.objectstore._s3_api import Head, Piece, S3Api, changed
+from graviton.concurrency.finishing import finish_anyway, side_by_side, until_done
 from graviton.concurrency.parts import PartPlan, Parts, write_parts
 from graviton.core.ranges import Span
-from graviton.errors import NotFound, RangeNotSatisfiable
+from graviton.errors import Conflict, NotFound, RangeNotSatisfiable
 
 __all__ = ["PIECE_BYTES", "copy_object", "part_plan", "put_parts", "read_object", "read_pieces"]
 
@@ -26,44 +26,60 @@ on its way meanwhile; and two of them are all that a reader holds."""
 _SMALL_BYTES: Final = 64 * 1024
 """Asked for of an object that is expected to be small, before its size is known."""
 
+_COPIED_BYTES: Final = 512 * 1024 * 1024
+"""Of one part of a copy. The server says nothing until it has copied it, which `request_seconds` bounds: at 10 MB/s, as
+slow as disks are, it takes 54 s."""
 
-def part_plan(api: S3Api, part_bytes: int, size: int | None = None) -> PartPlan:
-    """How an object goes up in parts of at least `part_bytes`; `size` if it is known."""
+_READS: Final = 5
+"""How often a small object is read that is replaced each time."""
+
+
+def part_plan(api: S3Api, part_bytes: int, size: int | None = None, expected: int | None = None) -> PartPlan:
+    """How an object goes up in parts of at least `part_bytes`; `size` if it is known, or else what is `expected`, of
+    which the last 1,250 parts are kept for what comes beyond it."""
     config = api.config
     if size is not None:
         part_bytes = max(part_bytes, -(-size // MAX_PARTS))
+    elif expected is not None:
+        part_bytes = max(part_bytes, -(-expected // (MAX_PARTS - _GROWTH)))
     return PartPlan(
         part_bytes,
         held=config.parallel_parts,
         writers=config.parallel_parts,
         growth=0 if size is not None else _GROWTH,
         held_bytes=max(config.max_request_bytes, part_bytes * config.parallel_parts),
+        grows_after=expected or 0,
     )
 
 
 async def put_parts(api: S3Api, key: str, subject: str, first: memoryview, parts: Parts, plan: PartPlan) -> int:
     """Make an object of `first` and the parts after it; its size. It is there as a whole, or not at all."""
     async with multipart(api, key, subject) as upload:
-        return await write_parts(first, parts, plan, upload.put_part)
+        size = await write_parts(first, parts, plan, upload.put_part)
+        await parts.aclose()  # a source that fails even in that makes no object
+        return size
 
 
 async def copy_object(api: S3Api, key: str, head: Head, to: str, subject: str) -> None:
     """Copy an object, which is as `head` says, inside the server. Raises NotFound; Conflict if a large one is replaced
-    meanwhile."""
+    or deleted meanwhile, also where the server does not look at the condition that each part has."""
     if head.size <= api.config.copy_part_bytes:
         await api.copy(key, to, subject)
         return
-    part_bytes = max(api.config.copy_part_bytes, -(-head.size // MAX_PARTS))
+    part_bytes = max(min(api.config.copy_part_bytes, _COPIED_BYTES), -(-head.size // MAX_PARTS))
     spans = [Span(start, min(start + part_bytes, head.size)) for start in range(0, head.size, part_bytes)]
     metadata = {name: value for name, value in head.metadata.items() if name != TOKEN}
     turn = asyncio.Semaphore(api.config.parallel_parts)
-    async with multipart(api, to, subject, metadata, head.content_type) as upload:
+    async with multipart(api, to, subject, metadata, head.content_type, of_copies=True) as upload:
 
         async def copy(number: int, span: Span) -> None:
             async with turn:
                 await upload.copy_part(number, key, span, head.etag)
 
         await side_by_side(copy(number, span) for number, span in enumerate(spans))
+        now = await api.head(key, subject)
+        if now is None or (now.etag, now.modified_ns) != (head.etag, head.modified_ns):
+            raise changed(subject)
 
 
 async def read_pieces(api: S3Api, key: str, subject: str, span: Span, first: Piece) -> AsyncIterator[bytes]:
@@ -84,11 +100,21 @@ async def read_pieces(api: S3Api, key: str, subject: str, span: Span, first: Pie
     finally:
         if ahead is not None:
             ahead.cancel()
-            await until_done(ahead)
+            await finish_anyway(until_done(ahead))
 
 
 async def read_object(api: S3Api, key: str, subject: str) -> bytes | None:
-    """All bytes of an object that fits into memory; None if there is none."""
+    """All bytes of an object that fits into memory; None if there is none. Raises Conflict if it is replaced again and
+    again while it is read."""
+    for _ in range(_READS - 1):
+        try:
+            return await _read_once(api, key, subject)
+        except Conflict:
+            continue
+    return await _read_once(api, key, subject)
+
+
+async def _read_once(api: S3Api, key: str, subject: str) -> bytes | None:
     try:
         first = await api.get(key, subject, Span(0, _SMALL_BYTES))
     except NotFound:
@@ -97,4 +123,7 @@ async def read_object(api: S3Api, key: str, subject: str) -> bytes | None:
         return b""
     if len(first.data) == first.size:
         return first.data
-    return b"".join([piece async for piece in read_pieces(api, key, subject, Span(0, first.size), first)])
+    try:
+        return b"".join([piece async for piece in read_pieces(api, key, subject, Span(0, first.size), first)])
+    except NotFound:
+        return None  # deleted meanwhile

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-from graviton.backends.objectstore._s3_api import S3Api
+from graviton.backends.objectstore._s3_api import S3Api, changed
 from graviton.backends.objectstore._transfers import PIECE_BYTES, copy_object, part_plan, put_parts, read_pieces
 from graviton.backends.objectstore.config import S3Config
 from graviton.concurrency.parts import Parts, parts_of
@@ -19,7 +19,7 @@ from graviton.core.limits import MAX_SIZE
 from graviton.core.locators import Locator
 from graviton.core.paths import is_plain
 from graviton.core.ranges import Span
-from graviton.errors import Conflict, InvalidInput, NotFound, RangeNotSatisfiable
+from graviton.errors import InvalidInput, NotFound, RangeNotSatisfiable
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.objects import ImmutableObjectStore, MutableObjectStore, ObjectSource, ObjectStat
@@ -66,7 +66,7 @@ class S3ImmutableObjectStore(ImmutableObjectStore):
         try:
             first = await self.api.get(key, subject, Span(asked.start, min(asked.start + PIECE_BYTES, asked.end)))
         except RangeNotSatisfiable:
-            await self._check_empty(locator, Span(0, 0) if span is None else span)
+            await self._check_empty(locator, asked, is_whole=span is None)
             return _nothing()
         wanted = Span(0, first.size) if span is None else span
         _check_span(locator, wanted, first.size)
@@ -74,14 +74,16 @@ class S3ImmutableObjectStore(ImmutableObjectStore):
             return _nothing()
         return read_pieces(self.api, key, subject, wanted, first)
 
-    async def _check_empty(self, locator: Locator, span: Span) -> None:
-        """No byte of `span` is there: raise NotFound or RangeNotSatisfiable if that is not right."""
+    async def _check_empty(self, locator: Locator, span: Span, *, is_whole: bool = False) -> None:
+        """No byte of `span` is there: raise NotFound, RangeNotSatisfiable or Conflict if that is not right."""
         head = await self.api.head(self._key(locator), locator.text)
         if head is None:
             raise _no_such_object(locator)
+        if is_whole:
+            span = Span(0, head.size)
         _check_span(locator, span, head.size)
         if span.length:
-            raise Conflict(f"{locator} was replaced meanwhile", operation="objects.get", subject=locator.text)
+            raise changed(locator.text)
 
     async def aclose(self) -> None:
         await self.api.aclose()
@@ -104,7 +106,8 @@ class S3ImmutableObjectStore(ImmutableObjectStore):
 
 class S3MutableObjectStore(S3ImmutableObjectStore, MutableObjectStore):
     """Adds puts, copies and deletes. A put holds at most `parallel_parts` parts of `part_bytes`; of a source of unknown
-    size beyond 10 GiB two parts of 1/1250 of what was read, or as many as fit into `max_request_bytes`."""
+    size beyond 10 GiB two parts of 1/1250 of what was read, or as many as fit into `max_request_bytes`. One that was
+    cancelled, or failed without an answer, while its last request was on its way may have made the object."""
 
     async def put(self, locator: Locator, source: ObjectSource) -> ObjectStat:
         key = self._key(locator)
@@ -114,13 +117,14 @@ class S3MutableObjectStore(S3ImmutableObjectStore, MutableObjectStore):
             size = await self._put(key, locator.text, parts)
         finally:
             await parts.aclose()
-        return await self._stat(locator, size)
+        return self._written(locator, size)
 
     async def _put(self, key: str, subject: str, parts: Parts) -> int:
         plan = part_plan(self.api, self.config.part_bytes, parts.size)
         first = await parts.next(plan.part_bytes)
         if len(first) == plan.part_bytes:
             return await put_parts(self.api, key, subject, first, parts, plan)
+        await parts.aclose()  # a source that fails even in that makes no object
         await self.api.put(key, subject, first)
         return len(first)
 
@@ -134,7 +138,7 @@ class S3MutableObjectStore(S3ImmutableObjectStore, MutableObjectStore):
 
     async def copy(self, source: Locator, target: Locator) -> ObjectStat:
         """Inside the server, metadata included; above `copy_part_bytes` by parts. Raises Conflict if a large source is
-        replaced meanwhile."""
+        replaced or deleted meanwhile."""
         key, to = self._key(source), self._key(target)
         head = await self.api.head(key, source.text)
         if head is None:
@@ -142,14 +146,12 @@ class S3MutableObjectStore(S3ImmutableObjectStore, MutableObjectStore):
         if source == target:
             return ObjectStat(target, head.size, head.modified_ns)
         await copy_object(self.api, key, head, to, source.text)
-        return await self._stat(target, head.size)
+        return self._written(target, head.size)
 
-    async def _stat(self, locator: Locator, size: int) -> ObjectStat:
-        """Of what was just written: an answer to a write has no time."""
-        found = await self.api.head(self._key(locator), locator.text)
-        if found is None:  # somebody deleted it
-            return ObjectStat(locator, size, self._clock.now_ns())
-        return ObjectStat(locator, found.size, found.modified_ns)
+    def _written(self, locator: Locator, size: int) -> ObjectStat:
+        """The stat of what was just written. Its time is ours: asking the server for its own could fail, after all was
+        done."""
+        return ObjectStat(locator, size, self._clock.now_ns())
 
 
 def _check_span(locator: Locator, span: Span, size: int) -> None:
