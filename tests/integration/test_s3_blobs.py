@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import random
+import threading
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from graviton.backends.objectstore._s3_api import Piece, S3Api
+from graviton.backends.objectstore._transfers import part_plan
 from graviton.backends.objectstore.blobs import S3BlobStore
 from graviton.backends.objectstore.blocks import S3BlockStore
 from graviton.backends.objectstore.reclaimer import ObjectBlockReclaimer
+from graviton.constraints.budget import ByteBudget
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey, BlockKey
@@ -140,7 +147,8 @@ async def test_small_blob_goes_up_at_once_and_a_large_one_by_a_temporary_object(
     await place.store.put([noise(9 * MIB)])
     copied = [key for method, key in place.calls if method == "CopyObject"]
     assert copied == [f"cas/blobs/blake3/{HashAlgo.BLAKE3.digest(noise(9 * MIB)).hex}-{9 * MIB}"]
-    assert place.calls[-1][0] == "DeleteObject"
+    after_parts = [method for method, _ in place.calls][-4:]
+    assert after_parts == ["CopyObject", "PutObject", "DeleteObject", "PutObject"], "the record last of all"
     assert not [key for key in await place.keys() if "tmp" in key]
 
 
@@ -193,7 +201,14 @@ async def test_put_of_the_same_bytes_replaces_those_that_are_gone(place: Place) 
 async def test_damaged_record_is_no_blob_and_hides_no_other(place: Place) -> None:
     keys = [(await place.store.put(b"%d" % number)).key for number in range(20)]
     sound = await place.raw(place.store.names.place(keys[3], "").record)
-    for changed in (b"", b"{}", b"[]", b"\xff", sound.replace(b'"format_version": 1', b'"format_version": 2')):
+    for changed in (
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        sound.replace(b'"format_version": 1', b'"format_version": 2'),
+    ):
         await place.write(place.store.names.place(keys[3], "").record, changed)
         with pytest.raises(IntegrityError):
             await place.store.stat(keys[3])
@@ -212,6 +227,163 @@ async def test_failed_put_leaves_nothing(place: Place, method: str) -> None:
     place.failing = ""
     assert await place.keys() == []
     assert await place.api.uploads("", "all") == []
+
+
+class _SlowlyClosed:
+    """A source of 9 MiB in whose closing one may wait or fail."""
+
+    def __init__(self, fails: bool) -> None:
+        self._pieces = iter([noise(9 * MIB)])
+        self._fails = fails
+        self.closing = threading.Event()
+
+    def __iter__(self) -> _SlowlyClosed:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        self.closing.set()
+        if self._fails:
+            raise KeyError("planned")
+        time.sleep(0.3)
+
+
+async def test_put_whose_source_fails_in_being_closed_leaves_nothing(place: Place) -> None:
+    with pytest.raises(KeyError, match="planned"):
+        await place.store.put(_SlowlyClosed(True))
+    assert await place.keys() == []
+    assert await place.api.uploads("", "all") == []
+
+
+async def test_put_that_is_cancelled_while_its_source_is_closed_leaves_nothing(place: Place) -> None:
+    source = _SlowlyClosed(False)
+    job = asyncio.ensure_future(place.store.put(source))
+    while not source.closing.is_set():
+        await asyncio.sleep(0.01)
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    assert await place.keys() == []
+    assert await place.api.uploads("", "all") == []
+
+
+@pytest.mark.parametrize("step", ["CompleteMultipartUpload", "CopyObject", "DeleteObject", "PutObject"])
+async def test_store_that_is_closed_during_a_put_leaves_nothing(place: Place, step: str) -> None:
+    look = S3Api.of(place.config)
+    job = asyncio.ensure_future(place.store.put([noise(9 * MIB)]))
+    while not any(method == step for method, _ in place.calls):
+        await asyncio.sleep(0)
+    await place.store.aclose()
+    with pytest.raises(Unavailable, match="closed"):
+        await job
+    assert [found.key async for found in look.objects("", "all")] == []
+    await look.aclose()
+
+
+async def test_rest_of_a_delete_that_failed_half_way_goes_with_the_next(place: Place) -> None:
+    key = (await place.store.put([noise(9 * MIB)])).key
+    names = place.store.names.place(key, "")
+    await place.api.delete(names.record, "raw")
+    assert await place.store.delete(key) is False
+    assert await place.keys() == []
+    place.calls.clear()
+    assert await place.store.delete(key) is False
+    assert "DeleteObject" not in {method for method, _ in place.calls}, "it could arrive late"
+
+
+async def test_blob_that_is_deleted_and_put_again_while_it_is_read_comes_back(place: Place) -> None:
+    data = noise(9 * MIB)
+    key = (await place.store.put([data])).key
+    reader = await place.store.get(key)
+    names = place.store.names.place(key, "")
+    get = place.api.get
+
+    async def between(where: str, *arguments: Any) -> Piece:
+        if where != names.bytes:
+            return await get(where, *arguments)
+        place.api.get = get  # type: ignore[method-assign]
+        await place.store.delete(key)
+        try:
+            return await get(where, *arguments)
+        finally:
+            await place.store.put([data])
+
+    place.api.get = between  # type: ignore[method-assign]
+    async with reader:
+        assert await reader.read() == data
+
+
+async def test_large_record_that_is_replaced_while_it_is_read_is_read_again(place: Place) -> None:
+    key = (await place.store.put(b"hello")).key
+    names = place.store.names.place(key, "")
+    record = await place.store._records.get(names, key)
+    assert record is not None
+    many = record._replace(holders=frozenset(f"holder-{number:06}" for number in range(5000)))
+    await place.store._records.put(names, many)
+    get, replaced = place.api.get, 0
+
+    async def between(where: str, *arguments: Any) -> Piece:
+        nonlocal replaced
+        piece = await get(where, *arguments)
+        if replaced < 3:
+            replaced += 1
+            holders = frozenset(f"{number}" for number in range(20_000 + replaced))
+            await place.store._records.put(names, record._replace(holders=holders))
+        return piece
+
+    place.api.get = between  # type: ignore[method-assign]
+    assert await place.store.stat(key) is not None
+    assert replaced == 3
+
+
+async def test_parts_that_grow_stay_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graviton.backends.objectstore._transfers._GROWTH", 2)
+    place = Place()
+    object.__setattr__(place.config, "part_bytes", 64 * 1024)
+    budget = ByteBudget(MIB)
+    store = S3BlobStore(place.config, budget=budget)
+    sent: list[tuple[int, int]] = []
+
+    def told(request: Any, **_: object) -> None:
+        sent.append((int(request.headers["Content-Length"]), budget.used))
+
+    store.api._opened().meta.events.register("before-send.s3.UploadPart", told)
+    data = noise(1_500_000)
+    result = await store.put([data])
+    assert await read(place.store, result.key) == data
+    assert max(size for size, _ in sent) > 4 * 64 * 1024
+    assert all(size <= used <= budget.for_puts for size, used in sent)
+    assert budget.used == 0
+    await store.aclose()
+    await place.store.aclose()
+
+
+async def test_file_whose_size_is_known_goes_up_in_equal_parts(tmp_path: Path) -> None:
+    place = Place()
+    object.__setattr__(place.config, "part_bytes", 64 * 1024)
+    plan = part_plan(place.api, 64 * 1024, None, 1 << 34)
+    assert plan.next_bytes(1 << 34) == plan.part_bytes == -(-(1 << 34) // 8750)
+    (tmp_path / "file").write_bytes(noise(MIB))
+    result = await place.store.put(tmp_path / "file")
+    assert await read(place.store, result.key) == noise(MIB)
+    await place.store.aclose()
+
+
+async def test_two_stores_of_one_place_take_turns(place: Place) -> None:
+    """In one process; several have to be kept apart by who runs them."""
+    other = S3BlobStore(place.config)
+    assert other._turns is place.store._turns
+    assert S3BlobStore(place.config, prefix="elsewhere")._turns is not other._turns
+    for _ in range(10):
+        await asyncio.gather(
+            place.store.put(b"hello", BlobWritePlan(holder="a")), other.put(b"hello", BlobWritePlan(holder="b"))
+        )
+        key = BlobKey.parse(f"blake3:{HELLO}:5")
+        assert await place.store.delete(key, "a")
+        assert await other.delete(key, "b")
+    await other.aclose()
 
 
 async def test_failed_delete_leaves_no_blob_without_its_bytes(place: Place) -> None:

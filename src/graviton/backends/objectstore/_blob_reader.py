@@ -94,21 +94,23 @@ class S3BlobReader(BlobReader):
         """A piece that is right. Raises IntegrityError, and NotFound if the blob is gone."""
         start = number * PIECE_BYTES
         span = Span(start, min(start + PIECE_BYTES, self.key.size))
-        try:
-            digest = await self._digests.get(number)
-            for _ in range(2):  # it may have changed on its way; it hardly does so twice
+        what = ""
+        for _ in range(2):  # it may have changed on its way, or be put again meanwhile; it hardly is so twice
+            try:
+                digest = await self._digests.get(number)
                 data = (await self._parts.api.get(self._parts.place.bytes, self.key.text, span)).data
                 if await in_thread(self._parts.pool, _is_right, data, digest, span):
                     return data
-        except (NotFound, RangeNotSatisfiable) as error:
-            raise await self._missing(span) from error
-        raise self._damaged(span, "are not what was stored")
+                what = "are not what was stored"
+            except (NotFound, RangeNotSatisfiable):
+                what = "are missing"
+                await self._check_is_there()
+        raise self._damaged(span, what)
 
-    async def _missing(self, span: Span) -> NotFound | IntegrityError:
-        """The error for bytes that are not there."""
+    async def _check_is_there(self) -> None:
+        """Raise NotFound if the blob was deleted."""
         if await self._parts.api.head(self._parts.place.record, self.key.text) is None:
-            return NotFound(f"blob {self.key.text} was deleted", operation="blobs.get", subject=self.key.text)
-        return self._damaged(span, "are missing")
+            raise NotFound(f"blob {self.key.text} was deleted", operation="blobs.get", subject=self.key.text)
 
     def _damaged(self, span: Span, what: str) -> IntegrityError:
         return IntegrityError(

@@ -114,7 +114,7 @@ class BlobRecord(NamedTuple):
         try:
             fields = json.loads(data)
             return cls._of(fields, key)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise IntegrityError(
                 f"the record of blob {key.text} is damaged",
                 operation="blobs",

@@ -3,9 +3,10 @@ known."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from graviton.backends.objectstore._blob_reader import DIGEST_ALGO, PIECE_BYTES
+from graviton.backends.objectstore._blob_room import PartRoom
 from graviton.concurrency.executors import WorkerPool
 from graviton.concurrency.parts import Parts
 from graviton.concurrency.pieces import Filler
@@ -19,22 +20,33 @@ _INLINE_BYTES: Final = 64 * 1024
 
 
 class HashedParts(Parts):
-    """Parts whose bytes are hashed, in order, before they are handed out: as a whole, and piece by piece."""
+    """Parts whose bytes are hashed, in order, before they are handed out: as a whole, and piece by piece. What they
+    take of memory is taken from `room`; memory of the source itself is not ours to count."""
 
-    def __init__(self, source: memoryview | Filler, algo: HashAlgo, pool: WorkerPool) -> None:
+    def __init__(self, source: memoryview | Filler, algo: HashAlgo, pool: WorkerPool, room: PartRoom) -> None:
         super().__init__(source)
+        self.expected = self.size if isinstance(source, memoryview) else source.size_hint
+        """Bytes in all, as far as one can tell before."""
         self._pool = pool
+        self._room = None if isinstance(source, memoryview) else room
         self._whole = Hasher(algo)
         self._piece = Hasher(DIGEST_ALGO)
         self._digests = bytearray()
 
     async def next(self, size: int) -> memoryview:
+        if self._room is not None:
+            await self._room.take(size)
         part = await super().next(size)
         if len(part) <= _INLINE_BYTES:
             self._update(part)
         else:
             await self._pool.run(lambda flag: self._update(part))
         return part
+
+    def release(self, part: memoryview) -> None:
+        if self._room is not None:
+            self._room.give(len(cast(bytearray, part.obj)))
+        super().release(part)
 
     def _update(self, part: memoryview) -> None:
         self._whole.update(part)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from graviton.constraints.budget import ByteBudget
 
@@ -19,6 +21,15 @@ class _Turn:
 
 class Turns:
     """First come first served, by name. Nothing is kept of a name that nobody waits for."""
+
+    _places: ClassVar[weakref.WeakValueDictionary[tuple[str, ...], Turns]] = weakref.WeakValueDictionary()
+    _making: ClassVar = threading.Lock()
+
+    @classmethod
+    def of(cls, *place: str) -> Turns:
+        """Those of a place, the same for all in this process that work there."""
+        with cls._making:
+            return cls._places.setdefault(place, cls())
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

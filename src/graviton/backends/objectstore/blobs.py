@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from graviton.backends.objectstore._blob_reader import ReadParts, S3BlobReader
 from graviton.backends.objectstore._blob_records import BlobNames, BlobPlace, BlobRecord, BlobRecords
+from graviton.backends.objectstore._blob_room import PartRoom
 from graviton.backends.objectstore._blob_upload import HashedParts
 from graviton.backends.objectstore._s3_api import S3Api
 from graviton.backends.objectstore._transfers import copy_object, part_plan, put_parts
@@ -21,15 +22,14 @@ from graviton.backends.objectstore._turns import Turns
 from graviton.backends.objectstore.config import S3Config
 from graviton.concurrency.executors import WorkerPool
 from graviton.concurrency.finishing import finish_anyway
-from graviton.concurrency.parts import PartPlan
-from graviton.constraints.budget import ByteBudget, Lease
+from graviton.constraints.budget import ByteBudget
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.hashing import DEFAULT_HASH, HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.core.limits import MAX_BLOCK_BYTES
 from graviton.core.locators import Locator
 from graviton.core.names import check_name
-from graviton.core.policies import BlobWritePlan
+from graviton.core.policies import BlobWritePlan, StorePolicy
 from graviton.core.ranges import Span
 from graviton.errors import GravitonError, NotFound, RangeNotSatisfiable, Unavailable
 from graviton.metadata.key_prefix import blob_key_prefix
@@ -48,11 +48,43 @@ _THREADS: Final = 2
 """For hashing and for sources that cannot wait for others."""
 
 
+class _Temporary:
+    """The object that has the bytes of a blob whose key is not known yet."""
+
+    def __init__(self, api: S3Api, names: BlobNames) -> None:
+        self._api = api
+        self.key = names.temporary(secrets.token_hex(16))
+        self._may_be_there = False
+
+    def begin(self) -> str:
+        """Its key, from now on to be removed."""
+        self._may_be_there = True
+        return self.key
+
+    async def remove(self) -> None:
+        """Idempotent; cancelling does not cut it short. Whatever became of the put is told by its own result."""
+        if self._may_be_there:
+            self._may_be_there = False
+            await finish_anyway(self._remove())
+
+    async def _remove(self) -> None:
+        try:
+            async with self._api.cleaning() as api:
+                await api.delete(self.key, "a temporary object")
+        except GravitonError:
+            pass  # a lifecycle rule removes what lies below `<prefix>.tmp/`
+
+
 class _Staged(NamedTuple):
-    """Bytes that were read to their end: in memory if one part holds them, else under a temporary key."""
+    """Bytes that were read to their end: in memory if one part holds them, else in a temporary object."""
 
     memory: memoryview
-    temporary: str
+    temporary: _Temporary | None
+
+    async def remove(self) -> None:
+        """Remove the temporary object."""
+        if self.temporary is not None:
+            await self.temporary.remove()
 
 
 class S3BlobStore(BlobStore):
@@ -79,56 +111,40 @@ class S3BlobStore(BlobStore):
         self._budget = budget or ByteBudget()
         self._clock = clock or SystemClock()
         self._pool = WorkerPool(_THREADS, "blobs")
-        self._turns = Turns()
+        self._turns = Turns.of(config.endpoint, config.region, config.bucket, prefix)
         self._records = BlobRecords(self.api, self.names)
 
     async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
         self.api.requests.check_open()
         asked = wanted(plan, CasDefaults(self._hash))
         started = self._clock.monotonic()
-        temporary = self.names.temporary(secrets.token_hex(16))
-        policy = asked.plan.policy
-        part_bytes = self.config.part_bytes if policy is None else policy.min_part_size
-        leases = [await self._budget.lease(part_bytes, self._budget.for_puts)]
+        temporary = _Temporary(self.api, self.names)
+        room = PartRoom(self._budget)
         try:
-            parts = await self._open(source, asked.hash)
+            parts = await self._open(source, asked.hash, room)
             try:
-                staged = await self._stage(parts, part_bytes, temporary, leases)
-                return await self._commit(asked, parts, staged, started)
+                staged = await self._stage(parts, asked.plan.policy, temporary)
             finally:
                 await parts.aclose()
-                if parts.key().size >= part_bytes:
-                    await finish_anyway(self._remove_temporary(temporary))
+            return await self._commit(asked, parts, staged, started)
         finally:
-            for lease in leases:
-                lease.release()
+            room.release()
+            await temporary.remove()
 
-    async def _open(self, source: BlobSource, algo: HashAlgo) -> HashedParts:
+    async def _open(self, source: BlobSource, algo: HashAlgo, room: PartRoom) -> HashedParts:
         if isinstance(source, bytes):
-            return HashedParts(memoryview(source), algo, self._pool)
-        return HashedParts(await open_filler(source, self._pool), algo, self._pool)
+            return HashedParts(memoryview(source), algo, self._pool, room)
+        return HashedParts(await open_filler(source, self._pool), algo, self._pool, room)
 
-    async def _stage(self, parts: HashedParts, part_bytes: int, temporary: str, leases: list[Lease]) -> _Staged:
-        """Read a source to its end. More parts than one are held at once if the budget has room for them."""
-        plan = part_plan(self.api, part_bytes, parts.size)
+    async def _stage(self, parts: HashedParts, policy: StorePolicy | None, temporary: _Temporary) -> _Staged:
+        """Read a source to its end, and close it."""
+        part_bytes = self.config.part_bytes if policy is None else policy.min_part_size
+        plan = part_plan(self.api, part_bytes, parts.size, parts.expected)
         first = await parts.next(plan.part_bytes)
         if len(first) < plan.part_bytes:
-            return _Staged(first, "")
-        for _ in range(self.config.parallel_parts - 1):
-            lease = self._budget.try_lease(part_bytes, self._budget.for_puts)
-            if lease is None:
-                break
-            leases.append(lease)
-        held = PartPlan(plan.part_bytes, len(leases), len(leases), plan.growth, plan.held_bytes)
-        await put_parts(self.api, temporary, "a blob on its way", first, parts, held)
+            return _Staged(first, None)
+        await put_parts(self.api, temporary.begin(), "a blob on its way", first, parts, plan)
         return _Staged(memoryview(b""), temporary)
-
-    async def _remove_temporary(self, temporary: str) -> None:
-        """Whatever became of the put is told by its own result."""
-        try:
-            await self.api.delete(temporary, "a temporary object")
-        except GravitonError:
-            pass  # a lifecycle rule removes what lies below `<prefix>.tmp/`
 
     async def _commit(self, asked: Wanted, parts: HashedParts, staged: _Staged, started: float) -> BlobWriteResult:
         """Make a blob visible, or merge what is new into the record of the one that is there."""
@@ -147,6 +163,7 @@ class S3BlobStore(BlobStore):
                 new = found.merged(attributes, plan.holder)
                 if not is_there:
                     await self._write(place, key, staged, parts.digests())
+                await staged.remove()
                 if new != found:
                     await self._records.put(place, new)
         fresh = 0 if is_there else blocks
@@ -162,9 +179,11 @@ class S3BlobStore(BlobStore):
         return BlobWriteResult(key, locator, new.stat.attributes, stats, "", found is None, blocks)
 
     async def _create(self, place: BlobPlace, record: BlobRecord, staged: _Staged, digests: bytes) -> None:
-        """The record last: it makes the blob visible. Nothing stays of what failed."""
+        """The record last: it makes the blob visible, so nothing that can fail or be cancelled comes after it. Nothing
+        stays of what failed."""
         try:
             await self._write(place, record.stat.key, staged, digests)
+            await staged.remove()
             await self._records.put(place, record)
         except BaseException:
             await finish_anyway(self._give_up(place, record.stat.key))
@@ -172,16 +191,17 @@ class S3BlobStore(BlobStore):
 
     async def _give_up(self, place: BlobPlace, key: BlobKey) -> None:
         try:
-            await self._remove(place, key)
+            async with self.api.cleaning() as api:
+                await self._remove(api, place, key)
         except GravitonError:
             pass  # told already by the error that brought us here; bytes without a record are no blob
 
     async def _write(self, place: BlobPlace, key: BlobKey, staged: _Staged, digests: bytes) -> None:
-        if staged.temporary:
-            head = await self.api.head(staged.temporary, key.text)
+        if staged.temporary is not None:
+            head = await self.api.head(staged.temporary.key, key.text)
             if head is None or head.size != key.size:
                 raise Unavailable(f"the temporary object of {key.text} is not there any more", operation="blobs.put")
-            await copy_object(self.api, staged.temporary, head, place.bytes, key.text)
+            await copy_object(self.api, staged.temporary.key, head, place.bytes, key.text)
         else:
             await self.api.put(place.bytes, key.text, staged.memory)
         if digests:
@@ -214,20 +234,33 @@ class S3BlobStore(BlobStore):
         place = self.names.place(key, domain)
         async with self._turns.taken(place.record):
             found = await self._records.get(place, key)
-            if found is None or holder not in found.holders:
+            if found is None:
+                await self._remove_rest(place, key)
+                return False
+            if holder not in found.holders:
                 return False
             left = found.holders - {holder}
             if left:
                 await self._records.put(place, found._replace(holders=left))
             else:
-                await finish_anyway(self._remove(place, key))
+                await finish_anyway(self._remove(self.api, place, key))
         return True
 
-    async def _remove(self, place: BlobPlace, key: BlobKey) -> None:
+    async def _remove_rest(self, place: BlobPlace, key: BlobKey) -> None:
+        """Remove what a delete or put that ended half-way has left without a record; the bytes go last, and tell. No
+        delete is sent where nothing is: it could arrive late, and hit something."""
+        if await self.api.head(place.bytes, key.text) is not None:
+            await finish_anyway(self._remove_bytes(self.api, place, key))
+
+    async def _remove(self, api: S3Api, place: BlobPlace, key: BlobKey) -> None:
         """The record first: what is left without one is no blob, and is written over by the next put."""
-        await self.api.delete(place.record, key.text)
-        await self.api.delete(place.digests, key.text)
-        await self.api.delete(place.bytes, key.text)
+        await api.delete(place.record, key.text)
+        await self._remove_bytes(api, place, key)
+
+    @staticmethod
+    async def _remove_bytes(api: S3Api, place: BlobPlace, key: BlobKey) -> None:
+        await api.delete(place.digests, key.text)
+        await api.delete(place.bytes, key.text)
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
