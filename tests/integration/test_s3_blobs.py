@@ -198,6 +198,13 @@ async def test_put_of_the_same_bytes_replaces_those_that_are_gone(place: Place) 
     assert await read(place.store, key) == b"hello"
 
 
+async def test_put_of_the_same_bytes_replaces_digests_that_are_gone(place: Place) -> None:
+    key = (await place.store.put([noise(9 * MIB)])).key
+    await place.api.delete(place.store.names.place(key, "").digests, "raw")
+    assert (await place.store.put([noise(9 * MIB)])).created is False
+    assert await read(place.store, key) == noise(9 * MIB)
+
+
 async def test_damaged_record_is_no_blob_and_hides_no_other(place: Place) -> None:
     keys = [(await place.store.put(b"%d" % number)).key for number in range(20)]
     sound = await place.raw(place.store.names.place(keys[3], "").record)
@@ -224,6 +231,8 @@ async def test_failed_put_leaves_nothing(place: Place, method: str) -> None:
     place.failing = method
     with pytest.raises(Unavailable):
         await place.store.put([noise(9 * MIB)])
+    is_removed = any(name == "DeleteObject" and "tmp" in key for name, key in place.calls)
+    assert is_removed is (method != "UploadPart"), "only what may be there"
     place.failing = ""
     assert await place.keys() == []
     assert await place.api.uploads("", "all") == []

@@ -223,6 +223,16 @@ async def test_upload_left_by_a_lost_reply_is_removed_and_that_of_somebody_else_
     assert {upload.id for upload in await place.api.uploads("", "all")} == {other, elsewhere}
 
 
+async def test_upload_left_by_a_lost_reply_is_removed_also_if_that_of_the_completion_is_lost() -> None:
+    place = Place(default_server())
+    place.watch()
+    place.faults |= {"CreateMultipartUpload": ["lost"], "CompleteMultipartUpload": ["lost"]}
+    await place.store.put(place.at("a"), noise(6 * MIB))
+    assert await place.content("a") == noise(6 * MIB)
+    assert await place.open_uploads() == []
+    await place.store.aclose()
+
+
 async def test_upload_of_somebody_else_without_a_part_yet_is_left_alone() -> None:
     """His first part is on its way. Both were begun in the same second, and one reply was lost."""
     place = Place(default_server())
@@ -305,17 +315,24 @@ async def test_source_that_stands_still_does_not_keep_the_upload_open(ending: st
     place = Place(retry_seconds=0)
     place.watch()
     look = place.api_of()
-    go_on = threading.Event()
+    stands, go_on = threading.Event(), threading.Event()
 
     def source() -> Iterator[bytes]:
         yield noise(PART)
         yield noise(MIB)
+        stands.set()
         go_on.wait(30)
 
-    if ending == "failed":
-        place.faults["UploadPart"] = ["refused"]
+    async def put_part(*arguments: Any) -> Part:
+        while not stands.is_set():
+            await asyncio.sleep(0.01)
+        if ending == "failed":
+            raise Unavailable("planned")
+        return await S3Api.put_part(place.api, *arguments)
+
+    place.api.put_part = put_part  # type: ignore[method-assign]
     job = asyncio.ensure_future(place.store.put(place.at("a"), source()))
-    while "UploadPart" not in place.calls:
+    while not stands.is_set():
         await asyncio.sleep(0.01)
     if ending == "cancelled":
         job.cancel()

@@ -17,7 +17,7 @@ from graviton.core.ranges import Span
 from graviton.errors import IntegrityError, NotFound, RangeNotSatisfiable
 from graviton.ports.blobs import BlobReader
 
-__all__ = ["DIGEST_ALGO", "PIECE_BYTES", "ReadParts", "S3BlobReader"]
+__all__ = ["DIGEST_ALGO", "PIECE_BYTES", "ReadParts", "S3BlobReader", "digests_size"]
 
 PIECE_BYTES: Final = 4 * 1024 * 1024
 """Bytes of what is verified at once, and fetched in one request; a stored format. A read of one byte costs so many."""
@@ -154,6 +154,11 @@ class _Digests:
             self._known = (await self._parts.api.get(self._parts.place.digests, self._key.text, span)).data
             self._first, offset = number, 0
         return Digest(DIGEST_ALGO, self._known[offset : offset + size].ljust(size, b"\0"))
+
+
+def digests_size(key: BlobKey) -> int:
+    """Bytes of the digests of all pieces of a blob that has several."""
+    return -(-key.size // PIECE_BYTES) * DIGEST_ALGO.digest_bytes
 
 
 def _is_right(data: bytes, digest: Digest, span: Span) -> bool:

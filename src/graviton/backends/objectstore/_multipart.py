@@ -128,7 +128,6 @@ class MultipartUpload:
             if isinstance(failure, NotFound):
                 raise self._gone() from failure
             raise
-        await self.remove_suspects()
 
     async def _is_ours(self) -> bool:
         async with self._api.cleaning() as api:
@@ -161,7 +160,7 @@ class MultipartUpload:
         """Remove what lost replies left open: uploads without a part, no more of them than replies were lost. Where
         there are more, some are somebody else's, whose first part is on its way; all are left to the lifecycle rule."""
         suspects, self._suspects = self._suspects, []
-        if not suspects:
+        if self._is_left or not suspects:
             return
         try:
             async with self._api.cleaning() as api:
@@ -201,12 +200,13 @@ async def multipart(
     except BaseException as failure:
         await finish_anyway(_give_up(upload, failure))
         raise
+    finally:
+        await finish_anyway(upload.remove_suspects())
 
 
 async def _give_up(upload: MultipartUpload, failure: BaseException) -> None:
     """Remove an upload because of `failure`, which is raised in any case; if this fails too, it says what to do."""
     if await upload.remove():
-        await upload.remove_suspects()
         return
     if isinstance(failure, GravitonError):
         failure.hint = f"{failure.hint} {_LEFT_OPEN}".strip()

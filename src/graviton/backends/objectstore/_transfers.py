@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from graviton.backends.objectstore._multipart import MAX_PARTS, TOKEN, multipart
@@ -52,11 +52,21 @@ def part_plan(api: S3Api, part_bytes: int, size: int | None = None, expected: in
     )
 
 
-async def put_parts(api: S3Api, key: str, subject: str, first: memoryview, parts: Parts, plan: PartPlan) -> int:
-    """Make an object of `first` and the parts after it; its size. It is there as a whole, or not at all."""
+async def put_parts(
+    api: S3Api,
+    key: str,
+    subject: str,
+    first: memoryview,
+    parts: Parts,
+    plan: PartPlan,
+    completing: Callable[[], None] = lambda: None,
+) -> int:
+    """Make an object of `first` and the parts after it; its size. It is there as a whole, or not at all; never before
+    `completing` was called."""
     async with multipart(api, key, subject) as upload:
         size = await write_parts(first, parts, plan, upload.put_part)
         await parts.aclose()  # a source that fails even in that makes no object
+        completing()
         return size
 
 

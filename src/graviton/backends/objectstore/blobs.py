@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
-from graviton.backends.objectstore._blob_reader import ReadParts, S3BlobReader
+from graviton.backends.objectstore._blob_reader import PIECE_BYTES, ReadParts, S3BlobReader, digests_size
 from graviton.backends.objectstore._blob_records import BlobNames, BlobPlace, BlobRecord, BlobRecords
 from graviton.backends.objectstore._blob_room import PartRoom
 from graviton.backends.objectstore._blob_upload import HashedParts
@@ -56,10 +56,9 @@ class _Temporary:
         self.key = names.temporary(secrets.token_hex(16))
         self._may_be_there = False
 
-    def begin(self) -> str:
-        """Its key, from now on to be removed."""
+    def begin(self) -> None:
+        """It may be there from now on, and is to be removed."""
         self._may_be_there = True
-        return self.key
 
     async def remove(self) -> None:
         """Idempotent; cancelling does not cut it short. Whatever became of the put is told by its own result."""
@@ -89,7 +88,11 @@ class _Staged(NamedTuple):
 
 class S3BlobStore(BlobStore):
     """Whole blobs. One process may write a place at a time, any number may read it: what holds blobs together is a
-    record that is read, changed and written back. Several writers need the block index (`CasBlobStore`)."""
+    record that is read, changed and written back. Several writers need the block index (`CasBlobStore`).
+
+    A delete whose reply was lost may arrive up to 15 minutes later, and hits the blob if the same bytes were put again
+    meanwhile. Nothing tells the put: decisions/0030, which says when exactly, and what to do.
+    """
 
     capabilities = Capabilities(persistent=True, durable=True)
 
@@ -143,7 +146,7 @@ class S3BlobStore(BlobStore):
         first = await parts.next(plan.part_bytes)
         if len(first) < plan.part_bytes:
             return _Staged(first, None)
-        await put_parts(self.api, temporary.begin(), "a blob on its way", first, parts, plan)
+        await put_parts(self.api, temporary.key, "a blob on its way", first, parts, plan, temporary.begin)
         return _Staged(memoryview(b""), temporary)
 
     async def _commit(self, asked: Wanted, parts: HashedParts, staged: _Staged, started: float) -> BlobWriteResult:
@@ -208,9 +211,15 @@ class S3BlobStore(BlobStore):
             await self.api.put(place.digests, key.text, memoryview(digests))
 
     async def _is_whole(self, place: BlobPlace, key: BlobKey) -> bool:
-        """Whether the bytes are there, as far as their number tells."""
-        head = await self.api.head(place.bytes, key.text)
-        return head is not None and head.size == key.size
+        """Whether the bytes and the digests are there, as far as their number tells."""
+        sizes = {place.bytes: key.size}
+        if key.size > PIECE_BYTES:
+            sizes[place.digests] = digests_size(key)
+        for name, size in sizes.items():
+            head = await self.api.head(name, key.text)
+            if head is None or head.size != size:
+                return False
+        return True
 
     async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
         """Costs whole pieces of 4 MiB, because only whole ones can be verified."""
