@@ -12,7 +12,7 @@ import pytest
 from graviton.backends.objectstore.objects import S3MutableObjectStore
 from graviton.core.locators import Locator
 from graviton.errors import Conflict, Unavailable
-from tests.s3_proxy import Exchange, Headers, Kind, Reply, S3Proxy
+from tests.s3_proxy import Exchange, Fault, Headers, Kind, Reply, S3Proxy
 from tests.s3_server import moto_server
 
 pytestmark = pytest.mark.s3
@@ -144,6 +144,48 @@ async def test_get_of_a_body_that_trickles_can_be_cancelled(place: Place) -> Non
     job.cancel()
     _, late = await asyncio.wait([job], timeout=5)
     assert not late
+    await store.aclose()
+
+
+async def trickle_names(exchange: Exchange) -> None:
+    """Of a listing, or of the head of any answer."""
+    exchange.is_over = True
+    await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: 1000\r\n")
+    if exchange.request.kind is Kind.LIST:
+        await exchange.send(b"\r\n")
+    for _ in range(1000):
+        await exchange.send(b"x")
+        await asyncio.sleep(0.1)
+
+
+async def say_nothing(exchange: Exchange) -> None:
+    await exchange.hang()
+
+
+@pytest.mark.parametrize("kind", [Kind.LIST, Kind.HEAD])
+async def test_answer_that_trickles_is_too_late_as_a_whole(place: Place, kind: Kind) -> None:
+    place.proxy.plan(kind, trickle_names)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match=r"in 0\.5 s"):
+        await (place.store.head(place.at) if kind is Kind.HEAD else anext(place.store.list()))
+    assert time.monotonic() - began < 5
+    await place.content()
+
+
+@pytest.mark.parametrize("fault", [trickle_names, say_nothing])
+@pytest.mark.parametrize("kind", [Kind.LIST, Kind.HEAD, Kind.GET])
+async def test_request_that_only_reads_ends_when_it_is_cancelled(place: Place, kind: Kind, fault: Fault) -> None:
+    store = S3MutableObjectStore(place.proxy.server.config(place.bucket, retry_seconds=0))
+    place.proxy.plan(kind, fault)
+    calls = {Kind.LIST: lambda: anext(store.list()), Kind.HEAD: lambda: store.head(place.at)}
+    job = asyncio.ensure_future(calls.get(kind, lambda: store.get(place.at))())
+    while not place.proxy.count(kind) or not place.proxy.seen[-1].fault:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    job.cancel()
+    _, late = await asyncio.wait([job], timeout=5)
+    assert not late
+    assert await store.head(place.at) is not None
     await store.aclose()
 
 

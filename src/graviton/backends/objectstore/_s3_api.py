@@ -12,6 +12,7 @@ from graviton.backends.objectstore._s3_objects import (
     Head,
     Piece,
     S3Objects,
+    answered_ns,
     changed,
     checksum,
     nanoseconds,
@@ -113,8 +114,8 @@ class S3Api(S3Objects):
             raise changed(subject) from error
         return Part(number, told["CopyPartResult"]["ETag"], "")
 
-    async def complete_upload(self, upload: Upload, parts: list[Part], subject: str, tried: Tried) -> None:
-        """Make an object of all parts. Raises NotFound if the upload is not open."""
+    async def complete_upload(self, upload: Upload, parts: list[Part], subject: str, tried: Tried) -> int:
+        """Make an object of all parts; see `answered_ns`. Raises NotFound if the upload is not open."""
         listed = []
         for part in sorted(parts):
             one: dict[str, Any] = {"PartNumber": part.number, "ETag": part.etag}
@@ -123,7 +124,11 @@ class S3Api(S3Objects):
             listed.append(one)
         arguments = {**self._of(upload), "MultipartUpload": {"Parts": listed}}
         needs = ("ETag",)
-        await self.call("complete_upload", subject, "complete_multipart_upload", needs=needs, tried=tried, **arguments)
+        return answered_ns(
+            await self.call(
+                "complete_upload", subject, "complete_multipart_upload", needs=needs, tried=tried, **arguments
+            )
+        )
 
     async def abort_upload(self, upload: Upload, subject: str) -> None:
         """Remove an upload and its parts, whether it is open or not."""
@@ -148,7 +153,7 @@ class S3Api(S3Objects):
         found: dict[tuple[str, str], Upload] = {}
         while True:
             try:
-                more, following = await self.on_thread("list_uploads", subject, page)
+                more, following = await self.on_thread("list_uploads", subject, page, reads=True)
             except NotFound:
                 more, following = [], {}  # some servers say so of a bucket that has none
             before = len(found)
@@ -162,8 +167,15 @@ class S3Api(S3Objects):
     async def has_parts(self, upload: Upload, subject: str) -> bool | None:
         """Whether an open upload has any part yet; None if it is not open."""
         try:
-            needs = ("UploadId",)
-            told = await self.call("list_parts", subject, "list_parts", needs=needs, **self._of(upload), MaxParts=1)
+            told = await self.call(
+                "list_parts",
+                subject,
+                "list_parts",
+                needs=("UploadId",),
+                reads=True,
+                **self._of(upload),
+                MaxParts=1,
+            )
         except NotFound:
             return None
         return bool(told.get("Parts"))

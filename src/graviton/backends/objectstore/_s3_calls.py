@@ -1,7 +1,8 @@
 """`S3Calls`: one bucket through `botocore`, each call on a thread; and what concerns the bucket itself.
 
 A call that was cancelled returns when its request has ended: none is left to have its effect later, and none reads
-memory that is somebody else's by then. An answer is waited for at most `request_seconds` at a time.
+memory that is somebody else's by then. What only reads is cut off then, and after `request_seconds`; of the rest an
+answer is waited for so long at a time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from graviton.backends.objectstore._s3_lines import Line, make_cuttable
 from graviton.backends.objectstore.clients import s3_client
 from graviton.backends.objectstore.config import S3Config
 from graviton.backends.objectstore.errors import no_bucket, no_server
@@ -20,7 +22,7 @@ from graviton.backends.objectstore.requests import Requests, Tried
 from graviton.concurrency.calls import CancelFlag
 from graviton.concurrency.executors import WorkerPool
 from graviton.core.clock import Clock
-from graviton.errors import AlreadyExists, NotFound
+from graviton.errors import AlreadyExists, NotFound, Unavailable
 from graviton.ports.metrics import MetricsRegistry
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["S3Calls", "member"]
 
 _T = TypeVar("_T")
+
+_SLOW: Final = "Look at the server and the network between; then try again."
 
 _CLEANUP_SECONDS: Final = 5.0
 """For how long a request that cleans up is tried again: somebody waits for it who has an error already."""
@@ -85,7 +89,7 @@ class S3Calls:
     async def check_bucket(self) -> None:
         """Raise ConfigError if there is no bucket."""
         try:
-            await self.call("head_bucket", self._bucket_subject, "head_bucket")
+            await self.call("head_bucket", self._bucket_subject, "head_bucket", reads=True)
         except NotFound as error:
             raise no_bucket(self.config.bucket) from error
         self.bucket_seen = True
@@ -123,6 +127,7 @@ class S3Calls:
         method: str,
         *,
         needs: Sequence[str] = (),
+        reads: bool = False,
         tried: Tried | None = None,
         **arguments: Any,
     ) -> dict[str, Any]:
@@ -135,7 +140,7 @@ class S3Calls:
                 member(told, name, operation, subject)
             return told
 
-        return await self.on_thread(operation, subject, call, tried=tried)
+        return await self.on_thread(operation, subject, call, reads=reads, tried=tried)
 
     async def on_thread(
         self,
@@ -143,25 +148,50 @@ class S3Calls:
         subject: str,
         call: Callable[[Any, CancelFlag], _T],
         *,
+        reads: bool = False,
         size: int = 0,
         moved: Callable[[_T], int] | None = None,
         tried: Tried | None = None,
     ) -> _T:
-        """What `call(client, flag)` gives, on a thread; the flag says whether somebody still waits."""
+        """What `call(client, flag)` gives, on a thread; the flag says whether somebody still waits. One that `reads`
+        changes nothing on the server."""
 
         def work(flag: CancelFlag) -> _T:
             flag.check()
             return call(self._opened(), flag)
 
-        return await self.requests.run(
-            operation, subject, lambda: self._pool.run(work), size=size, moved=moved, tried=tried
-        )
+        async def attempt() -> _T:
+            return await (self._read(operation, subject, work) if reads else self._pool.run(work))
+
+        return await self.requests.run(operation, subject, attempt, size=size, moved=moved, tried=tried)
+
+    async def _read(self, operation: str, subject: str, work: Callable[[CancelFlag], _T]) -> _T:
+        """The same in bounded time: the connection is cut off after it, and when nobody waits any more."""
+        line, seconds = Line(), self.config.request_seconds
+
+        def watched(flag: CancelFlag) -> _T:
+            with line:
+                return work(flag)
+
+        timer = line.cut_after(seconds)
+        try:
+            return await self._pool.run(watched, interrupt=line.cut)
+        except Exception:
+            if not line.was_cut:
+                raise
+        finally:
+            timer.cancel()
+        # Without what the driver raised, which has the request in it.
+        told = f"{operation} {subject}: no whole answer in {seconds:g} s"
+        raise Unavailable(told, operation=operation, subject=subject, hint=_SLOW)
 
     def _opened(self) -> BaseClient:
         """On a thread: making the driver's client takes 0.1 s."""
         with self._lock:
             if not self._clients:
-                self._clients.append(s3_client(self.config, self.config.max_requests))
+                client = s3_client(self.config, self.config.max_requests)
+                make_cuttable(client)
+                self._clients.append(client)
             return self._clients[0]
 
     async def aclose(self) -> None:

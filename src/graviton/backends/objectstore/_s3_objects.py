@@ -10,6 +10,7 @@ import zlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import closing
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 
 from graviton.backends.objectstore._bodies import Body, read_body
@@ -28,7 +29,7 @@ from graviton.errors import (
     Unsupported,
 )
 
-__all__ = ["Found", "Head", "Piece", "S3Objects", "changed", "checksum", "nanoseconds", "stands_still"]
+__all__ = ["Found", "Head", "Piece", "S3Objects", "answered_ns", "changed", "checksum", "nanoseconds", "stands_still"]
 
 _NO_CONTENT: Final = 204
 """The status of an answer to a delete."""
@@ -74,7 +75,7 @@ class S3Objects(S3Calls):
         """An object without its bytes; None if there is none. Raises ConfigError if there is no bucket."""
         try:
             needs = ("ETag", "LastModified", "ContentLength")
-            told = await self.call("head", subject, "head_object", needs=needs, Key=key)
+            told = await self.call("head", subject, "head_object", needs=needs, reads=True, Key=key)
         except NotFound:
             if not self.bucket_seen:  # the answer to a HEAD does not tell the two apart
                 await self.check_bucket()
@@ -112,7 +113,9 @@ class S3Objects(S3Calls):
             return Piece(data, size, found)
 
         try:
-            return await self.on_thread("get", subject, get, size=span.length, moved=lambda piece: len(piece.data))
+            return await self.on_thread(
+                "get", subject, get, reads=True, size=span.length, moved=lambda piece: len(piece.data)
+            )
         except PreconditionFailed as error:
             raise changed(subject) from error
         except RangeNotSatisfiable as error:
@@ -120,24 +123,27 @@ class S3Objects(S3Calls):
                 raise changed(subject) from error
             raise
 
-    async def put(self, key: str, subject: str, data: memoryview, metadata: Mapping[str, str] | None = None) -> None:
-        """Create or replace an object in one request."""
+    async def put(self, key: str, subject: str, data: memoryview, metadata: Mapping[str, str] | None = None) -> int:
+        """Create or replace an object in one request; see `answered_ns`."""
         arguments = {"Key": key, "Metadata": dict(metadata or {}), **encryption_arguments(self.config.encryption)}
 
-        def put(client: Any, flag: CancelFlag) -> None:
+        def put(client: Any, flag: CancelFlag) -> int:
             sum_of_data = checksum(data)
             with Body(data, flag) as body:
                 told = client.put_object(Bucket=self.config.bucket, Body=body, ChecksumCRC32=sum_of_data, **arguments)
             member(told, "ETag", "put", subject)
+            return answered_ns(told)
 
-        await self.on_thread("put", subject, put, size=len(data))
+        return await self.on_thread("put", subject, put, size=len(data))
 
-    async def copy(self, key: str, to: str, subject: str) -> None:
-        """Copy an object, and its metadata, inside the server. Raises NotFound."""
+    async def copy(self, key: str, to: str, subject: str) -> int:
+        """Copy an object, and its metadata, inside the server; see `answered_ns`. Raises NotFound."""
         source = {"Bucket": self.config.bucket, "Key": key}
         encryption = encryption_arguments(self.config.encryption)
         needs = ("CopyObjectResult.ETag",)
-        await self.call("copy", subject, "copy_object", needs=needs, Key=to, CopySource=source, **encryption)
+        return answered_ns(
+            await self.call("copy", subject, "copy_object", needs=needs, Key=to, CopySource=source, **encryption)
+        )
 
     async def delete(self, key: str, subject: str) -> None:
         """Remove an object, whether it is there or not."""
@@ -167,7 +173,7 @@ class S3Objects(S3Calls):
 
         last, token = "", ""
         while True:
-            found, following = await self.on_thread("list", subject, page)
+            found, following = await self.on_thread("list", subject, page, reads=True)
             before = last
             for one in found:
                 if one.key != last:  # rclone lists a new object twice after puts of it at the same moment
@@ -185,6 +191,14 @@ def changed(subject: str) -> Conflict:
     return Conflict(
         f"{subject} was replaced meanwhile", operation="get", subject=subject, hint="Begin again with the new one."
     )
+
+
+def answered_ns(told: Mapping[str, Any]) -> int:
+    """When the server gave an answer, in whole seconds of its clock, as what it wrote then has; 0 if it tells none."""
+    try:
+        return nanoseconds(parsedate_to_datetime(told["ResponseMetadata"]["HTTPHeaders"]["date"]))
+    except (KeyError, ValueError):
+        return 0
 
 
 def stands_still(operation: str, subject: str) -> Unavailable:
