@@ -54,6 +54,8 @@ class TestS3ImmutableObjectStore(_OnS3):
 
 class TestS3MutableObjectStore(_OnS3, MutableObjectStoreContract):
     implementation = S3MutableObjectStore
+    put_time_error_ns = 2_000_000_000
+    """It is the time of the answer, in whole seconds; to look could fail after all was done."""
 
     def make_store(self) -> S3MutableObjectStore:
         return S3MutableObjectStore(self.server().config(self.bucket, retry_seconds=2, part_bytes=5 * 1024 * 1024))

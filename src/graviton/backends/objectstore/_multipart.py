@@ -54,6 +54,8 @@ class MultipartUpload:
         self._lost = 0
         """How many such tries there were."""
         self._is_left = False
+        self.completed_ns = 0
+        """When it was completed, by the server's clock; 0 if that is not known."""
 
     async def begin(self, metadata: Mapping[str, str], content_type: str, of_copies: bool) -> None:
         """Open it. Cancelled in the middle, it may be open."""
@@ -120,7 +122,7 @@ class MultipartUpload:
         """Make the object of its parts. Returns as well if an earlier try did that, and its reply was lost."""
         tried = Tried()
         try:
-            await self._api.complete_upload(self._opened[-1], self._parts, self._subject, tried)
+            self.completed_ns = await self._api.complete_upload(self._opened[-1], self._parts, self._subject, tried)
         except GravitonError as failure:
             # Once it is removed it cannot be completed any more, however late a request arrives.
             if tried.is_open and await self.remove() and await self._is_ours():
@@ -132,7 +134,10 @@ class MultipartUpload:
     async def _is_ours(self) -> bool:
         async with self._api.cleaning() as api:
             found = await api.head(self._key, self._subject)
-        return found is not None and found.metadata.get(TOKEN) == self._token
+        if found is None or found.metadata.get(TOKEN) != self._token:
+            return False
+        self.completed_ns = found.modified_ns
+        return True
 
     async def remove(self) -> bool:
         """Remove it with its parts; nothing if it was completed. Safe at any time. False if the server refuses, keeps

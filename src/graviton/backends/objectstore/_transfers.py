@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from graviton.backends.objectstore._multipart import MAX_PARTS, TOKEN, multipart
 from graviton.backends.objectstore._s3_api import Head, Piece, S3Api, changed
@@ -13,7 +13,7 @@ from graviton.concurrency.parts import PartPlan, Parts, write_parts
 from graviton.core.ranges import Span
 from graviton.errors import Conflict, NotFound, RangeNotSatisfiable
 
-__all__ = ["PIECE_BYTES", "copy_object", "part_plan", "put_parts", "read_object", "read_pieces"]
+__all__ = ["PIECE_BYTES", "Written", "copy_object", "part_plan", "put_parts", "read_object", "read_pieces"]
 
 _GROWTH: Final = 1250
 """A part has at least 1/1250 of what went before it. So parts have the smallest size up to 1,250 of them (10 GiB of
@@ -32,6 +32,14 @@ slow as disks are, it takes 54 s."""
 
 _READS: Final = 5
 """How often a small object is read that is replaced each time."""
+
+
+class Written(NamedTuple):
+    """An object that was made."""
+
+    size: int
+    modified_ns: int
+    """By the server's clock; 0 if it told none."""
 
 
 def part_plan(api: S3Api, part_bytes: int, size: int | None = None, expected: int | None = None) -> PartPlan:
@@ -60,22 +68,21 @@ async def put_parts(
     parts: Parts,
     plan: PartPlan,
     completing: Callable[[], None] = lambda: None,
-) -> int:
-    """Make an object of `first` and the parts after it; its size. It is there as a whole, or not at all; never before
+) -> Written:
+    """Make an object of `first` and the parts after it: it is there as a whole or not at all, and never before
     `completing` was called."""
     async with multipart(api, key, subject) as upload:
         size = await write_parts(first, parts, plan, upload.put_part)
         await parts.aclose()  # a source that fails even in that makes no object
         completing()
-        return size
+    return Written(size, upload.completed_ns)
 
 
-async def copy_object(api: S3Api, key: str, head: Head, to: str, subject: str) -> None:
+async def copy_object(api: S3Api, key: str, head: Head, to: str, subject: str) -> Written:
     """Copy an object, which is as `head` says, inside the server. Raises NotFound; Conflict if a large one is replaced
     or deleted meanwhile, also where the server does not look at the condition that each part has."""
     if head.size <= api.config.copy_part_bytes:
-        await api.copy(key, to, subject)
-        return
+        return Written(head.size, await api.copy(key, to, subject))
     part_bytes = max(min(api.config.copy_part_bytes, _COPIED_BYTES), -(-head.size // MAX_PARTS))
     spans = [Span(start, min(start + part_bytes, head.size)) for start in range(0, head.size, part_bytes)]
     metadata = {name: value for name, value in head.metadata.items() if name != TOKEN}
@@ -90,6 +97,7 @@ async def copy_object(api: S3Api, key: str, head: Head, to: str, subject: str) -
         now = await api.head(key, subject)
         if now is None or (now.etag, now.modified_ns) != (head.etag, head.modified_ns):
             raise changed(subject)
+    return Written(head.size, upload.completed_ns)
 
 
 async def read_pieces(api: S3Api, key: str, subject: str, span: Span, first: Piece) -> AsyncIterator[bytes]:

@@ -11,7 +11,14 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from graviton.backends.objectstore._s3_api import S3Api, changed
-from graviton.backends.objectstore._transfers import PIECE_BYTES, copy_object, part_plan, put_parts, read_pieces
+from graviton.backends.objectstore._transfers import (
+    PIECE_BYTES,
+    Written,
+    copy_object,
+    part_plan,
+    put_parts,
+    read_pieces,
+)
 from graviton.backends.objectstore.config import S3Config
 from graviton.concurrency.parts import Parts, parts_of
 from graviton.core.clock import Clock, SystemClock
@@ -114,19 +121,18 @@ class S3MutableObjectStore(S3ImmutableObjectStore, MutableObjectStore):
         self.api.requests.check_open()
         parts = parts_of(source)
         try:
-            size = await self._put(key, locator.text, parts)
+            written = await self._put(key, locator.text, parts)
         finally:
             await parts.aclose()
-        return self._written(locator, size)
+        return self._stat(locator, written)
 
-    async def _put(self, key: str, subject: str, parts: Parts) -> int:
+    async def _put(self, key: str, subject: str, parts: Parts) -> Written:
         plan = part_plan(self.api, self.config.part_bytes, parts.size)
         first = await parts.next(plan.part_bytes)
         if len(first) == plan.part_bytes:
             return await put_parts(self.api, key, subject, first, parts, plan)
         await parts.aclose()  # a source that fails even in that makes no object
-        await self.api.put(key, subject, first)
-        return len(first)
+        return Written(len(first), await self.api.put(key, subject, first))
 
     async def delete(self, locator: Locator) -> bool:
         """In two requests, for a delete does not tell; of two at the same moment both may say that there was one."""
@@ -145,13 +151,12 @@ class S3MutableObjectStore(S3ImmutableObjectStore, MutableObjectStore):
             raise _no_such_object(source)
         if source == target:
             return ObjectStat(target, head.size, head.modified_ns)
-        await copy_object(self.api, key, head, to, source.text)
-        return self._written(target, head.size)
+        return self._stat(target, await copy_object(self.api, key, head, to, source.text))
 
-    def _written(self, locator: Locator, size: int) -> ObjectStat:
-        """The stat of what was just written. Its time is ours: asking the server for its own could fail, after all was
-        done."""
-        return ObjectStat(locator, size, self._clock.now_ns())
+    def _stat(self, locator: Locator, written: Written) -> ObjectStat:
+        """Of what was just written. Its time is that of the answer, which may be a second or two beside what a look
+        tells; but a look could fail, after all was done."""
+        return ObjectStat(locator, written.size, written.modified_ns or self._clock.now_ns())
 
 
 def _check_span(locator: Locator, span: Span, size: int) -> None:
