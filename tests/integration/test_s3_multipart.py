@@ -22,7 +22,7 @@ from graviton.backends.objectstore._transfers import part_plan
 from graviton.backends.objectstore.objects import MAX_KEY_BYTES, S3MutableObjectStore
 from graviton.core.locators import Locator
 from graviton.core.ranges import Span
-from graviton.errors import ConfigError, Conflict, InvalidInput, Unavailable
+from graviton.errors import ConfigError, Conflict, InvalidInput, NotFound, Unavailable
 from graviton.testing.conformance.checks import cancelled_everywhere
 from tests.s3_server import S3Server, default_server, moto_server
 
@@ -496,6 +496,28 @@ async def test_copy_survives_one_failure(place: Place, method: str, fault: str) 
     await place.store.copy(place.at("a"), place.at("b"))
     assert await place.content("b") == data
     assert await place.open_uploads() == []
+
+
+@pytest.mark.parametrize("fault", ["lost", "refused"])
+async def test_copy_of_what_is_deleted_after_a_lost_reply_is_looked_up(place: Place, fault: str) -> None:
+    await place.store.put(place.at("a"), b"here")
+    place.faults["CopyObject"] = [fault]
+    copy = place.api.requests._once
+
+    async def once(operation: str, *others: Any) -> Any:
+        try:
+            return await copy(operation, *others)
+        finally:
+            if operation == "copy":
+                place.api._opened().delete_object(Bucket=place.bucket, Key="a")
+
+    place.api.requests._once = once  # type: ignore[method-assign]
+    if fault == "lost":
+        assert (await place.store.copy(place.at("a"), place.at("b"))).size == 4
+        assert await place.content("b") == b"here"
+    else:
+        with pytest.raises(NotFound):
+            await place.store.copy(place.at("a"), place.at("b"))
 
 
 async def test_cancelled_copy_leaves_nothing_open(place: Place) -> None:

@@ -2,7 +2,8 @@
 
 Laws:
 - `put` replaces the object as a whole: readers see the old one or the new one. One that failed or was cancelled leaves
-  the old object and no other trace. An empty object is an object. Memory is bounded, whatever the object's size.
+  the old object and no other trace; over a network it may have made the new one, if it was cancelled or heard no answer
+  while the last request was on its way. An empty object is an object. Memory is bounded, whatever the object's size.
 - `get` raises NotFound, or RangeNotSatisfiable when `span` ends beyond the object, before it returns; then it
   yields exactly the bytes of the object as it was at that moment, or raises; `span=None` is the whole object.
 - `head` is None exactly when there is no object; an error is never taken for absence.

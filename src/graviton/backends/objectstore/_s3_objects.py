@@ -17,6 +17,7 @@ from graviton.backends.objectstore._bodies import Body, read_body
 from graviton.backends.objectstore._s3_calls import S3Calls, member
 from graviton.backends.objectstore.clients import encryption_arguments
 from graviton.backends.objectstore.errors import no_server
+from graviton.backends.objectstore.requests import Tried
 from graviton.concurrency.calls import CancelFlag
 from graviton.core.ranges import Span
 from graviton.errors import (
@@ -136,14 +137,13 @@ class S3Objects(S3Calls):
 
         return await self.on_thread("put", subject, put, size=len(data))
 
-    async def copy(self, key: str, to: str, subject: str) -> int:
+    async def copy(self, key: str, to: str, subject: str, tried: Tried | None = None) -> int:
         """Copy an object, and its metadata, inside the server; see `answered_ns`. Raises NotFound."""
         source = {"Bucket": self.config.bucket, "Key": key}
         encryption = encryption_arguments(self.config.encryption)
         needs = ("CopyObjectResult.ETag",)
-        return answered_ns(
-            await self.call("copy", subject, "copy_object", needs=needs, Key=to, CopySource=source, **encryption)
-        )
+        arguments = {"Key": to, "CopySource": source, **encryption}
+        return answered_ns(await self.call("copy", subject, "copy_object", needs=needs, tried=tried, **arguments))
 
     async def delete(self, key: str, subject: str) -> None:
         """Remove an object, whether it is there or not."""

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from graviton.backends.objectstore._multipart import MAX_PARTS, TOKEN, multipart
 from graviton.backends.objectstore._s3_api import Head, Piece, S3Api, changed
+from graviton.backends.objectstore.requests import Tried
 from graviton.concurrency.finishing import finish_anyway, side_by_side, until_done
 from graviton.concurrency.parts import PartPlan, Parts, write_parts
 from graviton.core.ranges import Span
@@ -82,7 +83,7 @@ async def copy_object(api: S3Api, key: str, head: Head, to: str, subject: str) -
     """Copy an object, which is as `head` says, inside the server. Raises NotFound; Conflict if a large one is replaced
     or deleted meanwhile, also where the server does not look at the condition that each part has."""
     if head.size <= api.config.copy_part_bytes:
-        return Written(head.size, await api.copy(key, to, subject))
+        return Written(head.size, await _copy_at_once(api, key, head, to, subject))
     part_bytes = max(min(api.config.copy_part_bytes, _COPIED_BYTES), -(-head.size // MAX_PARTS))
     spans = [Span(start, min(start + part_bytes, head.size)) for start in range(0, head.size, part_bytes)]
     metadata = {name: value for name, value in head.metadata.items() if name != TOKEN}
@@ -98,6 +99,17 @@ async def copy_object(api: S3Api, key: str, head: Head, to: str, subject: str) -
         if now is None or (now.etag, now.modified_ns) != (head.etag, head.modified_ns):
             raise changed(subject)
     return Written(head.size, upload.completed_ns)
+
+
+async def _copy_at_once(api: S3Api, key: str, head: Head, to: str, subject: str) -> int:
+    tried = Tried()
+    try:
+        return await api.copy(key, to, subject, tried)
+    except NotFound:
+        found = await api.head(to, subject) if tried.is_open else None
+        if found is None or (found.size, found.etag) != (head.size, head.etag):
+            raise
+        return found.modified_ns  # done by a try whose reply was lost, before the source was deleted
 
 
 async def read_pieces(api: S3Api, key: str, subject: str, span: Span, first: Piece) -> AsyncIterator[bytes]:
