@@ -118,14 +118,17 @@ async def test_writer_that_fails_ends_the_wait_for_a_silent_source() -> None:
 
 
 async def test_writer_that_fails_is_told_before_a_source_gives_way_in_its_thread() -> None:
-    go_on = threading.Event()
+    stands, go_on = threading.Event(), threading.Event()
 
     def stuck() -> Iterator[bytes]:
         yield bytes(10)
+        stands.set()
         go_on.wait(30)
         yield bytes(10)
 
     async def write(number: int, part: memoryview) -> None:
+        while not stands.is_set():
+            await asyncio.sleep(0.001)
         raise KeyError("planned")
 
     parts = parts_of(stuck())
