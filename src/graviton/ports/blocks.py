@@ -20,6 +20,7 @@ Laws (the conformance suite `graviton.testing.conformance.blocks` checks each on
   foreign and temporary files are not listed. Blocks put or moved while it runs may or may not appear.
 - Cancelling a call leaves no visible effect other than whole blocks, and no temporary files.
 - The caller owns the payload buffers and keeps them unchanged until the call returns; the store keeps no reference.
+  Where the call raises, a server far away may still be sent from them: they are dropped then, never filled again.
 """
 
 from __future__ import annotations
