@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from copy import copy
 from typing import TypeVar
 
-from graviton.backends.objectstore.errors import cause_of, translate
+from graviton.backends.objectstore._driver_answers import cause_of
+from graviton.backends.objectstore.errors import translate
 from graviton.backends.objectstore.metrics import S3Metrics
 from graviton.concurrency.retry import RetryPolicy
 from graviton.constraints.budget import ByteBudget
