@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from graviton.backends.objectstore._s3_api import S3Api
@@ -13,7 +13,7 @@ from graviton.backends.objectstore.config import Credentials, S3Config
 from graviton.backends.objectstore.requests import Requests
 from graviton.core.secret import Secret
 
-__all__ = ["ETAG", "SECRET", "TOKEN", "answer", "driver_of", "serving", "settings"]
+__all__ = ["ETAG", "SECRET", "TOKEN", "Flood", "answer", "driver_of", "listening", "serving", "settings"]
 
 ETAG = f'"{"0a" * 16}"'
 """As S3 has them."""
@@ -31,21 +31,19 @@ def answer(status: int, code: str = "", body: str = "", **headers: str) -> bytes
 
 
 @asynccontextmanager
-async def serving(*replies: bytes) -> AsyncIterator[str]:
-    """The address of a server that gives one reply after the other, and the last one to every later request."""
-    left = list(replies)
+async def listening(handle: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """The address of a server that gives each request, whole, to `handle`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
-            if b"100-continue" in head:
-                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            await reader.readexactly(length)
-            reply = left.pop(0) if len(left) > 1 else left[0]
-            without_body = reply.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-            writer.write(without_body if head.startswith(b"head") else reply)
-            await writer.drain()
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if b"100-continue" in head.lower():
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
+                await reader.readexactly(int(length or 0))
+                await handle(head, writer)
+                await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -53,6 +51,39 @@ async def serving(*replies: bytes) -> AsyncIterator[str]:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@asynccontextmanager
+async def serving(*replies: bytes) -> AsyncIterator[str]:
+    """The address of a server that gives one reply after the other, and the last one to every later request."""
+    left = list(replies)
+
+    async def give(head: bytes, writer: asyncio.StreamWriter) -> None:
+        reply = left.pop(0) if len(left) > 1 else left[0]
+        without_body = reply.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        writer.write(without_body if head.lower().startswith(b"head") else reply)
+        await writer.drain()
+        writer.close()
+
+    async with listening(give) as endpoint:
+        yield endpoint
+
+
+class Flood:
+    """Answers, for `listening`, with a head and a body of 256 MiB whose length nobody tells."""
+
+    def __init__(self, head: bytes) -> None:
+        self._head = head
+        self.sent = 0
+        """Bytes of bodies that went into the sockets."""
+
+    async def __call__(self, head: bytes, writer: asyncio.StreamWriter) -> None:
+        chunk = b"100000\r\n" + b"A" * (1 << 20) + b"\r\n"
+        writer.write(self._head + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while self.sent < 256 << 20:
+            writer.write(chunk)
+            self.sent += len(chunk)
+            await writer.drain()
 
 
 def settings(endpoint: str, **more: object) -> S3Config:

@@ -7,8 +7,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from graviton.ports.reclaimer import TrashEntry
 from graviton.testing.conformance.block_values import block, many_blocks
 from tests.s3_proxy import Exchange, Headers, Kind, S3Proxy
 from tests.s3_server import default_server, moto_server, rclone_server
-from tests.unit.objectstore.canned import ETAG, answer, driver_of, serving, settings
+from tests.unit.objectstore.canned import ETAG, Flood, answer, driver_of, listening, serving, settings
 
 pytestmark = pytest.mark.s3
 
@@ -254,29 +253,6 @@ PAGE = b"<html>please sign in</html>"
 OF_PAGE = f'ETag: "65f1-abc"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nContent-Length: {len(PAGE)}'.encode()
 
 
-@asynccontextmanager
-async def listening(handle: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
-    """The address of a server that gives each request, whole, to `handle`."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                if b"100-continue" in head.lower():
-                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
-                await reader.readexactly(int(length or 0))
-                await handle(head, writer)
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_page_that_one_is_sent_to_is_never_believed(status: int) -> None:
     """A network that wants one to sign in: nothing is there, copied, put or gone because its page is fine."""
@@ -348,24 +324,13 @@ async def test_many_are_deleted_in_one_request(server: Any) -> None:
 
 
 async def test_answer_without_end_is_read_no_further_than_the_block() -> None:
-    sent = 0
-    chunk = b"100000\r\n" + b"A" * (1 << 20) + b"\r\n"
-
-    async def flood(head: bytes, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(b"HTTP/1.1 200 OK\r\n" + OF_PAGE.replace(b"65f1-abc", b"0a" * 16))
-        writer.write(b"\r\nTransfer-Encoding: chunked\r\n\r\n")
-        while sent < 256 << 20:
-            writer.write(chunk)
-            sent += len(chunk)
-            await writer.drain()
-
+    flood = Flood(b"HTTP/1.1 200 OK\r\n" + OF_PAGE.replace(b"65f1-abc", b"0a" * 16))
     async with listening(flood) as endpoint:
         driver = driver_of(settings(endpoint))
         with pytest.raises(Unavailable, match="more than"):
             await driver.get("a/key", "thing", len(PAGE))
         assert await driver.get_small("a/key", "thing", 10) == b"A" * 10
-        assert sent < 128 << 20, "what fits into the buffers of the sockets"
+        assert flood.sent < 128 << 20, "what fits into the buffers of the sockets"
         await driver.aclose()
 
 
@@ -440,19 +405,10 @@ def test_several_event_loops_find_out_together() -> None:
 
 @pytest.mark.parametrize("status", [200, 403])
 async def test_listing_or_error_without_end_is_not_read_into_memory(status: int) -> None:
-    sent, chunk = 0, b"100000\r\n" + b"A" * (1 << 20) + b"\r\n"
-
-    async def flood(head: bytes, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(f"HTTP/1.1 {status} X\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
-        while sent < 256 << 20:
-            writer.write(chunk)
-            sent += len(chunk)
-            await writer.drain()
-
+    flood = Flood(f"HTTP/1.1 {status} X".encode())
     async with listening(flood) as endpoint:
         driver = driver_of(settings(endpoint))
         with pytest.raises(Unavailable, match="more than 16,777,216 bytes"):
             await anext(driver.list("a", "a"))
-        assert sent < 64 << 20, "what fits into the buffers of the sockets"
+        assert flood.sent < 64 << 20, "what fits into the buffers of the sockets"
         await driver.aclose()
