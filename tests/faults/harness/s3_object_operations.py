@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 from graviton.backends.objectstore._s3_api import S3Api
 from graviton.backends.objectstore._transfers import PIECE_BYTES, read_object
@@ -44,6 +45,14 @@ def _in_small_parts(config: S3Config, *names: str) -> S3Config:
 def _api(bucket: S3Config) -> S3Api:
     """Of a bucket, past the proxy; making one takes a while."""
     return S3Api.of(bucket)
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
+def _turn() -> asyncio.Lock:
+    """For making what all cases read: while one replaces it, rclone's server has none for another."""
+    return _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
 
 class _InBucket(Operation):
@@ -99,7 +108,7 @@ class _OnObjects(_InBucket):
 
     async def call(self, broken: S3Config) -> None:
         self.bucket = broken.bucket
-        store = S3MutableObjectStore(_in_small_parts(broken, "part_bytes", "copy_part_bytes"))
+        store = S3MutableObjectStore(_in_small_parts(broken, "part_bytes", "copy_part_bytes"), metrics=self.metrics)
         try:
             await self.act(store)
         finally:
@@ -246,7 +255,8 @@ class ObjectGet(_OnObjects):
 
     async def begin(self, straight: S3Config) -> None:
         await super().begin(straight)
-        await _put_large(self.look)
+        async with _turn():
+            await _put_large(self.look)
 
     async def act(self, store: S3MutableObjectStore) -> None:
         locator = Locator("s3", self.bucket, "shared/large")
@@ -322,7 +332,8 @@ class _OnBlobs(_InBucket):
     data: ClassVar = OLD
 
     async def call(self, broken: S3Config) -> None:
-        store = S3BlobStore(_in_small_parts(broken, "part_bytes"), prefix=f"{self.prefix}/blobs")
+        settings = _in_small_parts(broken, "part_bytes")
+        store = S3BlobStore(settings, prefix=f"{self.prefix}/blobs", metrics=self.metrics)
         try:
             await self.act(store)
         finally:
@@ -393,11 +404,12 @@ class BlobGet(_OnBlobs):
     async def begin(self, straight: S3Config) -> None:
         store = S3BlobStore(self.look.config, prefix="shared/blobs")
         store.api = store._records._api = self.look
-        if await store.stat(self.key) is None:
-            await store.put(self.data)
+        async with _turn():
+            if await store.stat(self.key) is None:
+                await store.put(self.data)
 
     async def call(self, broken: S3Config) -> None:
-        store = S3BlobStore(broken, prefix="shared/blobs")
+        store = S3BlobStore(broken, prefix="shared/blobs", metrics=self.metrics)
         try:
             await self.act(store)
         finally:

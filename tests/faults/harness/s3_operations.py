@@ -19,6 +19,7 @@ from graviton.core.locators import CasLocatorStrategy
 from graviton.errors import NotFound
 from graviton.ports.blocks import BlockStatus, BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.capabilities import Capabilities
+from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.reclaimer import TrashEntry
 from graviton.testing.conformance.block_values import block, many_blocks
 from tests.s3_faults import FaultRow
@@ -45,6 +46,8 @@ class Operation(ABC):
     """Faults that say nothing which others do not say of it, by name."""
     seen: Sequence[Seen] = ()
     """What the proxy has seen so far."""
+    metrics: MetricsRegistry | None = None
+    """For the store that does it."""
 
     @staticmethod
     def means(kind: Kind, fault: FaultRow) -> FaultRow:
@@ -89,7 +92,7 @@ class _OnBlocks(Operation):
         """What else is there."""
 
     async def call(self, broken: S3Config) -> None:
-        blocks = S3BlockStore(broken)
+        blocks = S3BlockStore(broken, metrics=self.metrics)
         try:
             await self.act(blocks)
         finally:
