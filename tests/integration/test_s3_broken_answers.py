@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.s3
 MIB = 1024 * 1024
 MODIFIED = "<LastModified>2026-11-26T05:07:09.000Z</LastModified>"
 SMALL = b"x" * 100
+LARGE = b"x" * 9 * MIB
+"""Two parts."""
 
 
 class Place:
@@ -31,6 +34,10 @@ class Place:
         config = proxy.server.config(self.bucket, retry_seconds=0, request_seconds=0.5)
         self.store = S3MutableObjectStore(config)
         self.at = Locator("s3", self.bucket, "a")
+
+    def patient(self, request_seconds: float = 60.0) -> S3MutableObjectStore:
+        """One that tries again."""
+        return S3MutableObjectStore(self.proxy.server.config(self.bucket, request_seconds=request_seconds))
 
     async def content(self) -> bytes:
         return b"".join([piece async for piece in await self.store.get(self.at)])
@@ -50,7 +57,9 @@ class Place:
 async def place() -> AsyncIterator[Place]:
     async with S3Proxy(moto_server()) as proxy:
         made = Place(proxy)
-        await made.store.put(made.at, SMALL)
+        store = made.patient()
+        await store.put(made.at, SMALL)
+        await store.aclose()
         yield made
         await made.store.aclose()
 
@@ -205,3 +214,57 @@ async def test_object_that_is_shorter_by_the_next_piece_was_replaced(place: Plac
     place.proxy.plan(Kind.GET, fault, first=2)
     with pytest.raises(Conflict):
         await place.content()
+
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    """Of 0.5 s for an answer that would take 100: what a slow machine takes beside it."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < 20
+
+
+def trickled(has_effect: bool) -> Fault:
+    """The head of an answer, or what announces that one may send, a byte now and then."""
+
+    async def fault(exchange: Exchange) -> None:
+        exchange.is_over = True
+        if has_effect:
+            await exchange.forward()
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nServer: ")
+        for _ in range(1000):
+            await exchange.send(b"x")
+            await asyncio.sleep(0.1)
+
+    return fault
+
+
+WRITES: dict[Kind, Callable[[S3MutableObjectStore, Locator], Awaitable[object]]] = {
+    Kind.PUT: lambda store, at: store.put(at, SMALL),
+    Kind.DELETE: lambda store, at: store.delete(at),
+    Kind.COPY: lambda store, at: store.copy(at, Locator("s3", at.bucket, "copy")),
+    Kind.CREATE_UPLOAD: lambda store, at: store.put(at, LARGE),
+    Kind.PART: lambda store, at: store.put(at, LARGE),
+    Kind.COMPLETE: lambda store, at: store.put(at, LARGE),
+}
+
+
+@pytest.mark.parametrize("has_effect", [False, True])
+@pytest.mark.parametrize("kind", WRITES, ids=lambda one: one.value)
+async def test_answer_to_a_write_that_trickles_is_a_reply_that_was_lost(
+    place: Place, kind: Kind, has_effect: bool
+) -> None:
+    happened = place.proxy.plan(kind, trickled(has_effect))
+    store = place.patient(request_seconds=2.0)
+    with in_time():
+        await WRITES[kind](store, place.at)
+    assert happened() == 1
+    assert not await store.api.uploads("", "look")
+    await store.aclose()
+
+
+@pytest.mark.parametrize("kind", WRITES, ids=lambda one: one.value)
+async def test_answers_to_writes_that_always_trickle_are_told(place: Place, kind: Kind) -> None:
+    place.proxy.plan(kind, trickled(has_effect=False), times=None)
+    with in_time(), pytest.raises(Unavailable, match=r"no whole answer in 0\.5 s"):
+        await WRITES[kind](place.store, place.at)

@@ -1,8 +1,8 @@
 """`S3Calls`: one bucket through `botocore`, each call on a thread; and what concerns the bucket itself.
 
 A call that was cancelled returns when its request has ended: none is left to have its effect later, and none reads
-memory that is somebody else's by then. What only reads is cut off then, and after `request_seconds`; of the rest an
-answer is waited for so long at a time.
+memory that is somebody else's by then. What only reads is cut off then. Every request is cut off when its whole answer
+is not there `request_seconds` after all of it was sent; it may have had its effect.
 """
 
 from __future__ import annotations
@@ -161,26 +161,23 @@ class S3Calls:
             return call(self._opened(), flag)
 
         async def attempt() -> _T:
-            return await (self._read(operation, subject, work) if reads else self._pool.run(work))
+            return await self._in_time(operation, subject, work, reads)
 
         return await self.requests.run(operation, subject, attempt, size=size, moved=moved, tried=tried)
 
-    async def _read(self, operation: str, subject: str, work: Callable[[CancelFlag], _T]) -> _T:
-        """The same in bounded time: the connection is cut off after it, and when nobody waits any more."""
+    async def _in_time(self, operation: str, subject: str, work: Callable[[CancelFlag], _T], reads: bool) -> _T:
         line, seconds = Line(), self.config.request_seconds
 
-        def watched(flag: CancelFlag) -> _T:
+        def on_line(flag: CancelFlag) -> _T:
             with line:
                 return work(flag)
 
-        timer = line.cut_after(seconds)
         try:
-            return await self._pool.run(watched, interrupt=line.cut)
+            with line.watched(seconds):
+                return await self._pool.run(on_line, interrupt=line.cut if reads else None)
         except Exception:
             if not line.was_cut:
                 raise
-        finally:
-            timer.cancel()
         # Without what the driver raised, which has the request in it.
         told = f"{operation} {subject}: no whole answer in {seconds:g} s"
         raise Unavailable(told, operation=operation, subject=subject, hint=_SLOW)
