@@ -271,6 +271,11 @@ class S3Proxy:
         self._plans.append(made)
         return lambda: made.happened
 
+    @property
+    def connections(self) -> int:
+        """How many clients have open."""
+        return len(self._tasks)
+
     def count(self, kind: Kind) -> int:
         """How many requests of `kind` came."""
         return sum(one.kind is kind for one in self.seen)

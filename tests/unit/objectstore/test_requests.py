@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import traceback
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -14,7 +16,7 @@ from graviton.backends.objectstore import requests as module
 from graviton.backends.objectstore.metrics import S3Metrics
 from graviton.backends.objectstore.requests import Requests, Tried
 from graviton.errors import GravitonError, NotFound, Retry, Unavailable
-from graviton.ports.metrics import MetricKeys
+from graviton.ports.metrics import MetricKeys, NoMetrics
 from graviton.testing.fake_clock import FakeClock
 
 pytestmark = pytest.mark.s3
@@ -255,6 +257,38 @@ async def test_metrics_count_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
         MetricKeys.BACKEND_FAILURES: 2,
     }
     assert list(told.gauges.values()) == [0], "nothing is on its way"
+
+
+class _SlowGauge(NoMetrics):
+    """Other threads have time to come between."""
+
+    def __init__(self) -> None:
+        self.shown: list[float] = []
+
+    def gauge(self, name: MetricKeys, value: float, **labels: str) -> None:
+        time.sleep(0.0002)
+        self.shown.append(value)
+
+
+def test_requests_on_their_way_are_counted_right_by_many_threads() -> None:
+    registry = _SlowGauge()
+    metrics = S3Metrics(registry)
+
+    def work() -> None:
+        for _ in range(25):
+            metrics.began()
+            metrics.ended("put", 0.0, None)
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    steps = [now - before for before, now in pairwise([0.0, *registry.shown])]
+    assert len(steps) == 16 * 25 * 2
+    assert {abs(step) for step in steps} == {1.0}, "an older number was shown after a newer one"
+    assert registry.shown[-1] == 0, "nothing is on its way"
+    assert 1 < max(registry.shown) <= 16
 
 
 async def test_error_shows_no_payload(monkeypatch: pytest.MonkeyPatch) -> None:
