@@ -19,7 +19,8 @@ _VARIABLES = {
     "prefix": "GRAVITON_S3_BLOCK_PREFIX",
     "region": "GRAVITON_S3_REGION",
     "addressing": "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
-    "credentials": "MINIO_ROOT_USER, MINIO_ROOT_PASSWORD",
+    "access_key": "MINIO_ROOT_USER",
+    "secret_key": "MINIO_ROOT_PASSWORD",
     "encryption": "AWS_SERVER_SIDE_ENCRYPTION",
 }
 """Where the parts of an `S3Config` come from, for messages; the endpoint: see `endpoint_variable`."""

@@ -166,9 +166,22 @@ def test_keys_in_the_place_of_the_bucket_are_not_repeated(bucket: str) -> None:
         assert SECRET not in "".join(traceback.format_exception(told.value)) + told.value.hint
 
 
+@pytest.mark.parametrize("name", ["MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"])
+@pytest.mark.parametrize("inside", ["\n", "\r", "\x00", "\x1b", "\x7f", " "])
+def test_variable_with_a_key_that_is_none_is_named_and_not_repeated(name: str, inside: str) -> None:
+    keys = {"MINIO_ROOT_USER": "user", "MINIO_ROOT_PASSWORD": SECRET, name: f"{TOKEN}{inside}{SECRET}"}
+    with pytest.raises(ConfigError) as told:
+        settings_from({"GRAVITON_BLOB_BACKEND": "minio", "QUASAR_MINIO_URL": "http://h", **keys})
+    assert told.value.subject == name
+    assert str(told.value).startswith(f"{name}: ")
+    shown = "".join(traceback.format_exception(told.value)) + told.value.hint
+    assert SECRET not in shown
+    assert TOKEN not in shown
+
+
 @pytest.mark.parametrize("keys", [("a\nb", SECRET), ("a", f"{SECRET}\n"), ("a", SECRET, TOKEN + "\r"), ("a b", SECRET)])
 def test_key_with_characters_that_none_has_is_refused(keys: tuple[str, ...]) -> None:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError, match=r"the (access key|secret key|session token) of") as told:
         Credentials(keys[0], *(Secret(one) for one in keys[1:]))
     assert SECRET not in str(told.value)
     assert TOKEN not in str(told.value)

@@ -36,7 +36,7 @@ from graviton.errors import (
     Unsupported,
 )
 from tests.s3_server import ACCESS_KEY, rclone_server
-from tests.unit.objectstore.canned import SECRET, TOKEN, answer, driver_of, serving, settings
+from tests.unit.objectstore.canned import ETAG, SECRET, TOKEN, answer, driver_of, serving, settings
 
 pytestmark = pytest.mark.s3
 
@@ -341,17 +341,46 @@ async def test_log_of_everything_shows_no_keys_of_a_role(
 
 
 @pytest.mark.usefixtures("no_keys")
-async def test_key_with_a_line_end_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a mounted file may give it: in a header it would be repeated by an error."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_SESSION_TOKEN", f"{TOKEN}\n")
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+@pytest.mark.parametrize("wrong", [f"{TOKEN}\n", f"{TOKEN}\x01{SECRET}", f"{TOKEN}\r\nX-Y: z"])
+async def test_key_with_a_line_end_is_refused_and_not_repeated(
+    name: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a mounted file may give it: in a header it would be repeated by an error. Both drivers say the same."""
+    keys = {"AWS_ACCESS_KEY_ID": "a-key", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN, name: wrong}
+    for each, key in keys.items():
+        monkeypatch.setenv(each, key)
+    async with serving(answer(204)) as endpoint:
+        driver = driver_of(settings(endpoint, credentials=None))
+        for ask in (driver.get("a/key", "thing", 3), driver.put("a/key", b"x", "thing"), driver.delete(["a"], "thing")):
+            with pytest.raises(PermissionDenied) as told:
+                await ask
+            check(told.value, PermissionDenied, False, f"is not allowed: {name} is empty or has")
+        await driver.aclose()
+
+
+@pytest.mark.usefixtures("no_keys")
+async def test_file_with_a_key_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"[default]\naws_access_key_id = a\naws_secret_access_key = {SECRET} {TOKEN}\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "keys"))
     async with serving(answer(204)) as endpoint:
         driver = driver_of(settings(endpoint, credentials=None))
         for ask in (driver.get("a/key", "thing", 3), driver.delete(["a/key"], "thing")):
             with pytest.raises(PermissionDenied) as told:
                 await ask
-            check(told.value, PermissionDenied, False, "no key has")
+            check(told.value, PermissionDenied, False, "the secret key (shared-credentials-file) is empty or has")
+        await driver.aclose()
+
+
+@pytest.mark.usefixtures("no_keys")
+async def test_session_token_that_is_set_and_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "")
+    async with serving(answer(204, ETag=ETAG)) as endpoint:
+        driver = driver_of(settings(endpoint, credentials=None))
+        await driver.put("a/key", b"x", "thing")
+        await driver.delete(["a/key"], "thing")
         await driver.aclose()
 
 

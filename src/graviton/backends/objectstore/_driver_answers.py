@@ -9,7 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-__all__ = ["CREDENTIALS", "STRANGER", "Answer", "answer_of", "cause_of"]
+__all__ = ["CREDENTIALS", "STRANGER", "Answer", "MalformedKeysError", "answer_of", "cause_of"]
+
+
+class MalformedKeysError(Exception):
+    """What our sources of keys raise to the drivers; its text shows none."""
 
 
 class Answer(NamedTuple):
@@ -68,7 +72,9 @@ _SPEAKS_NO_TLS = Answer(
 _PROVIDER = re.compile(r"External AWS credential provider: (?:[\w.]+\.)?([A-Za-z]+): ?(.{0,300})")
 """How the driver of blocks tells what our source of keys raised: the name of the class and the text."""
 _REFUSED_ROLE = re.compile(r"An error occurred \(([^)]{1,80})\)")
-_PASSING_ROLE = re.compile(r"^5[0-9][0-9]$|Throttl|Internal|Unavailable|SlowDown|Timeout|IDPCommunicationError")
+_PASSING_ROLE = re.compile(
+    r"^5[0-9][0-9]$|^4(08|25|29)$|Throttl|Internal|Unavailable|SlowDown|Timeout|IDPCommunicationError"
+)
 """Codes of the service that gives the keys of a role."""
 _LASTING: Final = frozenset(
     {
@@ -77,13 +83,14 @@ _LASTING: Final = frozenset(
         "ProfileNotFound",
         "FileNotFoundError",
         "PermissionError",
-        "ConfigError",
         "UnauthenticatedError",
     }
 )
 """Failures to have keys that stay until somebody does something; a service that gives keys may come back."""
 _NO_KEYS: Final = "InvalidAccessKeyId"
 """What a server would say to a request without keys."""
+_TOKEN_REQUEST: Final = "Error performing token request"
+"""How the driver of blocks begins to tell that it got no keys, at Google and Azure."""
 _MALFORMED_KEYS = Answer(403, _NO_KEYS, "the keys have characters in them that no key has")
 _GONE: Final = "NotFound"
 """In place of the code that is missing where none can be: in the answer to a HEAD, and where no server was asked."""
@@ -102,7 +109,9 @@ def answer_of(error: BaseException) -> Answer:
         return Answer(text=_said_by_botocore(error))
     if module.startswith("obstore") or (isinstance(error, FileNotFoundError | FileExistsError) and _DUMP in str(error)):
         return _of_obstore(error)
-    if isinstance(error, FileNotFoundError | builtins.PermissionError):  # a token or a program that gives keys
+    if isinstance(
+        error, FileNotFoundError | builtins.PermissionError | MalformedKeysError
+    ):  # a token or a program that gives keys
         return _without_keys(type(error).__name__, str(error))
     if isinstance(error, TimeoutError):
         return Answer(text=_REASONS["Timeout"])
@@ -113,6 +122,8 @@ def answer_of(error: BaseException) -> Answer:
 
 def _without_keys(name: str, text: str) -> Answer:
     """Of a request that was not sent, because there were no keys to sign it with."""
+    if name == MalformedKeysError.__name__:
+        return Answer(403, _NO_KEYS, _one_line(text))
     refused = _REFUSED_ROLE.search(text) if name == "ClientError" else None
     if name in _LASTING or (refused is not None and not _PASSING_ROLE.search(refused[1])):
         return Answer(403, _NO_KEYS, f"there are no keys: {_one_line(text)}")
@@ -124,6 +135,11 @@ def _of_obstore(error: BaseException) -> Answer:
     whole = str(error)[:_MAX_READ]
     told, _, dump = whole.partition(_DUMP)
     status = _STATUS.search(told)
+    if told.partition(": ")[2].startswith(_TOKEN_REQUEST):  # to a service that gives keys, not to the server
+        says = f"says {status[1]}" if status else "cannot be reached"
+        if status is None or _PASSING_ROLE.search(status[1]):
+            return Answer(text=f"the service that gives keys {says}", hint=CREDENTIALS)
+        return Answer(403, _NO_KEYS, f"there are no keys: the service that gives them {says}")
     code = _CODE.search(told)
     sentence = _SENTENCE.search(told)
     name = type(error).__name__

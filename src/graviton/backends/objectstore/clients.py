@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from graviton._version import __version__
 from graviton.backends.objectstore._bounded_session import BoundedSession
-from graviton.backends.objectstore.config import Credentials, S3Config, S3Encryption, SseMode
+from graviton.backends.objectstore._driver_answers import MalformedKeysError
+from graviton.backends.objectstore.config import NO_KEY, S3Config, S3Encryption, SseMode, malformed_key
 from graviton.core.clock import SystemClock
-from graviton.core.secret import Secret
 from graviton.errors import ConfigError
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
+    from botocore.credentials import ReadOnlyCredentials
     from botocore.session import Session
     from obstore.store import ClientConfig, S3Credential, S3Store
     from obstore.store import S3Config as DriverConfig
@@ -199,7 +200,8 @@ def s3_client(config: S3Config, connections: int) -> BaseClient:
     with setting_up():
         from botocore.config import Config
 
-        client = _session(config).create_client(
+        session = _session(config)
+        client = session.create_client(
             "s3",
             region_name=config.region,
             endpoint_url=config.server,
@@ -221,6 +223,7 @@ def s3_client(config: S3Config, connections: int) -> BaseClient:
         )
     client._endpoint.http_session = BoundedSession(client._endpoint.http_session)  # there is no other way in
     client.meta.events.register("before-call.s3", _follow_no_redirect)
+    client.meta.events.register("before-sign.s3", lambda **_: _checked_keys(session))
     client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
     return client
 
@@ -265,6 +268,27 @@ def _session(config: S3Config) -> Session:
     return session
 
 
+_VARIABLES: Final = {
+    "access_key": "AWS_ACCESS_KEY_ID",
+    "secret_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+}
+
+
+def _checked_keys(session: Session) -> ReadOnlyCredentials | None:
+    """The keys of the moment; None if there are none. Raises MalformedKeysError for those that no server has given: in
+    a header they would be repeated by an error."""
+    found = session.get_credentials()
+    if found is None:
+        return None
+    keys = found.get_frozen_credentials()
+    wrong = malformed_key(keys.access_key, keys.secret_key, keys.token or None)
+    if wrong:
+        place = _VARIABLES[wrong] if found.method == "env" else f"the {wrong.replace('_', ' ')} ({found.method})"
+        raise MalformedKeysError(f"{place} {NO_KEY}")
+    return keys
+
+
 class _Credentials:
     """What the data driver calls, on a thread of its own, when it needs keys."""
 
@@ -274,15 +298,13 @@ class _Credentials:
     def __call__(self) -> S3Credential:
         from botocore.exceptions import NoCredentialsError
 
-        found = self._session.get_credentials()
-        if found is None:
+        keys = _checked_keys(self._session)
+        if keys is None:
             raise NoCredentialsError()
-        keys = found.get_frozen_credentials()
-        Credentials(keys.access_key, Secret(keys.secret_key), None if keys.token is None else Secret(keys.token))
         return {
             "access_key_id": keys.access_key,
             "secret_access_key": keys.secret_key,
-            "token": keys.token,
+            "token": keys.token or None,
             "expires_at": datetime.fromtimestamp(SystemClock().now_ns() // 1_000_000_000, UTC) + _KEEP_CREDENTIALS,
         }
 

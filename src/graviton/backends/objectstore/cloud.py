@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from graviton.backends.objectstore._driver import Driver
 from graviton.backends.objectstore.blocks import ObjectBlockStore
 from graviton.backends.objectstore.clients import setting_up
+from graviton.backends.objectstore.errors import CLOUD_KEYS
 from graviton.backends.objectstore.metrics import S3Metrics
 from graviton.backends.objectstore.requests import Requests
 from graviton.core.locators import DEFAULT_BLOCK_PREFIX, CasLocatorStrategy
@@ -68,5 +69,8 @@ def _store(scheme: str, bucket: str) -> ObjectStore:
     except BaseError as error:
         told = str(error).partition("\n")[0][:300]
         raise ConfigError(
-            f"{SCHEMES[scheme]} cannot be used: {told}", operation="configure", subject="address"
+            f"{SCHEMES[scheme]} cannot be used: {told}",
+            operation="configure",
+            subject="address",
+            hint=CLOUD_KEYS[scheme],
         ) from error

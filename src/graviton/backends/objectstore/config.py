@@ -15,7 +15,16 @@ from graviton.core.policies import MAX_PART_BYTES, MIN_PART_BYTES
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError, InvalidInput
 
-__all__ = ["MAX_COPY_BYTES", "Addressing", "Credentials", "S3Config", "S3Encryption", "SseMode"]
+__all__ = [
+    "MAX_COPY_BYTES",
+    "NO_KEY",
+    "Addressing",
+    "Credentials",
+    "S3Config",
+    "S3Encryption",
+    "SseMode",
+    "malformed_key",
+]
 
 MAX_COPY_BYTES: Final = 5 * 1024**3
 """5 GiB: what S3 copies in one request. https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
@@ -27,6 +36,8 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII | re.IGNORE
 """https://datatracker.ietf.org/doc/html/rfc1123#section-2; both drivers refuse others, one of them by a panic."""
 _KEY = re.compile(r"[!-~]{1,8192}", re.ASCII)
 """What goes into a header, or makes no signature that anybody would take. Session tokens have up to a few KB."""
+
+NO_KEY: Final = "is empty or has a space, a line end or another character in it that no key has"
 
 
 class Addressing(Enum):
@@ -77,13 +88,17 @@ class Credentials:
     session_token: Secret | None = None
 
     def __post_init__(self) -> None:
-        secrets = [one.reveal() for one in (self.secret_key, self.session_token) if one is not None]
-        if not all(_KEY.fullmatch(key) for key in (self.access_key, *secrets)):
-            raise _wrong(
-                "credentials",
-                "a key of the S3 server is empty or has a space, a line end or another character in it that no key has",
-                "Look at the end of the file or variable it comes from.",
-            )
+        token = None if self.session_token is None else self.session_token.reveal()
+        wrong = malformed_key(self.access_key, self.secret_key.reveal(), token)
+        if wrong:
+            hint = "Look at the end of the file or variable it comes from."
+            raise _wrong(wrong, f"the {wrong.replace('_', ' ')} of the S3 server {NO_KEY}", hint)
+
+
+def malformed_key(access_key: str, secret_key: str, session_token: str | None) -> str:
+    """Which of them, as `Credentials` calls it, is none that a server could have given; empty if none is."""
+    keys = {"access_key": access_key, "secret_key": secret_key, "session_token": session_token}
+    return next((name for name, key in keys.items() if key is not None and not _KEY.fullmatch(key)), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +130,8 @@ class S3Config:
     """A larger object is copied in parts of so many bytes, 5 MiB to 5 GiB."""
     connect_seconds: float = 5.0
     request_seconds: float = 60.0
-    """For one request with its body. A 16 MiB block needs 2.3 Mbit/s to make it."""
+    """For a block with its request, 16 MiB need 2.3 Mbit/s to make it; for the answer to any other, from the last byte
+    that was sent."""
     retry_seconds: float = 30.0
     """For how long a request is tried again in all, from its first failure on, 0 to 3,600."""
     where: str = field(init=False, default="")

@@ -21,7 +21,20 @@ from graviton.errors import (
     Unsupported,
 )
 
-__all__ = ["no_bucket", "no_server", "translate"]
+__all__ = ["CLOUD_KEYS", "no_bucket", "no_server", "translate"]
+
+
+CLOUD_KEYS: Final = {
+    "gs": (
+        "Check the credentials of Google Cloud: GOOGLE_APPLICATION_CREDENTIALS names the file of a service account;"
+        " without it those of `gcloud auth application-default login` count, or the role of the machine."
+    ),
+    "az": (
+        "Check the credentials of Azure: AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_CLIENT_ID,"
+        " AZURE_CLIENT_SECRET and AZURE_TENANT_ID; without them the identity of the machine counts."
+    ),
+}
+"""By scheme: what to do where there are no keys, wrong ones, or keys without the right."""
 
 
 _DENIED: Final[dict[str, str]] = {
@@ -79,6 +92,7 @@ def translate(error: BaseException, operation: str, subject: str, bucket: str) -
         return error
     answer = answer_of(error)
     kind, text, hint, passes = _judged(answer, operation, subject, bucket)
+    hint = _hint_at(bucket, hint)
     retry = Retry.TEMPORARY if passes else Retry.PERMANENT
     return kind(text, operation=operation, subject=subject, hint=hint, retry=retry)
 
@@ -124,6 +138,15 @@ def _judged(answer: Answer, operation: str, subject: str, bucket: str) -> tuple[
     if status:
         return Unavailable, told, _TRY_LATER, status >= 500
     return Unavailable, told, answer.hint or (_NO_ANSWER if answer.passes else ""), answer.passes
+
+
+def _hint_at(bucket: str, hint: str) -> str:
+    """The hint; at other clouds without what S3 alone has."""
+    if "://" not in bucket:
+        return hint
+    if hint == _NO_ANSWER:
+        return _TRY_LATER
+    return CLOUD_KEYS[bucket.partition("://")[0]] if hint in (CREDENTIALS, _UNTOLD, _MAY_NOT) else hint
 
 
 def no_bucket(bucket: str) -> ConfigError:
