@@ -3,60 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from graviton.backends.objectstore.blocks import S3BlockStore
 from graviton.backends.objectstore.bucket import make_bucket
 from graviton.backends.objectstore.config import Credentials, S3Config
-from graviton.core.clock import SystemClock
 from graviton.core.secret import Secret
 from graviton.errors import Retry, Unavailable
 from graviton.testing.conformance.block_values import block
+from tests.certificates import certificate
 from tests.s3_server import S3Server, rclone_server_on
 
 pytestmark = pytest.mark.s3
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "graviton tests")])
-    now = datetime.fromtimestamp(SystemClock().now_ns() // 10**9, UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    files = folder / "server.pem", folder / "server.key"
-    files[0].write_bytes(made.public_bytes(pem))
-    plain = serialization.NoEncryption()
-    files[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-    return files
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Server, Path]]:
     folder = tmp_path_factory.mktemp("tls")
-    tls = _certificate(folder)
+    tls = certificate(folder)
     with rclone_server_on(folder / "data", tls) as server:
         yield server, tls[0]
 
@@ -109,7 +77,7 @@ async def test_connection_that_breaks_is_tried_again(
     cut: Callable[[asyncio.StreamWriter], None], bucket: str, tmp_path: Path
 ) -> None:
     """Without a word of farewell, as when a load balancer dies: that says nothing of the certificate."""
-    files = _certificate(tmp_path)
+    files = certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*files)
     requests = 0
@@ -150,7 +118,7 @@ async def test_connection_that_breaks_in_the_handshake_is_tried_again(tmp_path: 
         await reader.read(10)
         writer.transport.abort()
 
-    files = _certificate(tmp_path)
+    files = certificate(tmp_path)
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         endpoint = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         config = S3Config(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from graviton.backends.objectstore._s3_api import S3Api
 from graviton.backends.objectstore._s3_driver import S3Driver
@@ -17,6 +19,9 @@ __all__ = ["ETAG", "SECRET", "TOKEN", "Flood", "answer", "driver_of", "listening
 
 ETAG = f'"{"0a" * 16}"'
 """As S3 has them."""
+
+_LEAVING_SECONDS = 0.5
+"""For a server to see that the connections of a driver are closed, if they are."""
 
 SECRET, TOKEN = "the-secret-of-the-key", "the-session-token"
 
@@ -31,10 +36,19 @@ def answer(status: int, code: str = "", body: str = "", **headers: str) -> bytes
 
 
 @asynccontextmanager
-async def listening(handle: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
-    """The address of a server that gives each request, whole, to `handle`."""
+async def listening(
+    handle: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]], tls: tuple[Path, Path] | None = None
+) -> AsyncIterator[str]:
+    """The address of a server that gives each request, whole, to `handle`; with `tls`, a certificate and its key, it
+    talks nothing else."""
+    context: ssl.SSLContext | None = None
+    served: set[asyncio.Task[None] | None] = set()
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*tls)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(asyncio.current_task())
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -49,8 +63,10 @@ async def listening(handle: Callable[[bytes, asyncio.StreamWriter], Awaitable[No
         finally:
             writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        yield f"http{'' if tls is None else 's'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        if served:
+            await asyncio.wait(filter(None, served), timeout=_LEAVING_SECONDS)
 
 
 @asynccontextmanager

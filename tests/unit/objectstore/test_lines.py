@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -195,6 +196,10 @@ def test_line_that_was_cut_before_its_request_sends_nothing() -> None:
     line = Line()
     line.cut()
     assert not line.was_cut, "nothing has failed by it yet"
-    with line, pytest.raises(ConnectionAbortedError):
-        line.use(object())
+    here, there = socket.socketpair()
+    with here, there, line:
+        line.use(here)
+        with pytest.raises(ConnectionAbortedError):
+            line.check()
+        assert there.recv(1) == b"", "it is cut, too"
     assert line.was_cut

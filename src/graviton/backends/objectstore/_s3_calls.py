@@ -174,13 +174,16 @@ class S3Calls:
 
         try:
             with line.watched(seconds):
-                return await self._pool.run(on_line, interrupt=line.cut if reads else None)
+                told = await self._pool.run(on_line, interrupt=line.cut if reads else None)
         except Exception:
             if not line.was_cut:
                 raise
+        else:
+            if not line.was_cut:
+                return told
         # Without what the driver raised, which has the request in it.
-        told = f"{operation} {subject}: no whole answer in {seconds:g} s"
-        raise Unavailable(told, operation=operation, subject=subject, hint=_SLOW)
+        text = f"{operation} {subject}: no whole answer in {seconds:g} s"
+        raise Unavailable(text, operation=operation, subject=subject, hint=_SLOW)
 
     def _opened(self) -> BaseClient:
         """On a thread: making the driver's client takes 0.1 s."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -42,10 +43,14 @@ class Line:
 
     def __init__(self) -> None:
         self.was_cut = False
-        """The request has failed by that."""
+        """Whatever came of the request then is no answer: it may end anywhere."""
         self._is_unwanted = False
-        self._connection: Any = None
         self._moved_at = _CLOCK.monotonic()
+        self._lock = threading.Lock()
+        self._wire: socket.socket | None = None
+        """A second handle of the connection, below its TLS. Cut through the driver's own, TLS would be taken off, and
+        what lies in the buffers of the system be read as it is; and the driver may close that one at any moment, and
+        the system give its number to somebody else."""
 
     def __enter__(self) -> Line:
         _current.line = self
@@ -54,12 +59,17 @@ class Line:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection = _current.line = None
+        _current.line = None
+        with self._lock:
+            self._let_go()
 
-    def use(self, connection: Any) -> None:
-        """On the thread: the request goes through `connection`. Raises as `check`."""
-        self._connection = connection
-        self.check()
+    def use(self, connection: socket.socket) -> None:
+        """On the thread: the request goes through `connection`, which is cut at once if the request was."""
+        with self._lock:
+            self._let_go()
+            self._wire = socket.socket(fileno=os.dup(connection.fileno()))
+            if self._is_unwanted:
+                self._shut()
 
     def moved(self) -> None:
         """On the thread: bytes of ours went out."""
@@ -91,18 +101,25 @@ class Line:
 
     def cut(self) -> None:
         """From any thread: end the request, which fails then. Nothing if it is over."""
-        self._is_unwanted = True
-        connection = self._connection
-        if connection is not None and connection.line is self and connection.sock is not None:
-            self.was_cut = True
-            with suppress(OSError):  # the other side was faster
-                connection.sock.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._is_unwanted = True
+            self._shut()
 
     def check(self) -> None:
-        """On the thread: raise if it was cut before."""
-        if self._is_unwanted:
-            self.was_cut = True
+        """On the thread: raise if its connection was cut."""
+        if self.was_cut:
             raise ConnectionAbortedError("cut off")
+
+    def _shut(self) -> None:
+        if self._wire is not None:
+            self.was_cut = True
+            with suppress(OSError):  # the other side was faster
+                self._wire.shutdown(socket.SHUT_RDWR)
+
+    def _let_go(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
 
 
 def _later(seconds: float, call: Callable[[], None]) -> _Timer:
@@ -135,28 +152,28 @@ def _pool_classes() -> dict[str, type]:
 
 def _cuttable(of: Any) -> type:
     class Cuttable(of):  # type: ignore[misc]
-        line: Line | None = None
-
         def request(self, *arguments: Any, **others: Any) -> Any:
-            self.line = _current.line
-            if self.line is not None:
-                self.line.use(self)
+            _use(self.sock)
+            _check()
             return super().request(*arguments, **others)
 
-        def send(self, data: Any) -> None:
-            super().send(data)
-            if self.line is not None:
-                self.line.moved()
+        def _new_conn(self) -> Any:
+            made = super()._new_conn()
+            _use(made)  # before a handshake, which may take as long as an answer
+            return made
 
         def connect(self) -> None:
             super().connect()
-            if self.line is not None:
-                self.line.check()
+            _check()
+
+        def send(self, data: Any) -> None:
+            super().send(data)
+            if _current.line is not None:
+                _current.line.moved()
 
         def getresponse(self) -> Any:
             answer = super().getresponse()
-            if self.line is not None:
-                self.line.check()  # to the driver, a head that was cut off has ended
+            _check()  # to the driver, a head that was cut off has ended
             return answer
 
         def _consume_headers(self, file: Any) -> None:
@@ -166,3 +183,13 @@ def _cuttable(of: Any) -> type:
                     raise ConnectionResetError("the connection ended in the middle of an answer")
 
     return Cuttable
+
+
+def _use(connection: socket.socket | None) -> None:
+    if connection is not None and _current.line is not None:
+        _current.line.use(connection)
+
+
+def _check() -> None:
+    if _current.line is not None:
+        _current.line.check()
