@@ -60,6 +60,20 @@ async def test_waits_until_the_driver_has_let_go() -> None:
     payload.clear()
 
 
+async def test_success_while_the_driver_reads_on_is_a_failure_also_where_a_caller_handles_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A failure that somebody is handling around the call is not one of this request."""
+    monkeypatch.setattr(_lending, "_PATIENCE_SECONDS", 0.05)
+    kept: list[PickleBuffer] = []
+    try:
+        raise KeyError("of the caller")
+    except KeyError:
+        with pytest.raises(Unavailable, match="still reads"):
+            async with Lending(1 << 20).lent(bytearray(1000)) as given:
+                kept.append(PickleBuffer(given))
+
+
 async def _use(payload: Buffer, kept: list[PickleBuffer]) -> None:
     async with Lending(1 << 20).lent(payload) as given:
         kept.append(PickleBuffer(given))  # as a driver does: it takes hold of the memory below

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,12 +42,15 @@ class Lending:
             yield payload  # nobody can change it, and the driver keeps it alive
             return
         self._check_strays()
-        view = memoryview(payload)
+        view, has_failed = memoryview(payload), False
         try:
             yield view
+        except BaseException:
+            has_failed = True
+            raise
         finally:
             if not _is_back(view) and not await finish_anyway(_comes_back(view)):
-                self._lose(view, has_failed=sys.exc_info()[1] is not None)
+                self._lose(view, has_failed)
 
     def _lose(self, view: memoryview, has_failed: bool) -> None:
         with self._lock:
