@@ -7,6 +7,7 @@ is not there `request_seconds` after all of it was sent; it may have had its eff
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from graviton.backends.objectstore.config import S3Config
 from graviton.backends.objectstore.errors import no_bucket, no_server
 from graviton.backends.objectstore.metrics import S3Metrics
 from graviton.backends.objectstore.requests import Requests, Tried
-from graviton.concurrency.calls import CancelFlag
+from graviton.concurrency.calls import CallCancelled, CancelFlag
 from graviton.concurrency.executors import WorkerPool
 from graviton.core.clock import Clock
 from graviton.errors import AlreadyExists, NotFound, Unavailable
@@ -69,6 +70,12 @@ class S3Calls:
         """The same, with the same threads, that gives up after so many seconds if that is earlier."""
         made = copy(self)
         made.requests = self.requests.hurried(seconds)
+        return made
+
+    def once(self) -> Self:
+        """The same, with the same threads, that tries nothing again."""
+        made = copy(self)
+        made.requests = self.requests.once()
         return made
 
     @asynccontextmanager
@@ -154,14 +161,29 @@ class S3Calls:
         tried: Tried | None = None,
     ) -> _T:
         """What `call(client, flag)` gives, on a thread; the flag says whether somebody still waits. One that `reads`
-        changes nothing on the server."""
+        changes nothing on the server. Cancelled, `tried` tells whether its request was answered, as it does else."""
+        is_on_its_way = False
 
         def work(flag: CancelFlag) -> _T:
+            nonlocal is_on_its_way
             flag.check()
-            return call(self._opened(), flag)
+            client = self._opened()
+            is_on_its_way = True
+            try:
+                result = call(client, flag)
+            except CallCancelled:  # by the body, of which the server has not got all
+                is_on_its_way = False
+                raise
+            is_on_its_way = False
+            return result
 
         async def attempt() -> _T:
-            return await self._in_time(operation, subject, work, reads)
+            try:
+                return await self._in_time(operation, subject, work, reads)
+            except asyncio.CancelledError:
+                if tried is not None and is_on_its_way:
+                    tried.is_open = True
+                raise
 
         return await self.requests.run(operation, subject, attempt, size=size, moved=moved, tried=tried)
 

@@ -67,6 +67,8 @@ class Piece(NamedTuple):
     size: int
     """Of the whole object."""
     etag: str
+    age_seconds: float = 0.0
+    """Since the object was written, by the server's clock alone, in whole seconds; 0 if it does not tell."""
 
 
 class S3Objects(S3Calls):
@@ -111,7 +113,7 @@ class S3Objects(S3Calls):
             if len(data) != wanted:
                 arrived = f"{len(data)}" if len(data) < wanted else "more than all"
                 raise Unavailable(f"{arrived} of {wanted} bytes of {subject} arrived", operation="get")
-            return Piece(data, size, found)
+            return Piece(data, size, found, _age_seconds(told))
 
         try:
             return await self.on_thread(
@@ -124,9 +126,21 @@ class S3Objects(S3Calls):
                 raise changed(subject) from error
             raise
 
-    async def put(self, key: str, subject: str, data: memoryview, metadata: Mapping[str, str] | None = None) -> int:
-        """Create or replace an object in one request; see `answered_ns`."""
+    async def put(
+        self,
+        key: str,
+        subject: str,
+        data: memoryview,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        is_new: bool = False,
+        tried: Tried | None = None,
+    ) -> int:
+        """Create or replace an object in one request; see `answered_ns`. If it `is_new`, raises PreconditionFailed
+        where there is one, and Unsupported if the server takes no conditions; some replace it without a word."""
         arguments = {"Key": key, "Metadata": dict(metadata or {}), **encryption_arguments(self.config.encryption)}
+        if is_new:
+            arguments["IfNoneMatch"] = "*"
 
         def put(client: Any, flag: CancelFlag) -> int:
             sum_of_data = checksum(data)
@@ -135,7 +149,7 @@ class S3Objects(S3Calls):
             member(told, "ETag", "put", subject)
             return answered_ns(told)
 
-        return await self.on_thread("put", subject, put, size=len(data))
+        return await self.on_thread("put", subject, put, size=len(data), tried=tried)
 
     async def copy(self, key: str, to: str, subject: str, tried: Tried | None = None) -> int:
         """Copy an object, and its metadata, inside the server; see `answered_ns`. Raises NotFound."""
@@ -145,7 +159,7 @@ class S3Objects(S3Calls):
         arguments = {"Key": to, "CopySource": source, **encryption}
         return answered_ns(await self.call("copy", subject, "copy_object", needs=needs, tried=tried, **arguments))
 
-    async def delete(self, key: str, subject: str) -> None:
+    async def delete(self, key: str, subject: str, tried: Tried | None = None) -> None:
         """Remove an object, whether it is there or not."""
 
         def delete(client: Any, flag: CancelFlag) -> None:
@@ -154,7 +168,7 @@ class S3Objects(S3Calls):
                 raise no_server("delete", subject)  # nobody answers with a page that something was deleted
 
         try:
-            await self.on_thread("delete", subject, delete)
+            await self.on_thread("delete", subject, delete, tried=tried)
         except NotFound:
             pass  # some servers say so
 
@@ -199,6 +213,11 @@ def answered_ns(told: Mapping[str, Any]) -> int:
         return nanoseconds(parsedate_to_datetime(told["ResponseMetadata"]["HTTPHeaders"]["date"]))
     except (KeyError, ValueError):
         return 0
+
+
+def _age_seconds(told: Mapping[str, Any]) -> float:
+    modified = told.get("LastModified")
+    return 0.0 if modified is None else max(0.0, (answered_ns(told) - nanoseconds(modified)) / 1e9)
 
 
 def stands_still(operation: str, subject: str) -> Unavailable:

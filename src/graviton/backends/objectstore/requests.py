@@ -69,6 +69,12 @@ class Requests:
         """The bound of the payload of all requests together."""
         return self._bytes.total
 
+    def once(self) -> Requests:
+        """The same requests, each tried once: for what is known to be over, or on its way, when its try ended."""
+        made = copy(self)
+        made._policy = self._policy._replace(total_seconds=0.0)
+        return made
+
     def for_cleanup(self, seconds: float) -> Requests:
         """As `hurried`, and not refused after `close`: what must not stay on the server is removed all the same."""
         made = self.hurried(seconds)
