@@ -9,6 +9,8 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.policies import BlobWritePlan, StorePolicy
 from graviton.core.ranges import Span
-from graviton.errors import ConfigError, IntegrityError, InvalidInput, NotFound, Unavailable
+from graviton.errors import ConfigError, IntegrityError, InvalidInput, NotFound, Retry, Unavailable
 from graviton.ports.blocks import CanonicalBlock
 from graviton.testing.fake_clock import FakeClock
 from tests.s3_server import moto_server
@@ -46,14 +48,23 @@ class Place:
         self.api = self.store.api
         self.calls: list[tuple[str, str]] = []
         self.failing = ""
+        """A method of the driver."""
+        self.spared = ".notes/"
+        """What is in keys of which it does not fail."""
+        self.passed_seconds = 0
+        """By the server's clock, as its answers tell it."""
         client = self.api._opened()
         make = client._make_api_call
 
         def watched(method: str, arguments: dict[str, Any]) -> Any:
             self.calls.append((method, arguments.get("Key", "")))
-            if method == self.failing:
+            if method == self.failing and not (self.spared and self.spared in arguments.get("Key", "")):
                 raise ConnectionError("planned")
-            return make(method, arguments)
+            told = make(method, arguments)
+            headers = told["ResponseMetadata"]["HTTPHeaders"]
+            now = parsedate_to_datetime(headers["date"]) + timedelta(seconds=self.passed_seconds)
+            headers["date"] = format_datetime(now, usegmt=True)
+            return told
 
         client._make_api_call = watched
 
@@ -142,7 +153,7 @@ async def test_names_of_blocks_and_trash_are_those_of_the_format() -> None:
 
 async def test_small_blob_goes_up_at_once_and_a_large_one_by_a_temporary_object(place: Place) -> None:
     await place.store.put(b"hello")
-    assert [method for method, _ in place.calls] == ["GetObject", "PutObject", "PutObject"]
+    assert [method for method, _ in place.calls] == ["GetObject", "GetObject", "PutObject", "PutObject"]
     place.calls.clear()
     await place.store.put([noise(9 * MIB)])
     copied = [key for method, key in place.calls if method == "CopyObject"]
@@ -150,6 +161,17 @@ async def test_small_blob_goes_up_at_once_and_a_large_one_by_a_temporary_object(
     after_parts = [method for method, _ in place.calls][-4:]
     assert after_parts == ["CopyObject", "PutObject", "DeleteObject", "PutObject"], "the record last of all"
     assert not [key for key in await place.keys() if "tmp" in key]
+
+
+async def test_put_of_what_is_there_only_reads(place: Place) -> None:
+    """However much later it is; new attributes cost a note before and its end after."""
+    await place.store.put(b"hello")
+    place.calls.clear()
+    assert not (await place.store.put(b"hello")).created
+    assert [method for method, _ in place.calls] == ["GetObject", "GetObject", "HeadObject"]
+    place.calls.clear()
+    await place.store.put(b"hello", BlobWritePlan(holder="another"))
+    assert [method for method, _ in place.calls][3:] == ["PutObject", "PutObject", "DeleteObject"]
 
 
 async def test_policy_says_how_large_parts_are(place: Place) -> None:
@@ -330,7 +352,7 @@ async def test_large_record_that_is_replaced_while_it_is_read_is_read_again(plac
     record = await place.store._records.get(names, key)
     assert record is not None
     many = record._replace(holders=frozenset(f"holder-{number:06}" for number in range(5000)))
-    await place.store._records.put(names, many)
+    await place.write(names.record, many.to_bytes())
     get, replaced = place.api.get, 0
 
     async def between(where: str, *arguments: Any) -> Piece:
@@ -339,7 +361,7 @@ async def test_large_record_that_is_replaced_while_it_is_read_is_read_again(plac
         if replaced < 3:
             replaced += 1
             holders = frozenset(f"{number}" for number in range(20_000 + replaced))
-            await place.store._records.put(names, record._replace(holders=holders))
+            await place.write(names.record, record._replace(holders=holders).to_bytes())
         return piece
 
     place.api.get = between  # type: ignore[method-assign]
@@ -402,9 +424,36 @@ async def test_failed_delete_leaves_no_blob_without_its_bytes(place: Place) -> N
         await place.store.delete(key)
     place.failing = ""
     assert await read(place.store, key) == b"hello"
-    assert await place.store.delete(key) is True
+    assert await place.store.delete(key) is True, "what may arrive removes what is to be removed"
     with pytest.raises(NotFound):
         await place.store.get(key)
+    names = place.store.names.place(key, "")
+    assert await place.keys() == [names.note], "what was sent first may still arrive"
+    assert json.loads(await place.raw(names.note)) == {
+        "format_version": 1,
+        "key": f"blake3:{HELLO}:5",
+        "removes": True,
+        "under_way": False,
+    }
+    with pytest.raises(Unavailable, match="may still arrive") as told:
+        await place.store.put(b"hello")
+    assert (told.value.retry, told.value.hint[:24]) == (Retry.TEMPORARY, "Try again in 35 minutes:")
+    place.passed_seconds = 35 * 60
+    assert (await place.store.put(b"hello")).created
+    assert await place.store.delete(key) is True
+    assert await place.keys() == []
+
+
+async def test_put_whose_rest_cannot_be_noted_leaves_it_to_the_next(place: Place) -> None:
+    """Nothing is deleted of which no note tells; bytes without a record are no blob."""
+    place.failing, place.spared = "PutObject", ""
+    with pytest.raises(Unavailable):
+        await place.store.put([noise(9 * MIB)])
+    place.failing = ""
+    key = BlobKey(HashAlgo.BLAKE3.digest(noise(9 * MIB)), 9 * MIB)
+    assert await place.store.stat(key) is None
+    assert await place.keys() == [place.store.names.place(key, "").bytes]
+    assert await place.store.delete(key) is False
     assert await place.keys() == []
 
 

@@ -11,13 +11,14 @@ from urllib.parse import quote
 
 from graviton.backends.objectstore._s3_api import S3Api
 from graviton.backends.objectstore._transfers import read_object
+from graviton.backends.objectstore.requests import Tried
 from graviton.concurrency.finishing import side_by_side
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.core.names import check_name
 from graviton.core.paths import check_path
-from graviton.errors import ConfigError, IntegrityError, InvalidInput
+from graviton.errors import ConfigError, IntegrityError, InvalidInput, PreconditionFailed, Unsupported
 from graviton.ports.blobs import BlobStat
 
 __all__ = ["BlobNames", "BlobPlace", "BlobRecord", "BlobRecords"]
@@ -38,6 +39,8 @@ class BlobPlace(NamedTuple):
     """A blob is there exactly when this is."""
     digests: str
     """Of its pieces, if it has several."""
+    note: str
+    """Of what may be on its way; see `BlobNotes`."""
 
 
 class BlobNames:
@@ -54,7 +57,12 @@ class BlobNames:
     def place(self, key: BlobKey, domain: str) -> BlobPlace:
         """Where a blob is. Raises InvalidInput for a domain that is none, or too long for the prefix."""
         tail = f"{_domain(domain)}{key.algo.value}/{key.hex}-{key.size}"
-        place = BlobPlace(f"{self._prefix}/{tail}", f"{self._prefix}.records/{tail}", f"{self._prefix}.digests/{tail}")
+        place = BlobPlace(
+            f"{self._prefix}/{tail}",
+            f"{self._prefix}.records/{tail}",
+            f"{self._prefix}.digests/{tail}",
+            f"{self._prefix}.notes/{tail}",
+        )
         if len(place.record) > _MAX_KEY_BYTES:  # all names are ASCII but for the prefix, which is short
             raise InvalidInput(
                 f"the domain makes a key of {len(place.record)} bytes, and S3 takes {_MAX_KEY_BYTES}",
@@ -92,8 +100,16 @@ class BlobRecord(NamedTuple):
     holders: frozenset[str]
 
     def merged(self, attributes: BinaryAttributes, holder: str) -> BlobRecord:
-        """After another put of the same bytes."""
-        stat = self.stat._replace(attributes=self.stat.attributes.merge(attributes))
+        """After another put of the same bytes. What was confirmed before keeps the time of that, so that a put of what
+        is there changes nothing."""
+        known = self.stat.attributes.confirmed
+        fresh = {
+            name: one
+            for name, one in attributes.confirmed.items()
+            if (old := known.get(name)) is None or (old.value, old.source) != (one.value, one.source)
+        }
+        newer = BinaryAttributes(attributes.advertised, fresh)
+        stat = self.stat._replace(attributes=self.stat.attributes.merge(newer))
         return BlobRecord(stat, self.holders | {holder})
 
     def to_bytes(self) -> bytes:
@@ -146,9 +162,21 @@ class BlobRecords:
         data = await read_object(self._api, place.record, key.text)
         return None if data is None else BlobRecord.from_bytes(data, key)
 
-    async def put(self, place: BlobPlace, record: BlobRecord) -> None:
-        """Create or replace one."""
-        await self._api.put(place.record, record.stat.key.text, memoryview(record.to_bytes()))
+    async def create(self, place: BlobPlace, record: BlobRecord, tried: Tried) -> bool:
+        """Make one where none is, as far as the server looks at that; so a try that arrives late replaces nothing.
+        False if there is another one."""
+        subject, data = record.stat.key.text, record.to_bytes()
+        try:
+            await self._api.put(place.record, subject, memoryview(data), is_new=True, tried=tried)
+        except Unsupported:
+            await self._api.put(place.record, subject, memoryview(data), tried=tried)
+        except PreconditionFailed:  # by a try of ours whose reply was lost?
+            return tried.is_open and await read_object(self._api, place.record, subject) == data
+        return True
+
+    async def replace(self, place: BlobPlace, record: BlobRecord, tried: Tried) -> None:
+        """Write one in place of the one that is there."""
+        await self._api.put(place.record, record.stat.key.text, memoryview(record.to_bytes()), tried=tried)
 
     async def stats(self, prefix: str, after: BlobKey | None, domain: str) -> AsyncGenerator[BlobStat, None]:
         """Blobs whose key text begins with `prefix`, which is one of a key, in their order. Raises IntegrityError for

@@ -3,17 +3,22 @@ known."""
 
 from __future__ import annotations
 
-from typing import Final, cast
+import secrets
+from typing import Final, NamedTuple, cast
 
 from graviton.backends.objectstore._blob_reader import DIGEST_ALGO, PIECE_BYTES
+from graviton.backends.objectstore._blob_records import BlobNames
 from graviton.backends.objectstore._blob_room import PartRoom
+from graviton.backends.objectstore._s3_api import S3Api
 from graviton.concurrency.executors import WorkerPool
+from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.parts import Parts
 from graviton.concurrency.pieces import Filler
 from graviton.core.hashing import HashAlgo, Hasher
 from graviton.core.keys import BlobKey
+from graviton.errors import GravitonError
 
-__all__ = ["HashedParts"]
+__all__ = ["HashedParts", "Staged", "Temporary"]
 
 _INLINE_BYTES: Final = 64 * 1024
 """A smaller part is hashed at once: that takes 15 us, a thread 50."""
@@ -72,3 +77,41 @@ class HashedParts(Parts):
         if self._piece.size:
             self._end_piece()
         return bytes(self._digests)
+
+
+class Temporary:
+    """The object that has the bytes of a blob whose key is not known yet."""
+
+    def __init__(self, api: S3Api, names: BlobNames) -> None:
+        self._api = api
+        self.key = names.temporary(secrets.token_hex(16))
+        self._may_be_there = False
+
+    def begin(self) -> None:
+        """It may be there from now on, and is to be removed."""
+        self._may_be_there = True
+
+    async def remove(self) -> None:
+        """Idempotent; cancelling does not cut it short. Whatever became of the put is told by its own result."""
+        if self._may_be_there:
+            self._may_be_there = False
+            await finish_anyway(self._remove())
+
+    async def _remove(self) -> None:
+        try:
+            async with self._api.cleaning() as api:
+                await api.delete(self.key, "a temporary object")
+        except GravitonError:
+            pass  # a lifecycle rule removes what lies below `<prefix>.tmp/`
+
+
+class Staged(NamedTuple):
+    """Bytes that were read to their end: in memory if one part holds them, else in a temporary object."""
+
+    memory: memoryview
+    temporary: Temporary | None
+
+    async def remove(self) -> None:
+        """Remove the temporary object."""
+        if self.temporary is not None:
+            await self.temporary.remove()
