@@ -346,6 +346,27 @@ async def test_blob_that_is_deleted_and_put_again_while_it_is_read_comes_back(pl
         assert await reader.read() == data
 
 
+async def test_digests_that_changed_on_their_way_are_read_again(place: Place) -> None:
+    data = noise(9 * MIB)
+    key = (await place.store.put([data])).key
+    names = place.store.names.place(key, "")
+    get = place.api.get
+    changed = 0
+
+    async def changing(where: str, *arguments: Any) -> Piece:
+        nonlocal changed
+        piece = await get(where, *arguments)
+        if where != names.digests or changed:
+            return piece
+        changed += 1
+        return piece._replace(data=bytes((piece.data[0] ^ 1,)) + piece.data[1:])
+
+    place.api.get = changing  # type: ignore[method-assign]
+    async with await place.store.get(key) as reader:
+        assert await reader.read() == data
+    assert changed
+
+
 async def test_large_record_that_is_replaced_while_it_is_read_is_read_again(place: Place) -> None:
     key = (await place.store.put(b"hello")).key
     names = place.store.names.place(key, "")

@@ -58,7 +58,7 @@ def _turn() -> asyncio.Lock:
 class _InBucket(Operation):
     """What is there is looked at past the proxy, by `look`; `other` is there and stays."""
 
-    left_out = frozenset({"503 SlowDown", "409", "400 RequestTimeout", "403 wrong secret"})
+    left_out = frozenset({"409", "400 RequestTimeout", "403 wrong secret"})
     """They differ by their number: tests/unit/objectstore/test_errors.py has them for this driver."""
     look: S3Api
     prefix: str

@@ -102,6 +102,7 @@ class S3BlobReader(BlobReader):
                 if await in_thread(self._parts.pool, _is_right, data, digest, span):
                     return data
                 what = "are not what was stored"
+                self._digests.forget()  # which of both has changed, nobody knows
             except (NotFound, RangeNotSatisfiable):
                 what = "are missing"
                 await self._check_is_there()
@@ -154,6 +155,10 @@ class _Digests:
             self._known = (await self._parts.api.get(self._parts.place.digests, self._key.text, span)).data
             self._first, offset = number, 0
         return Digest(DIGEST_ALGO, self._known[offset : offset + size].ljust(size, b"\0"))
+
+    def forget(self) -> None:
+        """Fetch them again when they are wanted."""
+        self._known = b""
 
 
 def digests_size(key: BlobKey) -> int:
