@@ -170,8 +170,9 @@ class PutFirst(_Puts):
 
 
 class PutFirstWithConditions(PutFirst):
-    """Of this one it is learnt that it does."""
+    """Of this one it is learnt that it does. Its answers have no number, so a listing makes sure of absence."""
 
+    requests = (Kind.HEAD, Kind.LIST, Kind.PUT, Kind.PUT)
     server = staticmethod(moto_server)
     honours = True
 

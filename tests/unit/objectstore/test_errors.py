@@ -132,7 +132,7 @@ async def test_answers_to_the_driver_of_objects() -> None:
 
 async def test_answer_to_a_head_has_no_code() -> None:
     """So 404 is absence there, and only there."""
-    async with serving(answer(404), answer(200)) as endpoint:
+    async with serving(answer(404, x_amz_request_id="7"), answer(200)) as endpoint:
         assert not await driver_of(settings(endpoint)).exists("a/key", "thing")
     async with serving(answer(404)) as endpoint:
         check(await ask(settings(endpoint), "head_object", Key="a/key"), NotFound, False, "there is no thing")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-__all__ = ["CREDENTIALS", "STRANGER", "Answer", "MalformedKeysError", "answer_of", "cause_of"]
+__all__ = ["CREDENTIALS", "STRANGER", "Answer", "MalformedKeysError", "answer_of", "cause_of", "is_numbered"]
 
 
 class MalformedKeysError(Exception):
@@ -200,6 +200,13 @@ def _of_client_error(response: Mapping[str, Any], operation: str) -> Answer:
     region = meta.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
     text = f"{code or status}: {told.get('Message', '')}{f' (the bucket is in {region})' if region else ''}"
     return Answer(status or 500, code, _one_line(text))
+
+
+def is_numbered(error: BaseException) -> bool:
+    """Whether an error of ours has an answer behind it with the number that S3 gives every request. Gateways have none
+    of that name, and neither have some servers that speak like S3."""
+    meta = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {})
+    return "x-amz-request-id" in meta.get("HTTPHeaders", {})
 
 
 def _code_of_none(status: int, operation: str) -> str:

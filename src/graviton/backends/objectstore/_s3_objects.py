@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 
 from graviton.backends.objectstore._bodies import Body, read_body
+from graviton.backends.objectstore._driver_answers import is_numbered
 from graviton.backends.objectstore._s3_calls import S3Calls, member
 from graviton.backends.objectstore.clients import encryption_arguments
 from graviton.backends.objectstore.errors import no_server
@@ -34,6 +35,9 @@ __all__ = ["Found", "Head", "Piece", "S3Objects", "answered_ns", "changed", "che
 
 _NO_CONTENT: Final = 204
 """The status of an answer to a delete."""
+
+_LOOKS: Final = 2
+"""How often an object is looked for that a HEAD does not find and a listing does: it may just have been made."""
 
 _LIST_PAGE: Final = 1000
 """Names per request: what S3 gives at most."""
@@ -76,21 +80,30 @@ class S3Objects(S3Calls):
 
     async def head(self, key: str, subject: str) -> Head | None:
         """An object without its bytes; None if there is none. Raises ConfigError if there is no bucket."""
-        try:
-            needs = ("ETag", "LastModified", "ContentLength")
-            told = await self.call("head", subject, "head_object", needs=needs, reads=True, Key=key)
-        except NotFound:
-            if not self.bucket_seen:  # the answer to a HEAD does not tell the two apart
-                await self.check_bucket()
-            return None
-        self.bucket_seen = True
-        return Head(
-            told["ContentLength"],
-            nanoseconds(told["LastModified"]),
-            told["ETag"],
-            {name.lower(): value for name, value in told.get("Metadata", {}).items()},
-            told.get("ContentType", ""),
-        )
+        needs = ("ETag", "LastModified", "ContentLength")
+        for _ in range(_LOOKS):
+            try:
+                told = await self.call("head", subject, "head_object", needs=needs, reads=True, Key=key)
+            except NotFound as error:
+                if await self._is_absent(key, subject, error):
+                    return None
+            else:
+                self.bucket_seen = True
+                return _head(told)
+        raise no_server("head", subject)  # its listing says that the object is there
+
+    async def _is_absent(self, key: str, subject: str, error: NotFound) -> bool:
+        """Whether a HEAD that was answered with `error` is to be believed: its answer tells neither whether there is a
+        bucket, nor, unless it has a number of S3, whether it comes from S3."""
+        if not is_numbered(error):
+            told = await self.call(
+                "list", subject, "list_objects_v2", needs=("Name",), reads=True, Prefix=key, MaxKeys=1
+            )
+            self.bucket_seen = True
+            return all(one.get("Key") != key for one in told.get("Contents", ()))
+        if not self.bucket_seen:
+            await self.check_bucket()
+        return True
 
     async def get(self, key: str, subject: str, span: Span, etag: str = "") -> Piece:
         """The bytes of a span that is not empty, or those of it that the object has. Raises NotFound,
@@ -228,6 +241,16 @@ def stands_still(operation: str, subject: str) -> Unavailable:
         subject=subject,
         hint="Its listings are broken: look at the server, and what is between.",
         retry=Retry.PERMANENT,
+    )
+
+
+def _head(told: Mapping[str, Any]) -> Head:
+    return Head(
+        told["ContentLength"],
+        nanoseconds(told["LastModified"]),
+        told["ETag"],
+        {name.lower(): value for name, value in told.get("Metadata", {}).items()},
+        told.get("ContentType", ""),
     )
 
 
