@@ -207,6 +207,27 @@ async def test_finding_out_that_fails_is_done_again() -> None:
         await store.aclose()
 
 
+@pytest.mark.parametrize("refusal", [503, None], ids=["refused", "reply lost"])
+async def test_finding_out_goes_by_the_last_answer(refusal: int | None) -> None:
+    """What a try before it did is known: nothing, for the block was there."""
+
+    async def once(exchange: Exchange) -> None:
+        if refusal is not None:
+            await exchange.answer(refusal, "SlowDown")
+        else:
+            await exchange.forward()
+            exchange.close()
+
+    for server, honours in ((moto_server(), True), (rclone_server(), False)):
+        async with S3Proxy(server) as proxy:
+            store = S3BlockStore(proxy.server.config(server.new_bucket()))
+            proxy.plan(Kind.PUT, once, first=2)
+            told = await store.put_blocks([block(b"x")])
+            assert [one.status for one in told.stored] == [BlockStatus.FRESH]
+            assert store._honours_conditions is honours
+            await store.aclose()
+
+
 async def test_with_the_index_a_put_is_one_request_and_a_batch_one_per_block() -> None:
     ones = many_blocks(5)
     async with S3Proxy(default_server()) as proxy:

@@ -74,6 +74,17 @@ class Driver:
             await self._put(path, payload, subject, "overwrite")
         return True
 
+    async def refuses_again(self, path: str, payload: Buffer, subject: str) -> bool:
+        """Whether the server refuses to create an object, whose bytes these are, because there is one. Unlike
+        `put_new` it knows that there is, so the last answer tells, whatever became of the tries before it."""
+        try:
+            await self._put(path, payload, subject, "create")
+        except PreconditionFailed:
+            return True
+        except Unsupported:
+            pass
+        return False
+
     async def _put(self, path: str, payload: Buffer, subject: str, mode: Any, tried: Tried | None = None) -> None:
         async def attempt() -> None:
             async with self._lending.lent(bytes(payload) if self._keeps_memory else payload) as body:

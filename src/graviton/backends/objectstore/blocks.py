@@ -118,7 +118,8 @@ class ObjectBlockStore(BlockStore):
         if await self.driver.exists(self.path(block.key), block.key.text):
             return False  # nothing may be tried on a block that is there: it would be written over
         await self._put(block)
-        self._honours_conditions = not await self._put_new(block)
+        path, payload = self.path(block.key), _plain(block.payload)
+        self._honours_conditions = await self.driver.refuses_again(path, payload, block.key.text)
         return True
 
     async def _put_new(self, block: CanonicalBlock) -> bool:
