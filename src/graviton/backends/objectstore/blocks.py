@@ -103,24 +103,26 @@ class ObjectBlockStore(BlockStore):
 
     async def _put_if_absent(self, block: CanonicalBlock) -> bool:
         if self._honours_conditions is None:
+            if await self._exists(block.key):
+                return False  # nothing may be tried on a block that is there: it would be written over
             async with self._probing.taken("conditions"):
                 if self._honours_conditions is None:
                     return await self._probe(block)
         if self._honours_conditions:
             return await self._put_new(block)
-        if await self.driver.exists(self.path(block.key), block.key.text):
+        if await self._exists(block.key):
             return False
         return await self._put(block)
 
     async def _probe(self, block: CanonicalBlock) -> bool:
-        """Put a block if it is not there; then find out whether the server takes it once more under the condition.
-        Whether it was not there."""
-        if await self.driver.exists(self.path(block.key), block.key.text):
-            return False  # nothing may be tried on a block that is there: it would be written over
+        """Put a block that was not there; then find out whether the server takes it once more under the condition."""
         await self._put(block)
         path, payload = self.path(block.key), _plain(block.payload)
         self._honours_conditions = await self.driver.refuses_again(path, payload, block.key.text)
         return True
+
+    async def _exists(self, key: BlockKey) -> bool:
+        return await self.driver.exists(self.path(key), key.text)
 
     async def _put_new(self, block: CanonicalBlock) -> bool:
         return await self.driver.put_new(self.path(block.key), _plain(block.payload), block.key.text)
@@ -148,7 +150,7 @@ class ObjectBlockStore(BlockStore):
         return await self._pool.run(lambda flag: _verified(data, key))
 
     async def exists_many(self, keys: Sequence[BlockKey]) -> list[bool]:
-        return await side_by_side([self.driver.exists(self.path(key), key.text) for key in keys])
+        return await side_by_side([self._exists(key) for key in keys])
 
     async def list(self, prefix: str = "") -> AsyncIterator[BlockKey]:
         self.driver.requests.check_open()
