@@ -36,6 +36,19 @@ def test_backup_is_restored_and_everything_reads_back(tmp_path: Path) -> None:
     assert (tmp_path / "back").read_bytes() == DATA
 
 
+def test_metadata_and_marker_are_lost_and_the_backup_brings_all_back(tmp_path: Path) -> None:
+    root, backup = tmp_path / "store", tmp_path / "backup"
+    blob = put_file(root, tmp_path / "file", DATA)
+    assert graviton(root, "meta", "backup", backup).code == 0
+    for name in ("meta.sqlite", "meta.sqlite-wal", "meta.sqlite-shm", "graviton-store.json"):
+        (root / name).unlink(missing_ok=True)
+    for args in (["meta", "restore", backup], ["store", "adopt"], ["verify", "--all"]):
+        done = graviton(root, *args)
+        assert done.code == 0, done.err
+    assert graviton(root, "get", blob, "-o", tmp_path / "back").code == 0
+    assert (tmp_path / "back").read_bytes() == DATA
+
+
 def test_block_that_is_gone_since_the_backup_is_found_and_healed(tmp_path: Path) -> None:
     root, backup, file = tmp_path / "store", tmp_path / "backup", tmp_path / "file"
     blob = put_file(root, file, DATA)

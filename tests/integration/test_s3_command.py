@@ -179,6 +179,26 @@ def test_backup_is_not_restored_beside_somebody_elses_blocks(tmp_path: Path) -> 
     assert done.objects[0]["missing_blocks"] == 0
 
 
+def test_metadata_and_marker_are_lost_and_the_backup_brings_all_back(tmp_path: Path) -> None:
+    server = default_server()
+    bucket = server.new_bucket()
+    file, backup, settings = tmp_path / "file", tmp_path / "backup", environment(server, bucket)
+    file.write_bytes(os.urandom(100_000))
+    blob = command(tmp_path / "one", "put", file, "--json", **settings).objects[0]["id"]
+    assert command(tmp_path / "one", "meta", "backup", backup, **settings).code == 0
+    s3_client(server.config(bucket), 1).delete_object(Bucket=bucket, Key="cas/blocks/graviton-store.json")
+    two = tmp_path / "two"
+    for args in (["store", "adopt"], ["store", "init"], ["meta", "restore", backup]):
+        refused = command(two, *args, **settings)
+        assert refused.code == 1
+    assert "--trust" in refused.err
+    for args in (["meta", "restore", backup, "--trust"], ["store", "adopt"], ["verify", "--all"]):
+        done = command(two, *args, **settings)
+        assert done.code == 0, done.err
+    assert command(two, "get", blob, "-o", tmp_path / "back", **settings).code == 0
+    assert (tmp_path / "back").read_bytes() == file.read_bytes()
+
+
 def test_wrong_keys_are_no_permission_and_are_never_shown(tmp_path: Path) -> None:
     server = default_server()
     settings = environment(server, server.new_bucket()) | {"MINIO_ROOT_PASSWORD": "not-the-password"}

@@ -53,7 +53,9 @@ async def backup(call: Call, file: str, force: bool) -> None:
 @command()
 @click.argument("file", type=PathText())
 @click.option(
-    "--trust", is_flag=True, help="Do not look whether every block is there; only if nothing was removed since."
+    "--trust",
+    is_flag=True,
+    help="Do not look whether every block is there; only if none was removed since, or their marker is lost.",
 )
 async def restore(call: Call, file: str, trust: bool) -> None:
     """Load a backup into a metadata store that is empty.
@@ -80,6 +82,7 @@ async def restore(call: Call, file: str, trust: bool) -> None:
                 blocks_exist=None if trust else side.blocks.exists_many,
                 place=side.place,
                 markers=side.markers if settings.s3 is not None or settings.bucket_url else None,
+                blocks_empty=side.is_empty,
                 progress=tally.at,
             )
     finally:

@@ -21,6 +21,7 @@ from graviton.ports.kv import KeyValueStore, ReadTransaction, Transaction
 __all__ = [
     "MARKER_KEY",
     "RESTORING_KEY",
+    "BlocksEmpty",
     "Pair",
     "adopt",
     "check_adoptable",
@@ -37,7 +38,7 @@ RESTORING_KEY = b"restoring"
 """Key in the namespace `store` that is there while `graviton meta restore` has not come to its end."""
 
 BlocksEmpty = Callable[[], Awaitable[bool]]
-"""Whether the block store holds no block; asked only when a marker is missing."""
+"""Whether the block store holds no block; asked only when a marker is missing, or its metadata."""
 
 
 class Pair(NamedTuple):
@@ -137,20 +138,28 @@ async def check_adoptable(kv: KeyValueStore, kv_where: str, blocks_where: str, b
         )
 
 
-async def check_blocks_of(backed_up: StoreMarker, backup: str, markers: MarkerStore) -> None:
+async def check_blocks_of(
+    backed_up: StoreMarker, backup: str, markers: MarkerStore, trusted: BlocksEmpty | None = None
+) -> None:
     """Raise ConfigError unless the blocks that `markers` lies beside are those of the store in `backup`. In another
-    place none of them is found, and the restored metadata would call all of them lost."""
+    place none of them is found, and the restored metadata would call all of them lost.
+
+    `trusted`, given where no block is looked for and so none called lost, tells whether there is none: blocks whose
+    marker is lost are then believed to be the right ones. Those with another store's marker never are."""
     data = await markers.read()
     found = None if data is None else StoreMarker.decode(data, markers.where)
     if found is not None and found.store_id == backed_up.store_id:
         return
+    if found is None and trusted is not None and not await trusted():
+        return
     there = "there is no store" if found is None else f"there is store {found.store_id}"
+    lost = " If it is lost: `graviton meta restore --trust FILE`, then `graviton store adopt`." if found is None else ""
     raise ConfigError(
         f"the metadata in {backup} is of store {backed_up.store_id}, and at {markers.where} {there}",
         operation="meta.restore",
         subject=markers.where,
         hint="Check where the blocks are said to be. If you copied them to this place, copy their marker"
-        " (graviton-store.json) too.",
+        f" (graviton-store.json) too.{lost}",
     )
 
 

@@ -35,7 +35,7 @@ from graviton.metadata.backup import translate_os_error
 from graviton.metadata.backup_format import BackupHeader, Record, read_backup
 from graviton.metadata.block_prefix import PREFIX_KEY, BlockPlace, check_backup
 from graviton.metadata.marker import MarkerStore, StoreMarker, new_id
-from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY, check_blocks_of
+from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY, BlocksEmpty, check_blocks_of
 from graviton.metadata.replica_indexes import REPLICA_INDEXES, rebuild_replica_indexes
 from graviton.metadata.rows import (
     BLOCKS,
@@ -95,6 +95,7 @@ async def restore_metadata(
     blocks_exist: BlocksExist | None,
     place: BlockPlace | None = None,
     markers: MarkerStore | None = None,
+    blocks_empty: BlocksEmpty | None = None,
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> RestoreResult:
@@ -102,7 +103,8 @@ async def restore_metadata(
 
     `blocks_exist` is asked about every stored block; None trusts the backup, which is only right if nothing was
     collected since. `place` is where that looks: under another prefix than the backed-up store's nothing would be
-    found; and `markers` says whose blocks they are, which is compared too. Raises IntegrityError naming the byte,
+    found; and `markers` says whose blocks they are, which is compared too. Where they have lost their marker a
+    backup is loaded only if it is trusted, and `blocks_empty` finds some. Raises IntegrityError naming the byte,
     ConfigError for another prefix or store, a newer format or a store that is not empty (nothing was written),
     NotFound, Conflict if another restore took over, StorageFull, PermissionDenied, Unavailable.
     """
@@ -113,7 +115,8 @@ async def restore_metadata(
             if place is not None and summary.prefix is not None:
                 check_backup(summary.prefix, str(source), place)
             if markers is not None and summary.marker is not None:
-                await check_blocks_of(summary.marker, str(source), markers)
+                trusted = blocks_empty if blocks_exist is None else None
+                await check_blocks_of(summary.marker, str(source), markers, trusted)
             load = _Load(kv, summary, blocks_exist, (clock or SystemClock()).now_ns())
             await load.begin()
             with open(source, "rb", _BUFFER_BYTES) as file:  # noqa: ASYNC230 - opening; the reads are on a thread
