@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,8 @@ import pytest
 
 from graviton.backends.objectstore.blocks import S3BlockStore
 from graviton.backends.objectstore.bucket import make_bucket
-from graviton.errors import PermissionDenied
+from graviton.backends.objectstore.config import S3Config
+from graviton.errors import PermissionDenied, Unavailable
 from graviton.testing.conformance.block_values import block
 from tests.s3_proxy import S3Proxy
 from tests.s3_server import moto_server
@@ -152,3 +155,21 @@ async def test_no_keys_anywhere_are_told_at_once() -> None:
             await ask
         assert "AWS_PROFILE" in told.value.hint
     await store.aclose()
+
+
+async def test_service_that_gives_keys_and_says_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By neither driver, however long botocore's own clients would: a minute a try, and several tries."""
+    (tmp_path / "token").write_text("who we are")
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/tests")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        config = S3Config("a-bucket", endpoint="http://127.0.0.1:9", request_seconds=0.5, retry_seconds=0)
+        store = S3BlockStore(config)
+        for ask in (store.exists(block(b"x").key), store.get(block(b"x").key)):
+            async with asyncio.timeout(10):
+                with pytest.raises(Unavailable):
+                    await ask
+        await store.aclose()

@@ -39,6 +39,10 @@ _KEEP_CREDENTIALS: Final = timedelta(minutes=5)
 """How long the data driver uses credentials before it asks again. botocore renews those that end 10 to 15 minutes
 before they do, so what it gives out is good for longer than this."""
 
+_KEYS_SECONDS: Final = 10.0
+"""How long a service that gives keys is waited for, whatever a request for objects may take: it answers in a tenth of a
+second. It is asked again as every request is, which by itself it would be several times, a minute each."""
+
 _TALKATIVE: Final = ("botocore.auth", "botocore.endpoint", "botocore.parsers", "botocore.utils")
 """Loggers that write down whole requests and answers at DEBUG, and with them session tokens and the keys of roles."""
 
@@ -243,6 +247,7 @@ def _follow_no_redirect(context: dict[str, Any], **_: Any) -> None:
 
 def _session(config: S3Config) -> Session:
     """Where both drivers get their credentials from. Raises ConfigError."""
+    from botocore.config import Config
     from botocore.session import get_session
 
     for name in _TALKATIVE:
@@ -252,6 +257,13 @@ def _session(config: S3Config) -> Session:
     if not _described:
         _described.append(session.get_component("data_loader"))
     session.register_component("data_loader", _described[0])
+    session.set_default_client_config(  # of those clients that botocore makes itself, to ask for keys
+        Config(
+            connect_timeout=min(config.connect_seconds, _KEYS_SECONDS),
+            read_timeout=min(config.request_seconds, _KEYS_SECONDS),
+            retries={"total_max_attempts": 1},
+        )
+    )
     given = config.credentials
     if given is not None:
         token = None if given.session_token is None else given.session_token.reveal()
