@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from graviton.backends.objectstore import bucket
+from graviton.backends.objectstore import _s3_calls
 from graviton.backends.objectstore.bucket import make_bucket
 from graviton.backends.objectstore.clients import s3_client
 from graviton.backends.objectstore.config import S3Config
 from graviton.errors import ConfigError, GravitonError, PermissionDenied, Unavailable
 from tests.s3_proxy import Kind, S3Proxy
 from tests.s3_server import moto_server
-from tests.unit.objectstore.canned import answer, driver_of, serving, settings
+from tests.unit.objectstore.canned import answer, driver_of, listening, serving, settings
 
 pytestmark = pytest.mark.s3
 
@@ -62,11 +62,11 @@ async def test_bucket_is_made_unless_it_is_there(replies: list[bytes], made: boo
 
 
 class _Clients:
-    """Those that `make_bucket` made, and how often each was closed."""
+    """Those that were made, and how often each was closed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.closed: list[int] = []
-        monkeypatch.setattr(bucket, "s3_client", self._make)
+        monkeypatch.setattr(_s3_calls, "s3_client", self._make)
 
     def _make(self, config: S3Config, connections: int) -> Any:
         made: Any = s3_client(config, connections)
@@ -100,13 +100,14 @@ async def test_client_that_made_a_bucket_is_closed_and_the_store_has_its_own(mon
         assert await nobody_left(proxy)
         await driver.put("a/key", b"abc", "thing")
         assert await driver.exists("a/key", "thing")
+        assert clients.closed == [1, 0]
         assert not await make_bucket(config, driver.requests)
-        assert clients.closed == [1, 1]
+        assert clients.closed == [1, 0, 1]
         assert await driver.exists("a/key", "thing"), "it has a client of its own"
         await driver.aclose()
         with pytest.raises(Unavailable, match="closed"):
             await make_bucket(config, driver.requests)
-        assert clients.closed == [1, 1, 1]
+        assert clients.closed == [1, 1, 1], "none was made for that"
         del driver  # the connections of blocks go with it
         gc.collect()
         assert await nobody_left(proxy)
@@ -127,3 +128,23 @@ async def test_client_is_closed_when_making_a_bucket_fails_or_is_cancelled(monke
             await job
         assert clients.closed == [1, 1]
         assert await nobody_left(proxy)
+
+
+@pytest.mark.parametrize("asked", ["HEAD", "PUT"])
+async def test_answer_that_trickles_is_too_late_as_a_whole(asked: str) -> None:
+    async def handle(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if not head.startswith(asked.encode()):
+            writer.write(answer(404))
+            writer.close()
+            return
+        writer.write(b"HTTP/1.1 200 X\r\nX: ")
+        for _ in range(100):
+            writer.write(b"a")
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+    async with listening(handle) as endpoint:
+        config = settings(endpoint, request_seconds=0.5)
+        async with asyncio.timeout(5):
+            with pytest.raises(Unavailable, match="no whole answer"):
+                await make_bucket(config, driver_of(config).requests)

@@ -23,7 +23,7 @@ from graviton.backends.objectstore.requests import Requests, Tried
 from graviton.concurrency.calls import CallCancelled, CancelFlag
 from graviton.concurrency.executors import WorkerPool
 from graviton.core.clock import Clock
-from graviton.errors import AlreadyExists, NotFound, Unavailable
+from graviton.errors import NotFound, Unavailable
 from graviton.ports.metrics import MetricsRegistry
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class S3Calls:
         self._pool = WorkerPool(config.max_requests, "s3")
         self._lock = threading.Lock()
         self._clients: list[BaseClient] = []
-        """One at most, shared with those that `hurried` made."""
+        """One at most, shared with those that `cleaning` made."""
         self.bucket_seen = False
         """Whether an answer has told that the bucket is there."""
 
@@ -65,12 +65,6 @@ class S3Calls:
             clock=clock,
         )
         return cls(config, requests)
-
-    def hurried(self, seconds: float) -> Self:
-        """The same, with the same threads, that gives up after so many seconds if that is earlier."""
-        made = copy(self)
-        made.requests = self.requests.hurried(seconds)
-        return made
 
     def once(self) -> Self:
         """The same, with the same threads, that tries nothing again."""
@@ -91,41 +85,13 @@ class S3Calls:
             if self.requests.is_closed:
                 self._close_clients()
 
-    # Buckets.
-
     async def check_bucket(self) -> None:
         """Raise ConfigError if there is no bucket."""
         try:
-            await self.call("head_bucket", self._bucket_subject, "head_bucket", reads=True)
+            await self.call("head_bucket", f"bucket {self.config.bucket}", "head_bucket", reads=True)
         except NotFound as error:
             raise no_bucket(self.config.bucket) from error
         self.bucket_seen = True
-
-    async def create_bucket(self) -> bool:
-        """Make the bucket; False if it was there and is ours."""
-        arguments: dict[str, Any] = {}
-        if self.config.region != "us-east-1":  # which must not be said
-            arguments["CreateBucketConfiguration"] = {"LocationConstraint": self.config.region}
-
-        def create(client: Any, flag: CancelFlag) -> bool:
-            try:
-                client.create_bucket(Bucket=self.config.bucket, **arguments)
-            except client.exceptions.BucketAlreadyOwnedByYou:
-                return False
-            except client.exceptions.BucketAlreadyExists as error:
-                raise AlreadyExists(
-                    f"there is a bucket {self.config.bucket}, and it is somebody else's",
-                    operation="create_bucket",
-                    subject=self.config.bucket,
-                    hint="Names of buckets are shared by all the world: set GRAVITON_S3_BLOCK_BUCKET to another one.",
-                ) from error
-            return True
-
-        return await self.on_thread("create_bucket", self._bucket_subject, create)
-
-    @property
-    def _bucket_subject(self) -> str:
-        return f"bucket {self.config.bucket}"
 
     async def call(
         self,
@@ -161,7 +127,8 @@ class S3Calls:
         tried: Tried | None = None,
     ) -> _T:
         """What `call(client, flag)` gives, on a thread; the flag says whether somebody still waits. One that `reads`
-        changes nothing on the server. Cancelled, `tried` tells whether its request was answered, as it does else."""
+        may be cut off: it changes nothing on the server, or does no harm when it arrives late. Cancelled, `tried` tells
+        whether its request was answered, as it does else."""
         is_on_its_way = False
 
         def work(flag: CancelFlag) -> _T:

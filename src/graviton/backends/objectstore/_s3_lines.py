@@ -173,7 +173,11 @@ def _cuttable(of: Any) -> type:
 
         def getresponse(self) -> Any:
             answer = super().getresponse()
-            _check()  # to the driver, a head that was cut off has ended
+            try:
+                _check()  # to the driver, a head that was cut off has ended
+            except ConnectionAbortedError:
+                answer.close()  # it may be the only one that has the connection by now
+                raise
             return answer
 
         def _consume_headers(self, file: Any) -> None:
