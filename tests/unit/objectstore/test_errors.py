@@ -55,6 +55,8 @@ ANSWERS = [
     (403, "AccessDenied", PermissionDenied, False, "docs/guides/s3.md"),
     (400, "KMS.DisabledException", PermissionDenied, False, "KMS.DisabledException"),
     (400, "KMS.ThrottlingException", Unavailable, True, "KMS.ThrottlingException"),
+    (500, "KMS.KMSInternalException", Unavailable, True, "KMS.KMSInternalException"),
+    (503, "KMS.DependencyTimeoutException", Unavailable, True, "KMS.DependencyTimeoutException"),
     (400, "ThrottlingException", Unavailable, True, "ThrottlingException"),
     (401, "", PermissionDenied, False, "401"),
     (412, "PreconditionFailed", PreconditionFailed, False, "PreconditionFailed"),

@@ -110,7 +110,7 @@ def _judged(answer: Answer, operation: str, subject: str, bucket: str) -> tuple[
         return AlreadyExists, f"there is a bucket {bucket} already", "", False
     if code in _PASSING_CODES:
         return Unavailable, told, _TRY_LATER, True
-    if status in (401, 403) or code in _DENIED or code.startswith("KMS."):
+    if status in (401, 403) or code in _DENIED or (code.startswith("KMS.") and status < 500):
         hint = _DENIED.get(code, _MAY_NOT if code else _UNTOLD)
         return PermissionDenied, f"{operation} {subject} is not allowed: {answer.text}", hint, False
     if status == 404 and code:
