@@ -26,6 +26,7 @@ from graviton.core.ranges import Span
 from graviton.errors import ConfigError, Conflict, InvalidInput, NotFound, Unavailable
 from graviton.testing.conformance.checks import cancelled_everywhere
 from tests.s3_server import S3Server, default_server, moto_server
+from tests.unit.objectstore.canned import ETAG, answer, listening, settings
 
 pytestmark = pytest.mark.s3
 
@@ -431,6 +432,8 @@ async def test_server_that_is_gone_at_the_end_is_asked_once_to_remove_the_upload
 # Copies.
 
 
+AS_FOUND = answer(200, ETag=ETAG, Last_Modified="Thu, 26 Nov 2026 05:07:09 GMT")
+
 COPYING: list[Callable[[], S3Server]] = [moto_server]
 """Servers that copy by parts: rclone's does not."""
 if os.environ.get("GRAVITON_TEST_S3_URL"):
@@ -476,6 +479,27 @@ async def test_copy_of_what_is_replaced_meanwhile_is_a_conflict(server: Callable
     assert await place.content("b") == b"old"
     assert await place.open_uploads() == []
     await place.store.aclose()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_small_copy_of_what_is_replaced_meanwhile_is_a_conflict(lost: bool) -> None:
+    """Else it would be told as large as what was there before."""
+    conditions: list[bytes] = []
+
+    async def server(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"HEAD"):
+            writer.write(answer(404, x_amz_request_id="7") if b"/b " in head.split(b"\r\n")[0] else AS_FOUND)
+        else:
+            conditions.extend(line for line in head.lower().split(b"\r\n") if line.startswith(b"x-amz-copy-source-if"))
+            writer.write(answer(503) if lost and len(conditions) == 1 else answer(412, "PreconditionFailed"))
+        writer.close()
+
+    async with listening(server) as endpoint:
+        store = S3MutableObjectStore(settings(endpoint, retry_seconds=5))
+        with pytest.raises(Conflict):
+            await store.copy(Locator("s3", "a-bucket", "a"), Locator("s3", "a-bucket", "b"))
+        assert set(conditions) == {b"x-amz-copy-source-if-match: " + ETAG.encode()}
+        await store.aclose()
 
 
 async def test_copy_by_parts_keeps_the_metadata_of_others(place: Place) -> None:

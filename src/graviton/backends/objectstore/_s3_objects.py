@@ -164,13 +164,19 @@ class S3Objects(S3Calls):
 
         return await self.on_thread("put", subject, put, size=len(data), tried=tried)
 
-    async def copy(self, key: str, to: str, subject: str, tried: Tried | None = None) -> int:
-        """Copy an object, and its metadata, inside the server; see `answered_ns`. Raises NotFound."""
+    async def copy(self, key: str, to: str, subject: str, tried: Tried | None = None, etag: str = "") -> int:
+        """Copy an object, and its metadata, inside the server; see `answered_ns`. Raises NotFound, and Conflict if it
+        has another ETag than the one given, where the server looks at that."""
         source = {"Bucket": self.config.bucket, "Key": key}
-        encryption = encryption_arguments(self.config.encryption)
+        arguments = {"Key": to, "CopySource": source, **encryption_arguments(self.config.encryption)}
+        if etag:
+            arguments["CopySourceIfMatch"] = etag
         needs = ("CopyObjectResult.ETag",)
-        arguments = {"Key": to, "CopySource": source, **encryption}
-        return answered_ns(await self.call("copy", subject, "copy_object", needs=needs, tried=tried, **arguments))
+        try:
+            told = await self.call("copy", subject, "copy_object", needs=needs, tried=tried, **arguments)
+        except PreconditionFailed as error:
+            raise changed(subject) from error
+        return answered_ns(told)
 
     async def delete(self, key: str, subject: str, tried: Tried | None = None) -> None:
         """Remove an object, whether it is there or not."""

@@ -80,8 +80,9 @@ async def put_parts(
 
 
 async def copy_object(api: S3Api, key: str, head: Head, to: str, subject: str) -> Written:
-    """Copy an object, which is as `head` says, inside the server. Raises NotFound; Conflict if a large one is replaced
-    or deleted meanwhile, also where the server does not look at the condition that each part has."""
+    """Copy an object, which is as `head` says, inside the server. Raises NotFound; Conflict if it is replaced, and a
+    large one also if it is deleted, meanwhile; of a large one also where the server does not look at the condition
+    that each part has."""
     if head.size <= api.config.copy_part_bytes:
         return Written(head.size, await _copy_at_once(api, key, head, to, subject))
     part_bytes = max(min(api.config.copy_part_bytes, _COPIED_BYTES), -(-head.size // MAX_PARTS))
@@ -104,12 +105,12 @@ async def copy_object(api: S3Api, key: str, head: Head, to: str, subject: str) -
 async def _copy_at_once(api: S3Api, key: str, head: Head, to: str, subject: str) -> int:
     tried = Tried()
     try:
-        return await api.copy(key, to, subject, tried)
-    except NotFound:
+        return await api.copy(key, to, subject, tried, head.etag)
+    except (NotFound, Conflict):
         found = await api.head(to, subject) if tried.is_open else None
         if found is None or (found.size, found.etag) != (head.size, head.etag):
             raise
-        return found.modified_ns  # done by a try whose reply was lost, before the source was deleted
+        return found.modified_ns  # done by a try whose reply was lost, before the source went
 
 
 async def read_pieces(api: S3Api, key: str, subject: str, span: Span, first: Piece) -> AsyncIterator[bytes]:

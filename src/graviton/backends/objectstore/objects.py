@@ -143,8 +143,9 @@ class S3MutableObjectStore(S3ImmutableObjectStore, MutableObjectStore):
         return True
 
     async def copy(self, source: Locator, target: Locator) -> ObjectStat:
-        """Inside the server, metadata included; above `copy_part_bytes` by parts. Raises Conflict if a large source is
-        replaced or deleted meanwhile."""
+        """Inside the server, metadata included; above `copy_part_bytes` by parts. Raises Conflict if the source is
+        replaced meanwhile, or a large one deleted. A server that does not know conditions of copies copies a small one
+        as it is by then, and the size that is told is that of before."""
         key, to = self._key(source), self._key(target)
         head = await self.api.head(key, source.text)
         if head is None:
