@@ -108,9 +108,17 @@ async def _copy_at_once(api: S3Api, key: str, head: Head, to: str, subject: str)
         return await api.copy(key, to, subject, tried, head.etag)
     except (NotFound, Conflict):
         found = await api.head(to, subject) if tried.is_open else None
-        if found is None or (found.size, found.etag) != (head.size, head.etag):
+        if found is None or not _is_copy(found, head):
             raise
         return found.modified_ns  # done by a try whose reply was lost, before the source went
+
+
+def _is_copy(found: Head, head: Head) -> bool:
+    """Whether an object is a copy of what `head` tells of. One that we made by parts has another ETag than its copy,
+    but a token that no other has."""
+    token = head.metadata.get(TOKEN)
+    is_same = found.etag == head.etag or (token is not None and found.metadata.get(TOKEN) == token)
+    return found.size == head.size and is_same
 
 
 async def read_pieces(api: S3Api, key: str, subject: str, span: Span, first: Piece) -> AsyncIterator[bytes]:
