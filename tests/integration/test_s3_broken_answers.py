@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from graviton.backends.objectstore import _s3_objects
 from graviton.backends.objectstore.objects import S3MutableObjectStore
 from graviton.core.locators import Locator
 from graviton.errors import Conflict, Unavailable
@@ -87,6 +88,26 @@ async def test_list_of_uploads_that_does_not_go_on_is_an_error(place: Place) -> 
         with pytest.raises(Unavailable, match="does not go on"):
             await place.store.api.uploads("", "all")
     assert place.proxy.count(Kind.LIST_UPLOADS) == 2
+
+
+async def test_listing_whose_pages_are_empty_comes_to_an_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has another token. A few in a row are right, where much was deleted."""
+    monkeypatch.setattr(_s3_objects, "_EMPTY_PAGES", 5)
+    sent = 0
+
+    async def fault(exchange: Exchange) -> None:
+        nonlocal sent
+        sent += 1
+        found = names("a") if sent == 5 else ""
+        more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{sent}</NextContinuationToken>"
+        body = f"<ListBucketResult><Name>b</Name>{more}{found}</ListBucketResult>".encode()
+        await exchange.send(Reply(200, Headers([("Content-Length", str(len(body)))]), body).encode())
+
+    place.proxy.plan(Kind.LIST, fault, times=None)
+    async with asyncio.timeout(20):
+        with pytest.raises(Unavailable, match="does not go on"):
+            _ = [stat async for stat in place.store.list()]
+    assert sent == 5 + 5 + 1
 
 
 @pytest.mark.parametrize("page", ["<Contents><Key>k</Key></Contents>", "<IsTruncated>true</IsTruncated>"])

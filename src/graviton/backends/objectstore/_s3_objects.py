@@ -43,6 +43,10 @@ _LIST_PAGE: Final = 1000
 """Names per request: what S3 gives at most."""
 
 
+_EMPTY_PAGES: Final = 1000
+"""How many pages without a name may follow each other: a server may send some where much was deleted."""
+
+
 class Head(NamedTuple):
     """An object without its bytes."""
 
@@ -204,7 +208,7 @@ class S3Objects(S3Calls):
             found = [_found(one, subject) for one in told.get("Contents", ())]
             return found, member(told, "NextContinuationToken", "list", subject) if told.get("IsTruncated") else ""
 
-        last, token = "", ""
+        last, token, empty = "", "", 0
         while True:
             found, following = await self.on_thread("list", subject, page, reads=True)
             before = last
@@ -214,7 +218,9 @@ class S3Objects(S3Calls):
                     yield one
             if not following:
                 return
-            if following == token or (found and last.encode() <= before.encode()):
+            empty = 0 if found else empty + 1
+            is_back = found and last.encode() <= before.encode()
+            if following == token or is_back or empty > _EMPTY_PAGES:
                 raise stands_still("list", subject)
             token = arguments["ContinuationToken"] = following
 
