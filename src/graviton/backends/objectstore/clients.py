@@ -13,15 +13,16 @@ import base64
 import hashlib
 import logging
 import os
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
 
 from graviton._version import __version__
 from graviton.backends.objectstore._bounded_session import BoundedSession
 from graviton.backends.objectstore._driver_answers import MalformedKeysError
+from graviton.backends.objectstore._surroundings import certificates, proxy_options, proxy_to
 from graviton.backends.objectstore.config import NO_KEY, S3Config, S3Encryption, SseMode, malformed_key
 from graviton.core.clock import SystemClock
 from graviton.errors import ConfigError
@@ -153,25 +154,11 @@ def _client_options(config: S3Config) -> dict[str, Any]:
         "timeout": timedelta(seconds=config.request_seconds),
         "pool_max_idle_per_host": str(config.max_requests),
         "user_agent": _AGENT,
+        **proxy_options(_with_bucket(config)),
     }
     if config.ca_file is not None:
-        options["root_certificate"] = _certificates(config)
+        options["root_certificate"] = certificates(config.ca_file)
     return options
-
-
-def _certificates(config: S3Config) -> bytes:
-    """The file of authorities. Raises ConfigError unless it has some."""
-    assert config.ca_file is not None
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(config.ca_file)
-        return config.ca_file.read_bytes()
-    except OSError as error:
-        what = "has none" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
-        raise ConfigError(
-            f"the file of certificate authorities {config.ca_file} {what}",
-            operation="configure",
-            subject="AWS_CA_BUNDLE",
-        ) from error
 
 
 def _encryption(encryption: S3Encryption) -> dict[str, str]:
@@ -200,7 +187,9 @@ def encryption_arguments(encryption: S3Encryption) -> dict[str, Any]:
 def s3_client(config: S3Config, connections: int) -> BaseClient:
     """The driver for objects and buckets; thread-safe. Raises ConfigError."""
     if config.ca_file is not None:
-        _certificates(config)  # said now, with its name
+        certificates(config.ca_file)  # said now, with its name
+    address = _with_bucket(config)
+    proxy = proxy_to(address)
     with setting_up():
         from botocore.config import Config
 
@@ -215,6 +204,7 @@ def s3_client(config: S3Config, connections: int) -> BaseClient:
                 s3={"addressing_style": "virtual" if config.is_virtual else "path"},
                 connect_timeout=config.connect_seconds,
                 read_timeout=config.request_seconds,
+                proxies={} if proxy is None else {urlsplit(address).scheme: proxy},
                 max_pool_connections=connections,
                 # We send a checksum with every body ourselves: as a header, which every server takes, not as a trailer.
                 request_checksum_calculation="when_required",
