@@ -53,6 +53,34 @@ async def test_unknown_authority_is_told_and_not_tried_again(served: tuple[S3Ser
     await store.aclose()
 
 
+async def test_authorities_of_the_system_are_trusted_by_both_drivers(
+    served: tuple[S3Server, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_FILE stands for them here."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(served[1]))
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    store = S3BlockStore(_config(served, trusts=False))
+    await make_bucket(store.config, store.driver.requests)
+    await store.put_blocks([block(b"the bytes")])
+    assert await store.get(block(b"the bytes").key) == b"the bytes"
+    assert await store.exists(block(b"the bytes").key)
+    await store.aclose()
+
+
+async def test_authorities_of_a_profile_are_trusted_by_none(
+    served: tuple[S3Server, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One of the drivers reads none."""
+    (tmp_path / "config").write_text(f"[default]\nca_bundle = {served[1]}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    store = S3BlockStore(_config(served, trusts=False))
+    for ask in (store.get(block(b"x").key), store.exists(block(b"x").key)):
+        with pytest.raises(Unavailable, match="AWS_CA_BUNDLE"):
+            await ask
+    await store.aclose()
+
+
 ETAG = "0a" * 16
 BODY = bytes(4 << 20)
 """More than the buffers of sockets hold."""

@@ -1,7 +1,8 @@
 """What both drivers are to take from the machine alike: the proxy on the way to a server, and the authorities that
 vouch for it.
 
-Each would look for itself, and not at the same: one follows ALL_PROXY, and knows ranges of addresses in NO_PROXY.
+Each would look for itself, and not at the same: one follows ALL_PROXY, and knows ranges of addresses in NO_PROXY; the
+other brings authorities of its own, and reads of others in the profile.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from graviton.errors import ConfigError
 
-__all__ = ["certificates", "proxy_options", "proxy_to"]
+__all__ = ["certificates", "proxy_options", "proxy_to", "system_authorities"]
 
 _NO_PROXY: Final = "http://127.0.0.1:9"
 """In place of a proxy; nothing is sent to it."""
@@ -49,7 +50,7 @@ def proxy_to(address: str) -> str | None:
 
 
 def proxy_options(address: str) -> dict[str, Any]:
-    """The same as `obstore` is told it: where there is none, of one that is not for this server, or the driver looks for
+    """The same as `obstore` is told it: where there is none, of one that is not for this server, or it looks for
     itself."""
     proxy = proxy_to(address)
     if proxy is not None:
@@ -69,3 +70,9 @@ def certificates(file: Path) -> bytes:
             operation="configure",
             subject="AWS_CA_BUNDLE",
         ) from error
+
+
+def system_authorities() -> str | bool:
+    """The file with those that the system trusts, as `obstore` does (SSL_CERT_FILE names one), for `botocore`; True,
+    for those that it brings, where Python's OpenSSL knows of no such file."""
+    return ssl.get_default_verify_paths().cafile or True

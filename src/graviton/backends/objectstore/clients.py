@@ -22,7 +22,12 @@ from urllib.parse import urlsplit
 from graviton._version import __version__
 from graviton.backends.objectstore._bounded_session import BoundedSession
 from graviton.backends.objectstore._driver_answers import MalformedKeysError
-from graviton.backends.objectstore._surroundings import certificates, proxy_options, proxy_to
+from graviton.backends.objectstore._surroundings import (
+    certificates,
+    proxy_options,
+    proxy_to,
+    system_authorities,
+)
 from graviton.backends.objectstore.config import NO_KEY, S3Config, S3Encryption, SseMode, malformed_key
 from graviton.core.clock import SystemClock
 from graviton.errors import ConfigError
@@ -198,7 +203,7 @@ def s3_client(config: S3Config, connections: int) -> BaseClient:
             "s3",
             region_name=config.region,
             endpoint_url=config.server,
-            verify=None if config.ca_file is None else str(config.ca_file),
+            verify=system_authorities() if config.ca_file is None else str(config.ca_file),
             config=Config(
                 retries={"total_max_attempts": 1},
                 s3={"addressing_style": "virtual" if config.is_virtual else "path"},
