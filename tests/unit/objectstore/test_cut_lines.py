@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from graviton.backends.objectstore import _bodies, _s3_calls
+from graviton.backends.objectstore._multipart import multipart
 from graviton.backends.objectstore._s3_api import S3Api
 from graviton.backends.objectstore._s3_lines import Line
 from graviton.concurrency.calls import CancelFlag
 from graviton.core.ranges import Span
-from graviton.errors import Unavailable
+from graviton.errors import Conflict, Unavailable
 from tests.certificates import certificate
 from tests.unit.objectstore.canned import ETAG, listening, settings
 
@@ -152,6 +153,29 @@ async def test_head_that_trickles_is_too_late_as_a_whole(tls: tuple[Path, Path] 
         with pytest.raises(Unavailable, match="no whole answer"):
             await api.head("k", "it")
         assert time.monotonic() - began < SOON
+
+
+@pytest.mark.parametrize("silence", [_says_nothing, _trickles])
+async def test_removal_of_an_upload_is_in_a_hurry_at_any_server(
+    silence: Handle, tls: tuple[Path, Path] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody waits for it who has an error already; done late it does no harm."""
+    monkeypatch.setattr(_s3_calls, "_CLEANUP_SECONDS", 0.5)
+
+    async def handle(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"POST"):
+            told = "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>"
+            writer.write(f"HTTP/1.1 200 X\r\nContent-Length: {len(told)}\r\n\r\n{told}".encode())
+        else:
+            await silence(head, writer)
+
+    async with calls(handle, tls, request_seconds=20.0) as api:
+        began = time.monotonic()
+        with pytest.raises(Conflict) as told:
+            async with multipart(api, "k", "it"):
+                raise Conflict("what goes wrong")
+        assert "lifecycle rule" in told.value.hint
+        assert time.monotonic() - began < SOON * 2
 
 
 async def test_request_after_one_that_was_cut_goes_through(tls: tuple[Path, Path] | None) -> None:

@@ -115,7 +115,7 @@ async def test_second_driver_is_made_when_it_is_needed_and_closed_with_who_hurri
     [client] = driver._api._clients
     assert [one.path async for one in driver.list(folder, folder, names[0])] == names[1:]
     assert driver._api._clients == [client]
-    hurried = driver.hurried(1.0)
+    hurried = driver.hurried(60.0)
     assert len([one async for one in hurried.list(folder, folder)]) == 3
     await store.aclose()
     assert driver._api._clients == hurried._api._clients == []

@@ -131,9 +131,9 @@ class S3Api(S3Objects):
         )
 
     async def abort_upload(self, upload: Upload, subject: str) -> None:
-        """Remove an upload and its parts, whether it is open or not."""
+        """Remove an upload and its parts, whether it is open or not. It may be cut off: late, it hits nothing else."""
         try:
-            await self.call("abort_upload", subject, "abort_multipart_upload", **self._of(upload))
+            await self.call("abort_upload", subject, "abort_multipart_upload", reads=True, **self._of(upload))
         except NotFound:
             pass
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from graviton.backends.objectstore._s3_lines import Line, make_cuttable
@@ -77,6 +78,7 @@ class S3Calls:
         """The same in a hurry, also after `aclose`: for giving back what must not stay on the server."""
         made = copy(self)
         made.requests = self.requests.for_cleanup(_CLEANUP_SECONDS)
+        made.config = replace(self.config, request_seconds=min(self.config.request_seconds, _CLEANUP_SECONDS))
         made._pool = WorkerPool(1, "s3-cleanup")
         try:
             yield made
