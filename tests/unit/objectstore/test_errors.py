@@ -53,6 +53,7 @@ ANSWERS = [
     (400, "ExpiredToken", PermissionDenied, False, "has expired"),
     (400, "InvalidToken", PermissionDenied, False, "AWS_PROFILE"),
     (403, "AccessDenied", PermissionDenied, False, "docs/guides/s3.md"),
+    (403, "InvalidObjectState", Unavailable, False, "archive"),
     (400, "KMS.DisabledException", PermissionDenied, False, "KMS.DisabledException"),
     (400, "KMS.ThrottlingException", Unavailable, True, "KMS.ThrottlingException"),
     (500, "KMS.KMSInternalException", Unavailable, True, "KMS.KMSInternalException"),
@@ -144,6 +145,14 @@ async def test_answer_to_a_head_has_no_code() -> None:
                 await driver_of(settings(endpoint)).exists("a/key", "thing")
             assert ("does not say why" in told.value.hint) is (status == 403)
             assert type(await ask(settings(endpoint), "head_object", Key="a/key")) is kind
+
+
+async def test_answer_to_a_head_of_another_region_names_it() -> None:
+    """400, as to much else that is malformed; but with the region."""
+    async with serving(answer(400, x_amz_bucket_region="eu-central-1")) as endpoint:
+        with pytest.raises(ConfigError, match="eu-central-1") as told:
+            await driver_of(settings(endpoint)).exists("a/key", "thing")
+        assert "GRAVITON_S3_REGION" in told.value.hint
 
 
 @pytest.mark.parametrize("code", ["InternalError", "SlowDown", "ServiceUnavailable"])

@@ -195,9 +195,9 @@ def _of_botocore(error: BaseException) -> Answer:
 def _of_client_error(response: Mapping[str, Any], operation: str) -> Answer:
     told, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
     status, code = meta.get("HTTPStatusCode", 0), str(told.get("Code", ""))
-    if code.isdigit():  # of an answer without a body, as every HEAD's
-        status, code = int(code), _code_of_none(int(code), operation)
     region = meta.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
+    if code.isdigit():  # of an answer without a body, as every HEAD's
+        status, code = int(code), _code_of_none(int(code), operation, region)
     text = f"{code or status}: {told.get('Message', '')}{f' (the bucket is in {region})' if region else ''}"
     return Answer(status or 500, code, _one_line(text))
 
@@ -209,11 +209,12 @@ def is_numbered(error: BaseException) -> bool:
     return "x-amz-request-id" in meta.get("HTTPHeaders", {})
 
 
-def _code_of_none(status: int, operation: str) -> str:
+def _code_of_none(status: int, operation: str, region: str) -> str:
     """The code that an answer would have if it had a body."""
     if status == 404 and operation.startswith("Head"):
         return _GONE
-    if status == 400 and operation == "HeadBucket":  # signed for another region: nothing else of it can be malformed
+    # Signed for another region: of a look at a bucket nothing else can be malformed; of others AWS tells the right one.
+    if status == 400 and (operation == "HeadBucket" or (operation.startswith("Head") and region)):
         return "AuthorizationHeaderMalformed"
     return ""
 

@@ -84,6 +84,11 @@ _PASSING_STATUS: Final = frozenset({302, 303, 308, 408, 409, 425, 429, 500, 502,
 _NO_ANSWER = "Check the address of the server (QUASAR_MINIO_URL), whether it runs, and the network; then try again."
 _TRY_LATER = "Look at the server and the network between; then try again."
 
+_HINT_OF_CODE: Final = {
+    "InvalidObjectState": "It was moved to an archive: have the server restore it, and let no lifecycle rule move it"
+    " (docs/guides/s3.md).",
+}
+
 
 def translate(error: BaseException, operation: str, subject: str, bucket: str) -> GravitonError:
     """The error of ours that says what `error` says; its `retry` tells whether the same request may succeed later. What
@@ -110,7 +115,7 @@ def _judged(answer: Answer, operation: str, subject: str, bucket: str) -> tuple[
         return AlreadyExists, f"there is a bucket {bucket} already", "", False
     if code in _PASSING_CODES:
         return Unavailable, told, _TRY_LATER, True
-    if status in (401, 403) or code in _DENIED or (code.startswith("KMS.") and status < 500):
+    if _is_denied(status, code):
         hint = _DENIED.get(code, _MAY_NOT if code else _UNTOLD)
         return PermissionDenied, f"{operation} {subject} is not allowed: {answer.text}", hint, False
     if status == 404 and code:
@@ -136,8 +141,13 @@ def _judged(answer: Answer, operation: str, subject: str, bucket: str) -> tuple[
         kind, hint = _KIND_OF_STATUS[status]
         return kind, told, hint, False
     if status:
-        return Unavailable, told, _TRY_LATER, status >= 500
+        return Unavailable, told, _HINT_OF_CODE.get(code, _TRY_LATER), status >= 500
     return Unavailable, told, answer.hint or (_NO_ANSWER if answer.passes else ""), answer.passes
+
+
+def _is_denied(status: int, code: str) -> bool:
+    by_code = code in _DENIED or (code.startswith("KMS.") and status < 500)
+    return by_code or (status in (401, 403) and code not in _HINT_OF_CODE)
 
 
 def _hint_at(bucket: str, hint: str) -> str:

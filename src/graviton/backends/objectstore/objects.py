@@ -155,8 +155,8 @@ class S3MutableObjectStore(S3ImmutableObjectStore, MutableObjectStore):
         return self._stat(target, await copy_object(self.api, key, head, to, source.text))
 
     def _stat(self, locator: Locator, written: Written) -> ObjectStat:
-        """Of what was just written. Its time is that of the answer, which may be a second or two beside what a look
-        tells; but a look could fail, after all was done."""
+        """Of what was just written. Its time is that of the answer; a look may tell that of a second or two before, and
+        of an object in parts, at AWS, when they were begun. But a look could fail, after all was done."""
         return ObjectStat(locator, written.size, written.modified_ns or self._clock.now_ns())
 
 
