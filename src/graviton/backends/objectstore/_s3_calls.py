@@ -12,7 +12,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from graviton.backends.objectstore._s3_lines import Line, make_cuttable
@@ -51,6 +50,8 @@ class S3Calls:
         self._lock = threading.Lock()
         self._clients: list[BaseClient] = []
         """One at most, shared with those that `cleaning` made."""
+        self._answer_seconds = config.request_seconds
+        """After which a request that may be cut off is cut off."""
         self.bucket_seen = False
         """Whether an answer has told that the bucket is there."""
 
@@ -78,7 +79,7 @@ class S3Calls:
         """The same in a hurry, also after `aclose`: for giving back what must not stay on the server."""
         made = copy(self)
         made.requests = self.requests.for_cleanup(_CLEANUP_SECONDS)
-        made.config = replace(self.config, request_seconds=min(self.config.request_seconds, _CLEANUP_SECONDS))
+        made._answer_seconds = min(self._answer_seconds, _CLEANUP_SECONDS)
         made._pool = WorkerPool(1, "s3-cleanup")
         try:
             yield made
@@ -157,7 +158,7 @@ class S3Calls:
         return await self.requests.run(operation, subject, attempt, size=size, moved=moved, tried=tried)
 
     async def _in_time(self, operation: str, subject: str, work: Callable[[CancelFlag], _T], reads: bool) -> _T:
-        line, seconds = Line(), self.config.request_seconds
+        line, seconds = Line(), self._answer_seconds
 
         def on_line(flag: CancelFlag) -> _T:
             with line:
