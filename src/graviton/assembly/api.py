@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 from graviton.assembly.addresses import settings_of
+from graviton.assembly.cache_settings import DEFAULT_CACHE_BYTES, CacheSettings, check_cache_bytes
 from graviton.assembly.settings import settings_from
 from graviton.assembly.store import Store
 from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
@@ -27,6 +29,8 @@ def open(
     hash: HashAlgo | str | None = None,
     chunker: ChunkerSpec | str | None = None,
     memory_bytes: int = DEFAULT_BUDGET_BYTES,
+    cache: str | os.PathLike[str] | None = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
     metrics: MetricsRegistry | None = None,
     events: EventSink | None = None,
 ) -> Store:
@@ -40,13 +44,15 @@ def open(
 
     Touches nothing until it is used; the first put makes the store. `policy` applies to puts whose plan has none.
     `hash` and `chunker` (a spec or preset) are for a store that is made now, or override what it was made with.
-    `memory_bytes` is the budget of the whole process: the first store decides. Raises InvalidInput for values that are
-    malformed, ConfigError for another budget than that of the stores before.
+    `memory_bytes` is the budget of the whole process: the first store decides. `cache` is a folder on a local disk that
+    keeps blocks of a bucket once they were read, up to `cache_bytes` (docs/guides/caching.md). Raises InvalidInput for
+    values that are malformed, ConfigError for another budget than that of the stores before.
     """
     settings = settings_of(root, metadata)._replace(
         hash=HashAlgo.parse(hash) if isinstance(hash, str) else hash,
         chunker=ChunkerSpec.parse(chunker) if isinstance(chunker, str) else chunker,
         memory_bytes=memory_bytes,
+        cache=CacheSettings(Path(cache), cache_bytes) if cache is not None and check_cache_bytes(cache_bytes) else None,
     )
     return Store(settings, policy=policy, metrics=metrics, events=events)
 

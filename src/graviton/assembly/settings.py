@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from graviton.assembly.cache_settings import DEFAULT_CACHE_BYTES, CacheSettings, check_cache_bytes
 from graviton.assembly.environment import Reader
 from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from graviton.core.chunking.spec import ChunkerSpec
@@ -85,6 +86,8 @@ class Settings(NamedTuple):
     """The bucket, with `blob_backend` s3 or minio."""
     bucket_url: str = ""
     """`gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`, with `blob_backend` gs or az, which no variable says."""
+    cache: CacheSettings | None = None
+    """Where blocks that were read are kept nearby; None for nowhere."""
 
     @property
     def metadata_path(self) -> Path:
@@ -116,6 +119,7 @@ def settings_from(environment: Mapping[str, str], root: Path | None = None) -> S
         from graviton.assembly.s3_settings import s3_settings
 
         settings = settings._replace(s3=s3_settings(get, settings.blob_backend))
+    settings = _with_cache(get, settings)
     for variable, value in (("GRAVITON_BLOB_BACKEND", settings.blob_backend), ("GRAVITON_METADATA", settings.metadata)):
         if value in _LATER:
             raise ConfigError(
@@ -125,6 +129,25 @@ def settings_from(environment: Mapping[str, str], root: Path | None = None) -> S
                 hint="See the status table in the README for what works.",
             )
     return settings
+
+
+def _with_cache(get: Reader, settings: Settings) -> Settings:
+    root = get.value("GRAVITON_CACHE_ROOT", _path, None)
+    size = get.value("GRAVITON_CACHE_BYTES", _cache_bytes, None)
+    warning = ""
+    if root is None:
+        if size is None:
+            return settings
+        warning = "GRAVITON_CACHE_BYTES has no effect without GRAVITON_CACHE_ROOT"
+    elif size != 0:
+        settings = settings._replace(cache=CacheSettings(root, size or DEFAULT_CACHE_BYTES))
+        if settings.blob_backend not in ("fs", "memory"):
+            return settings
+        warning = (
+            f"GRAVITON_CACHE_ROOT with GRAVITON_BLOB_BACKEND={settings.blob_backend} keeps a second copy of blocks that"
+            " are on this machine already, and makes nothing faster"
+        )
+    return settings._replace(warnings=(*settings.warnings, warning)) if warning else settings
 
 
 def _postgres(get: Reader) -> PgConfig:
@@ -189,8 +212,8 @@ def _port(text: str) -> None:
         raise InvalidInput(f"{text[:40]!r} is not a port", hint=f"Write a number from 1 to {_MAX_PORT}.")
 
 
-def _cache(text: str) -> None:
-    parse_size(text)
+def _cache_bytes(text: str) -> int:
+    return check_cache_bytes(parse_size(text))
 
 
 def _database_url(text: str) -> None:
@@ -216,7 +239,6 @@ _MAX_PORT = 65535
 
 _UNUSED: dict[str, Callable[[str], None]] = {
     "GRAVITON_HTTP_PORT": _port,
-    "GRAVITON_CACHE_BYTES": _cache,
     "PG_JDBC_URL": _database_url,
 }
 """Variables whose systems are not there yet. What is wrong with them is told today, not on the day they are used."""

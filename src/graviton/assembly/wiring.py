@@ -1,8 +1,9 @@
 """Settings to layers: the only place that names backends.
 
 A store is, from the outside in: `CasBlobStore` over a block store, a block index and manifests; the last two over one
-key-value store, because claim and commit are one transaction there. Nothing is wrapped in between yet; layers that
-come (retry, metrics, cache) go around the block store, the cache outermost, so that it spares whatever lies below.
+key-value store, because claim and commit are one transaction there. Around the block store goes the cache, outermost,
+so that it spares whatever lies below; only readers of blobs look at it. `BlockSide.blocks`, which puts, verification,
+doctor, repair and collection use, is never the cached one: a copy nearby must not hide that the original is gone.
 """
 
 from __future__ import annotations
@@ -178,6 +179,11 @@ def blob_store(
 ) -> CasBlobStore:
     """The store that users put into, over the two sides."""
     made_with = marker.chunker if marker is not None else DEFAULT_SPEC.text
+    reads = None
+    if settings.cache is not None:
+        from graviton.assembly.caches import cached
+
+        reads = cached(side.blocks, settings.cache, budget, metrics)
     defaults = CasDefaults(
         settings.hash or (marker.hash if marker is not None else DEFAULT_HASH),
         settings.chunker or ChunkerSpec.parse(made_with),
@@ -190,6 +196,7 @@ def blob_store(
         index,
         manifests,
         side.reclaimer,
+        reads=reads,
         defaults=defaults,
         budget=budget,
         metrics=metrics,

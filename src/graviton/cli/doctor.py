@@ -70,6 +70,10 @@ async def _checks(call: Call) -> AsyncIterator[Check]:
         from graviton.assembly.buckets import check_bucket
 
         yield await check_bucket(settings.s3)
+    if settings.cache is not None:
+        from graviton.assembly.caches import check_cache
+
+        yield check_cache(settings.cache)
     if settings.metadata == "sqlite":
         for check in check_place("metadata", settings.metadata_path.parent, holds_metadata=True):
             yield check
@@ -132,6 +136,7 @@ def _settings(call: Call, settings: Settings) -> Iterator[tuple[str, str, str]]:
         "GRAVITON_CHUNKER": settings.chunker.text if settings.chunker else "as the store was made with",
         "GRAVITON_KERNEL": settings.kernel,
         "GRAVITON_MEMORY_BYTES": settings.memory_bytes,
+        **_cache(settings),
     }
     for name, value in effective.items():
         if name == "GRAVITON_FS_ROOT" and call.root is not None:
@@ -141,6 +146,13 @@ def _settings(call: Call, settings: Settings) -> Iterator[tuple[str, str, str]]:
     for name in _SECRETS:
         if os.environ.get(name):
             yield name, "(set, not shown)", "environment"
+
+
+def _cache(settings: Settings) -> dict[str, Any]:
+    cache = settings.cache
+    if cache is None:
+        return {"GRAVITON_CACHE_ROOT": "(no cache)"}
+    return {"GRAVITON_CACHE_ROOT": cache.root.absolute(), "GRAVITON_CACHE_BYTES": cache.max_bytes}
 
 
 def _places(settings: Settings) -> dict[str, Any]:

@@ -70,12 +70,14 @@ class CasBlobStore(BlobStore):
         manifests: BlobManifestRepo,
         reclaimer: BlockReclaimer | None = None,
         *,
+        reads: BlockStore | None = None,
         defaults: CasDefaults = CasDefaults(),
         budget: ByteBudget | None = None,
         metrics: MetricsRegistry | None = None,
         events: EventSink | None = None,
         clock: Clock | None = None,
     ) -> None:
+        """`reads` is `blocks` behind a cache: where readers get the blocks of blobs, and nobody else anything."""
         self.defaults = defaults
         self.manifests = manifests
         self.index = index
@@ -91,7 +93,12 @@ class CasBlobStore(BlobStore):
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
         in_place = blocks.capabilities.writes_in_place and manifests.capabilities.writes_in_place
         self._small_puts = SmallPuts(self._parts) if in_place else None
+        self._outermost = reads or blocks
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
+        """Looks at the blocks themselves, for verification."""
+        self._reading = self.access
+        if reads is not None:
+            self._reading = BlockAccess(reads, reclaimer, index, self._metrics, self._events, self._clock)
 
     async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
         asked = wanted(plan, self.defaults)
@@ -171,7 +178,7 @@ class CasBlobStore(BlobStore):
                     operation="get",
                     subject=key.text,
                 )
-        parts = ReadParts(self.access, self.manifests, self.budget, self._pool, self._operations, domain)
+        parts = ReadParts(self._reading, self.manifests, self.budget, self._pool, self._operations, domain)
         return CasBlobReader(parts, record, span or Span(0, key.size), whole=span is None)
 
     async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
@@ -221,7 +228,7 @@ class CasBlobStore(BlobStore):
         """
         self._lifetime.is_closed = True
         if not self._lifetime.is_here:  # the threads and what is going on are the parent's
-            await self.blocks.aclose()
+            await self._outermost.aclose()
             return
         try:
             await self._operations.end()
@@ -231,7 +238,7 @@ class CasBlobStore(BlobStore):
     async def _give_back(self) -> None:
         if self._small_puts is not None:
             await self._small_puts.aclose()
-        await self.blocks.aclose()
+        await self._outermost.aclose()
         await self._pool.close()
 
     def _report(self, results: Sequence[BlobWriteResult]) -> None:

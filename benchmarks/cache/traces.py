@@ -1,0 +1,86 @@
+"""Three fixed traces of block reads: the same requests in every run, on every machine.
+
+Sizes are those of the `balanced` chunker, 256 KiB to 4 MiB with a mean near 1.2 MiB. The footprint of each trace is several
+times the cache's size, `LIMIT`.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+
+__all__ = ["LIMIT", "TRACES", "Request"]
+
+Request = tuple[int, int]
+"""Number and size in bytes of a block."""
+
+LIMIT = 2 << 30
+"""Bytes of the simulated cache: some 1,750 blocks."""
+
+_SEED = 2026
+
+
+def zipf() -> Iterator[Request]:
+    """A working set: 300,000 reads of 20,000 blocks, the n-th most popular one read 1/n^0.9 as often as the first."""
+    draw = _Zipf(20_000, 0.9, random.Random(_SEED))
+    for _ in range(300_000):
+        yield _sized(draw())
+
+
+def scans() -> Iterator[Request]:
+    """The same popularity with passes over everything in between: after every 10,000 reads of 10,000 blocks, 5,000
+    others are read once from first to last and never again: a backup, a restore."""
+    draw = _Zipf(10_000, 0.9, random.Random(_SEED + 1))
+    other = 1_000_000
+    for _ in range(20):
+        for _ in range(10_000):
+            yield _sized(draw())
+        for other in range(other, other + 5_000):
+            yield _sized(other)
+        other += 1
+
+
+def shifting() -> Iterator[Request]:
+    """What is read changes: 30 days of 8,000 reads, each of 6,000 popular blocks of which a quarter is new every day;
+    and every day the same 2,600 blocks, one and a half caches, are read in order three times (a build, a dashboard)."""
+    rng = random.Random(_SEED + 2)
+    draw = _Zipf(6_000, 0.9, rng)
+    places = list(range(6_000))
+    new = 10_000
+    for _ in range(30):
+        for place in rng.sample(range(6_000), 1_500):
+            places[place] = new
+            new += 1
+        for _ in range(8_000):
+            yield _sized(places[draw()])
+        for _ in range(3):
+            for number in range(2_600):
+                yield _sized(5_000_000 + number)
+
+
+TRACES: dict[str, Callable[[], Iterator[Request]]] = {"zipf": zipf, "scans": scans, "shifting": shifting}
+
+
+class _Zipf:
+    """Ranks from 0, drawn by their popularity."""
+
+    def __init__(self, count: int, exponent: float, rng: random.Random) -> None:
+        self._sums = list(accumulate(1 / rank**exponent for rank in range(1, count + 1)))
+        self._rng = rng
+
+    def __call__(self) -> int:
+        return bisect_left(self._sums, self._rng.random() * self._sums[-1])
+
+
+_sizes: dict[int, int] = {}
+
+
+def _sized(number: int) -> Request:
+    """The block with its size: an exponential one above 256 KiB, cut at 4 MiB."""
+    size = _sizes.get(number)
+    if size is None:
+        beyond = random.Random(number).expovariate(1 / (1 << 20))
+        size = _sizes[number] = min((256 << 10) + int(beyond), 4 << 20)
+    return number, size

@@ -1,0 +1,158 @@
+"""`BlockCache`: one folder of cached blocks, shared by the stores of a process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from graviton.concurrency.executors import WorkerPool
+from graviton.constraints.budget import ByteBudget, Lease
+from graviton.core.clock import Clock, SystemClock
+from graviton.core.keys import BlockKey
+from graviton.core.limits import MAX_BLOCK_BYTES
+from graviton.errors import GravitonError, IntegrityError, Unavailable
+from graviton.ports.metrics import MetricsRegistry
+from graviton.stores.layers.cache.folder import CacheFolder
+from graviton.stores.layers.cache.keeper import Keeper, OpenIndex
+from graviton.stores.layers.cache.metrics import CacheMetrics
+
+__all__ = ["BlockCache"]
+
+WAITING_BYTES = MAX_BLOCK_BYTES
+"""What may wait to be written, at most: one of the largest blocks. A disk that takes 1 MiB in a millisecond never gets
+there; on one that is slower than the network, blocks above this are not cached."""
+
+_READERS = 8
+"""Threads that read entries: as many as one reader of a blob asks for at once (stores/streaming.py)."""
+
+
+class BlockCache:
+    """Reads entries and takes new ones; never fails whoever asks. Touches nothing until it is first used.
+
+    Usable from several threads and event loops, not in a child made by fork (Unavailable). One `aclose` per user.
+    """
+
+    def __init__(
+        self,
+        folder: CacheFolder,
+        open_index: OpenIndex,
+        limit_bytes: int,
+        *,
+        budget: ByteBudget | None = None,
+        metrics: MetricsRegistry | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """`budget` is drawn on for what waits to be written. `open_index` is called on the keeper's thread."""
+        self.limit_bytes = limit_bytes
+        self._folder = folder
+        self._metrics = CacheMetrics(metrics)
+        self._keeper = Keeper(folder, open_index, limit_bytes, self._metrics, clock or SystemClock())
+        self._readers = WorkerPool(_READERS, "cache")
+        self._writer = WorkerPool(1, "cache-keeper")
+        self._budget = budget
+        self._waiting = ByteBudget(WAITING_BYTES)
+        self._unwritten: dict[BlockKey, bytes] = {}
+        self._lock = threading.Lock()
+        self._users = 1
+        self._is_used = False
+
+    def join(self) -> bool:
+        """One more user, who closes it too; False if it is closed already."""
+        with self._lock:
+            if self._users == 0:
+                return False
+            self._users += 1
+            return True
+
+    def leave(self) -> None:
+        """One user less, who has not used it. There is another one."""
+        with self._lock:
+            self._users -= 1
+
+    async def read(self, key: BlockKey) -> bytes | None:
+        """The verified bytes of an entry, or None. Raises Unavailable after the end, and after a fork."""
+        if not self._is_used:
+            self._is_used = True
+            self._writer.post(partial(_job, self._keeper.keeps))
+        data = self._unwritten.get(key)
+        return data if data is not None else await self._readers.run(lambda flag: self._read(key))
+
+    def _read(self, key: BlockKey) -> bytes | None:
+        try:
+            data = self._folder.read(key)
+        except IntegrityError:
+            self._metrics.damaged()
+            self._post(lambda: self._keeper.drop(key))
+            return None
+        except GravitonError as error:
+            self._metrics.failed("read", error.code)
+            return None
+        if data is not None:
+            self._keeper.policy.hit(key.to_bytes())
+        return data
+
+    def offer(self, key: BlockKey, data: bytes) -> None:
+        """Take a block that was fetched, if there is time for it. Never waits and never raises."""
+        if not self._keeper.wants or key in self._unwritten:
+            return
+        size = len(data)
+        if not self._waiting.try_acquire(size):
+            self._metrics.filled("busy")
+            return
+        lease = None
+        if self._budget is not None:
+            lease = self._budget.try_lease(size)
+            if lease is None:
+                self._waiting.release(size)
+                self._metrics.filled("busy")
+                return
+        self._unwritten[key] = data
+        if not self._post(lambda: self._store(key, data, lease)):
+            self._forget(key, size, lease)
+
+    def _store(self, key: BlockKey, data: bytes, lease: Lease | None) -> None:
+        try:
+            self._keeper.store(key, data)
+        finally:
+            self._forget(key, len(data), lease)
+
+    def _forget(self, key: BlockKey, size: int, lease: Lease | None) -> None:
+        self._unwritten.pop(key, None)
+        self._waiting.release(size)
+        if lease is not None:
+            lease.release()
+
+    def _post(self, work: Callable[[], object]) -> bool:
+        try:
+            self._writer.post(partial(_job, work))
+        except Unavailable as error:  # closed, or no thread to be had
+            self._metrics.failed("write", error.code)
+            return False
+        return True
+
+    async def settled(self) -> None:
+        """Wait until everything that was offered so far is written, or not: for tests and measurements."""
+        await self._writer.run(lambda flag: None)
+
+    async def aclose(self) -> None:
+        """One user less; the last one waits for what is to be written and ends the threads."""
+        with self._lock:
+            self._users = max(0, self._users - 1)
+            if self._users:
+                return
+        self._keeper.is_closing = True
+        try:
+            await self._readers.close()
+        finally:
+            if self._is_used:
+                self._post(self._keeper.close)
+            await self._writer.close()
+
+
+def _job(work: Callable[[], object]) -> None:
+    """On the keeper's thread: a mistake of ours is shown as that of a thread is, and does not end the thread."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - reported, and nobody waits for it
+        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))

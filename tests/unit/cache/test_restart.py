@@ -1,0 +1,262 @@
+"""What a restart finds: the folder is the truth, the index a hint, and whatever a crash left is tidied up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from graviton.backends.filesystem.cache_folder import FsCacheFolder
+from graviton.concurrency.executors import in_own_thread
+from graviton.ports.blocks import CanonicalBlock
+from graviton.stores.layers.cache.keeper import FLUSH_CHANGES, RETRY_SECONDS
+from graviton.stores.layers.cache.policy import Queue
+from graviton.testing.fake_clock import FakeClock
+from tests.unit.cache.caches import Cached, blocks_of_8k, far, files
+
+REPOSITORY = Path(__file__).parents[3]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{REPOSITORY}/src:{REPOSITORY}"}
+
+
+async def filled(root: Path, blocks: Sequence[CanonicalBlock]) -> None:
+    """A cache with these blocks, in this order; every third was used, and the first ones moved on."""
+    store = Cached(root, far(*blocks))
+    await store.read(*blocks, *blocks[::3])
+    await store.aclose()
+
+
+def order(store: Cached) -> list[tuple[bytes, Queue, int]]:
+    return [(entry.key, entry.queue, entry.uses) for entry in store.keeper.policy]
+
+
+async def opened(root: Path, blocks: Sequence[CanonicalBlock], limit: int = 1 << 20) -> Cached:
+    """A cache after it was loaded."""
+    store = Cached(root, far(*blocks), limit=limit)
+    await store.cache.read(blocks[0].key)
+    await store.cache.settled()
+    return store
+
+
+async def test_entries_survive_with_their_order(tmp_path: Path) -> None:
+    blocks = blocks_of_8k(50)
+    first = Cached(tmp_path, far(*blocks), limit=40 * 8192)
+    await first.read(*blocks[:40], *blocks[:40:4], *blocks[40:])
+    before = order(first)
+    assert {queue for _, queue, _ in before} == {Queue.SMALL, Queue.MAIN}
+    await first.aclose()
+    again = await opened(tmp_path, blocks, limit=40 * 8192)
+    assert [key for key, _, _ in order(again)] == [key for key, _, _ in before]
+    assert [queue for _, queue, _ in order(again)] == [queue for _, queue, _ in before]
+    assert again.inner.fetched == 0  # type: ignore[attr-defined]
+    await again.read(*blocks[40:])
+    assert again.inner.fetched == 0  # type: ignore[attr-defined]
+    await again.aclose()
+
+
+@pytest.mark.parametrize("what", ["missing", "garbage", "truncated", "other rows", "a folder"])
+async def test_without_a_usable_index_the_folder_is_enough(tmp_path: Path, what: str) -> None:
+    blocks = blocks_of_8k(10)
+    await filled(tmp_path, blocks)
+    path = FsCacheFolder(tmp_path).index_path
+    if what == "missing":
+        path.unlink()
+    elif what == "garbage":
+        path.write_bytes(b"no database at all" * 1000)
+    elif what == "truncated":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif what == "other rows":
+        from graviton.assembly.caches import open_index
+
+        kv = open_index(path, False)
+        await kv.put("cache_entries", b"strange", b"row")
+        await kv.aclose()
+    else:
+        path.unlink()
+        path.mkdir()
+    store = await opened(tmp_path, blocks)
+    assert len(store.keeper.policy) == 10
+    await store.read(*blocks)
+    assert store.inner.fetched == 0  # type: ignore[attr-defined]
+    await store.aclose()
+    assert (store.count("failures", operation="index") > 0) is (what != "missing")
+    again = await opened(tmp_path, blocks)
+    assert again.count("failures") == (store.count("failures") if what == "a folder" else 0), "it was made anew"
+    await again.aclose()
+
+
+async def test_an_old_index_and_a_changed_folder_give_what_is_in_the_folder(tmp_path: Path) -> None:
+    blocks = blocks_of_8k(20)
+    await filled(tmp_path, blocks[:10])
+    path = FsCacheFolder(tmp_path).index_path
+    old = path.read_bytes()
+    await filled(tmp_path, blocks[10:])
+    path.write_bytes(old)
+    for one in blocks[:3]:
+        Path(FsCacheFolder(tmp_path).path(one.key)).unlink()
+    store = await opened(tmp_path, blocks)
+    assert sorted(key for key, _, _ in order(store)) == sorted(one.key.to_bytes() for one in blocks[3:])
+    assert {key for key, _, _ in order(store)[:7]} == {one.key.to_bytes() for one in blocks[3:10]}, "new ones last"
+    await store.aclose()
+    again = await opened(tmp_path, blocks)
+    assert order(again) == order(store)
+    await again.aclose()
+
+
+async def test_a_lowered_limit_takes_effect_at_once(tmp_path: Path) -> None:
+    blocks = blocks_of_8k(20)
+    await filled(tmp_path, blocks)
+    store = await opened(tmp_path, blocks, limit=5 * 8192)
+    assert len(files(tmp_path)) == 5
+    assert store.keeper.policy.used == 5 * 8192
+    await store.aclose()
+
+
+async def test_closing_does_not_wait_for_the_folder_to_be_read(tmp_path: Path) -> None:
+    blocks = blocks_of_8k(20)
+    await filled(tmp_path, blocks)
+    store = Cached(tmp_path, far(*blocks))
+    store.keeper.is_closing = True
+    await store.read(blocks[0])
+    assert not store.keeper.is_kept
+    await store.aclose()
+    again = await opened(tmp_path, blocks)
+    assert len(again.keeper.policy) == 20
+    await again.aclose()
+
+
+CRASHER = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.unit.cache.caches import Cached, blocks_of_8k, far
+from tests.unit.filesystem.disks import KillingDisk
+
+async def main(at):
+    blocks = blocks_of_8k(6)
+    store = Cached(Path(sys.argv[1], str(at)), far(*blocks), limit=4 * 8192, disk=KillingDisk(at))
+    await store.read(*blocks, *blocks)
+    await store.aclose()
+    os._exit(0)
+
+for at in range(1, 500):
+    child = os.fork()
+    if child == 0:
+        asyncio.run(main(at))
+    if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+        print(at)
+        break
+"""
+
+
+async def test_killed_at_every_system_call_leaves_whole_entries_and_what_the_next_start_removes(tmp_path: Path) -> None:
+    done = await in_own_thread(
+        partial(
+            subprocess.run,
+            [sys.executable, "-c", CRASHER, str(tmp_path)],
+            env=ENVIRONMENT,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    )
+    assert done.returncode == 0, done.stderr
+    points = int(done.stdout)
+    assert points > 50
+    blocks, unfinished = blocks_of_8k(6), 0
+    for at in range(1, points, 3):
+        root = tmp_path / str(at)
+        unfinished += any(name.startswith(".fill-") for name in files(root))
+        store = await opened(root, blocks, limit=4 * 8192)
+        left = files(root)
+        assert set(left) <= {f"{one.key.hex}-8000.cached" for one in blocks}
+        assert set(left.values()) <= {8000}
+        assert store.keeper.policy.used == len(left) * 8192 <= 4 * 8192
+        await store.read(*blocks)
+        assert store.count("damaged") == 0
+        await store.aclose()
+    assert unfinished > 3, "some were killed in the middle of a write"
+
+
+READER = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.unit.cache.caches import Cached, blocks_of_8k, far
+
+async def main():
+    blocks = blocks_of_8k(400)
+    store = Cached(Path(sys.argv[1]), far(*blocks), limit=300 * 8192)
+    while True:
+        await store.read(*blocks[:int(sys.argv[2])])
+        os.write(1, b"round\\n")
+
+asyncio.run(main())
+"""
+
+
+def reader(root: Path, count: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", READER, str(root), str(count)]
+    return subprocess.Popen(command, env=ENVIRONMENT, cwd=REPOSITORY, stdout=subprocess.PIPE)
+
+
+async def test_killed_in_the_middle_loses_at_most_the_order(tmp_path: Path) -> None:
+    process = reader(tmp_path, 300)
+    assert process.stdout is not None
+    await in_own_thread(process.stdout.readline)
+    process.send_signal(signal.SIGKILL)
+    await in_own_thread(process.wait)
+    process.stdout.close()
+    blocks = blocks_of_8k(300)
+    store = await opened(tmp_path, blocks, limit=300 * 8192)
+    assert len(store.keeper.policy) == 300
+    await store.read(*blocks)
+    assert store.inner.fetched == 0  # type: ignore[attr-defined]
+    known = sum(1 for place in store.keeper._changes.values() if place is not None)
+    assert known <= FLUSH_CHANGES
+    await store.aclose()
+
+
+async def test_a_second_process_reads_what_is_there_changes_nothing_and_takes_over_in_the_end(tmp_path: Path) -> None:
+    process = reader(tmp_path, 10)
+    assert process.stdout is not None
+    try:
+        await in_own_thread(process.stdout.readline)
+        assert FsCacheFolder(tmp_path).keeper() == str(process.pid)
+        blocks, clock = blocks_of_8k(12), FakeClock()
+        inner = far(*blocks)
+        store = Cached(tmp_path, inner, clock=clock)
+        await store.read(*blocks)
+        await store.read(*blocks)
+        assert inner.fetched == 4, "the ten are hits, the others are fetched every time"
+        assert len(files(tmp_path)) == 10
+        assert not store.keeper.is_kept
+        assert store.count("failures") == 0
+    finally:
+        process.kill()
+        await in_own_thread(process.wait)
+        process.stdout.close()
+    await store.read(*blocks)
+    assert len(files(tmp_path)) == 10, "it does not ask at every read"
+    clock.advance(RETRY_SECONDS)
+    await store.read(*blocks, *blocks)
+    assert store.keeper.is_kept
+    assert (inner.fetched, len(files(tmp_path))) == (8, 12)
+    assert FsCacheFolder(tmp_path).keeper() == str(os.getpid())
+    await store.aclose()
+    assert FsCacheFolder(tmp_path).keeper() is None
+
+
+async def test_two_stores_of_one_process_that_do_not_know_each_other_are_like_two_processes(tmp_path: Path) -> None:
+    blocks = blocks_of_8k(5)
+    first, second = Cached(tmp_path, far(*blocks)), Cached(tmp_path, far(*blocks))
+    await first.read(*blocks[:3])
+    await second.read(*blocks)
+    assert (first.keeper.is_kept, second.keeper.is_kept) == (True, False)
+    assert second.count("reads", outcome="hit") == 3
+    await asyncio.gather(first.aclose(), second.aclose())
