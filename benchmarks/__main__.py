@@ -26,6 +26,7 @@ WORK = HERE / "work"
 NAMES = {
     "startup": "start of a process",
     "chunker_speed": "the chunker alone beside pyfastcdc",
+    "cache": "the block cache: hits, and hit ratios of policies",
     "small_blobs": "4 KiB blobs beside disk-objectstore",
     "large_file": "1 GiB beside borg, restic, casync and cp",
     "memory": "peak memory with 10 GiB",

@@ -147,7 +147,7 @@ class _Segment:
 
 
 class _Sketch:
-    """Count-min with four rows of small counters, all halved after `sample` additions: ten per entry, as in Caffeine."""
+    """Count-min with four rows of small counters, all halved after `sample` additions: ten per entry, as usual."""
 
     _MAX = 15
     _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)

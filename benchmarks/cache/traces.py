@@ -1,7 +1,7 @@
 """Three fixed traces of block reads: the same requests in every run, on every machine.
 
-Sizes are those of the `balanced` chunker, 256 KiB to 4 MiB with a mean near 1.2 MiB. The footprint of each trace is several
-times the cache's size, `LIMIT`.
+Sizes are those of the `balanced` chunker, 256 KiB to 4 MiB with a mean near 1.2 MiB. The footprint of each trace is
+several times the cache's size, `LIMIT`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ def scans() -> Iterator[Request]:
     """The same popularity with passes over everything in between: after every 10,000 reads of 10,000 blocks, 5,000
     others are read once from first to last and never again: a backup, a restore."""
     draw = _Zipf(10_000, 0.9, random.Random(_SEED + 1))
-    other = 1_000_000
-    for _ in range(20):
+    for turn in range(20):
         for _ in range(10_000):
             yield _sized(draw())
-        for other in range(other, other + 5_000):
-            yield _sized(other)
-        other += 1
+        for number in range(5_000):
+            yield _sized(1_000_000 + turn * 5_000 + number)
 
 
 def shifting() -> Iterator[Request]:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import IntegrityError, NotFound, Unavailable
 from graviton.ports.blocks import CanonicalBlock
 from graviton.testing.conformance.block_values import ALWAYS, block
 from graviton.testing.conformance.checks import gather
-from graviton.testing.faults import FaultPlan, FaultyBlockStore
 from graviton.testing.fake_clock import FakeClock
+from graviton.testing.faults import FaultPlan, FaultyBlockStore
 from tests.unit.cache.caches import Cached, CountingBlocks, blocks_of_8k, far, files
 from tests.unit.filesystem.disks import FailingDisk, PausingDisk
 
@@ -298,7 +299,7 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting_and_no_more_than_a_little_
     store = Cached(tmp_path, far(*large), limit=64 << 20, disk=Slow(0))
     for one in large:
         assert await store.get(one.key) == one.payload
-    assert await asyncio.to_thread(disk.reached.wait, 10)
+    assert await in_own_thread(disk.reached.wait, 10)
     assert store.count("fills", outcome="busy") == 4, "16 MiB wait, the rest is not cached this time"
     assert await store.get(large[0].key) == large[0].payload
     assert store.count("reads", outcome="hit") == 1, "what waits to be written is served already"
@@ -397,7 +398,7 @@ async def test_two_loops_and_two_stores_share_a_cache(tmp_path: Path) -> None:
         thread.start()
     await store.read(*blocks)
     for thread in threads:
-        await asyncio.to_thread(thread.join)
+        await in_own_thread(thread.join)
     assert failures == []
     assert store.keeper.policy.used == 10 * 8192
     await store.aclose()
