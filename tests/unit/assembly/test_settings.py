@@ -105,8 +105,6 @@ def test_no_part_of_a_database_url_is_told() -> None:
     [
         ("GRAVITON_HTTP_PORT", "1"),
         ("GRAVITON_HTTP_PORT", "65535"),
-        ("GRAVITON_CACHE_BYTES", "10GiB"),
-        ("GRAVITON_CACHE_BYTES", "0"),
         ("PG_JDBC_URL", "jdbc:postgresql://localhost:5432/graviton?user=me&password=p"),
         ("PG_JDBC_URL", "jdbc:postgresql:///graviton?host=/var/run/postgresql"),
         ("PG_JDBC_URL", "postgres://me:p%40ss@[::1]:5432/graviton"),
