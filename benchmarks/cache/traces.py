@@ -1,4 +1,4 @@
-"""Three fixed traces of block reads: the same requests in every run, on every machine.
+"""Fixed traces of block reads: the same requests in every run, on every machine.
 
 Sizes are those of the `balanced` chunker, 256 KiB to 4 MiB with a mean near 1.2 MiB. The footprint of each trace is
 several times the cache's size, `LIMIT`.
@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-__all__ = ["LIMIT", "TRACES", "Request"]
+__all__ = ["EXTREMES", "LIMIT", "TRACES", "Request"]
 
 Request = tuple[int, int]
 """Number and size in bytes of a block."""
@@ -41,8 +41,25 @@ def scans() -> Iterator[Request]:
 
 
 def shifting() -> Iterator[Request]:
-    """What is read changes: 30 days of 8,000 reads, each of 6,000 popular blocks of which a quarter is new every day;
-    and every day the same 2,600 blocks, one and a half caches, are read in order three times (a build, a dashboard)."""
+    """What is read changes, and a loop: 30 days of 8,000 reads of 6,000 popular blocks, of which a quarter is new every
+    day; and every night the same 2,600 blocks, one and a half caches, are read in order (a nightly job)."""
+    return _days(passes=1)
+
+
+def loops() -> Iterator[Request]:
+    """The same, but the job runs three times in a row: half of all reads are a loop that fits into no cache."""
+    return _days(passes=3)
+
+
+def news() -> Iterator[Request]:
+    """Nothing lasts: 20 days of 6,000 reads of 3,000 blocks, all of them new every day."""
+    draw = _Zipf(3_000, 0.9, random.Random(_SEED + 3))
+    for day in range(20):
+        for _ in range(6_000):
+            yield _sized(day * 3_000 + draw())
+
+
+def _days(passes: int) -> Iterator[Request]:
     rng = random.Random(_SEED + 2)
     draw = _Zipf(6_000, 0.9, rng)
     places = list(range(6_000))
@@ -53,12 +70,16 @@ def shifting() -> Iterator[Request]:
             new += 1
         for _ in range(8_000):
             yield _sized(places[draw()])
-        for _ in range(3):
+        for _ in range(passes):
             for number in range(2_600):
                 yield _sized(5_000_000 + number)
 
 
 TRACES: dict[str, Callable[[], Iterator[Request]]] = {"zipf": zipf, "scans": scans, "shifting": shifting}
+"""What a cache of blocks is for: here the chosen policy must be near the best."""
+
+EXTREMES: dict[str, Callable[[], Iterator[Request]]] = {"loops": loops, "news": news}
+"""Where one or the other policy fails: shown, so that nobody is surprised."""
 
 
 class _Zipf:

@@ -175,7 +175,11 @@ async def test_doctor_tells_of_the_cache(tmp_path: Path) -> None:
     key = await warmed(tmp_path)
     async with cached_store(tmp_path) as store:
         await read(store, key)
-        check = check_cache(settings)
+        for _ in range(200):
+            check = check_cache(settings)
+            if check.values["keeper"] == str(os.getpid()):
+                break
+            await asyncio.sleep(0.01)
     assert check.values["keeper"] == str(os.getpid())
     assert check.values["bytes"] == len(DATA)
     assert check.values["entries"] == len(blocks_below(tmp_path))

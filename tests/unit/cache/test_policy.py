@@ -33,6 +33,7 @@ def request(policy: S3Fifo[int], key: int, charge: int = 1) -> bool:
 def test_what_was_never_used_goes_first_in_its_order() -> None:
     policy = filled(3, "a", "b", "c")
     assert policy.hit("b")
+    assert policy.hit("b")
     gone = [policy.evict() for _ in range(2)]
     assert [(one.entry.key, one.queue) for one in gone if one] == [("a", Queue.SMALL), ("c", Queue.SMALL)]
     assert keys(policy, Queue.MAIN) == ["b"]
@@ -103,6 +104,7 @@ def test_changes_are_told() -> None:
     policy: S3Fifo[str] = S3Fifo(2, lambda entry: told.append((entry.key, entry.queue)))
     policy.add("a", 1)
     policy.add("b", 1)
+    policy.hit("a")
     policy.hit("a")
     policy.evict()
     expected = [("a", Queue.SMALL), ("b", Queue.SMALL), ("a", Queue.MAIN), ("b", Queue.GONE)]

@@ -47,7 +47,7 @@ async def opened(root: Path, blocks: Sequence[CanonicalBlock], limit: int = 1 <<
 async def test_entries_survive_with_their_order(tmp_path: Path) -> None:
     blocks = blocks_of_8k(50)
     first = Cached(tmp_path, far(*blocks), limit=40 * 8192)
-    await first.read(*blocks[:40], *blocks[:40:4], *blocks[40:])
+    await first.read(*blocks[:40], *blocks[:40:4], *blocks[:40:4], *blocks[40:])
     before = order(first)
     assert {queue for _, queue, _ in before} == {Queue.SMALL, Queue.MAIN}
     await first.aclose()

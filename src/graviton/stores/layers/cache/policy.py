@@ -5,8 +5,8 @@ through a small queue; those that were used there move on to the main queue, the
 *ghosts*: who comes back while its ghost is there goes straight to the main queue. So one pass over everything throws
 out a tenth of the cache. In the main queue, an entry that was used gets another round for each use, up to three.
 
-Why this one: benchmarks/cache/README.md compares it with LRU and W-TinyLFU. And a hit changes one number of one entry
-and no order, so readers need no lock and no turn with the thread that evicts.
+Why this one: of LRU, W-TinyLFU and S3-FIFO it is the one that is never far from the best (benchmarks/cache/README.md).
+And a hit changes one number of one entry and no order, so readers need no lock and no turn with the thread that evicts.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _K = TypeVar("_K", bound=Hashable)
 SMALL_SHARE = 0.1
 """Part of the bytes for entries on trial, as in the paper: there the best over 6,594 traces, and not sensitive."""
 
-MOVE_ON_USES = 1
-"""Uses in the small queue that move an entry on. The paper has 2 for caches whose users ask in bursts; here a burst for
-one block is one use already, because its readers share one look. Measured: benchmarks/cache/README.md."""
+MOVE_ON_USES = 2
+"""Uses in the small queue that move an entry on, as in the paper. With 1, changing working sets gain a hundredth and
+loops lose a fifth or more (benchmarks/cache/README.md)."""
 
 MAX_USES = 3
 """Uses that are told apart, as in the paper: more would keep what was popular once."""
