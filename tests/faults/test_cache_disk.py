@@ -65,19 +65,3 @@ async def test_read_only_disk(disk: Path) -> None:
     assert store.count("failures", operation="open", code="permission_denied") == 1
     await store.aclose()
     remount(disk, "rw")
-
-
-async def test_a_disk_that_becomes_read_only(disk: Path) -> None:
-    root = disk / "cache"
-    store = Cached(root, far(*BLOCKS), limit=64 << 20)
-    await store.read(*BLOCKS[:10])
-    remount(disk, "ro")
-    try:
-        await store.read(*BLOCKS[:20])
-        assert store.count("reads", outcome="hit") == 10
-        assert store.count("failures", operation="write", code="permission_denied") == 10
-    finally:
-        remount(disk, "rw")
-    await store.read(*BLOCKS[:20])
-    assert len(files(root)) == 20
-    await store.aclose()

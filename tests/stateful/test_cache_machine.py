@@ -128,7 +128,7 @@ class CacheMachine(RuleBasedStateMachine):
             data = path.read_bytes()
             path.unlink()
             if how != "remove":
-                path.write_bytes({"flip": bytes([data[0] ^ 1]) + data[1:], "empty": b"", "cut": data[:-1]}[how])
+                path.write_bytes({"flip": bytes(byte ^ 1 for byte in data), "empty": b"", "cut": data[:-1]}[how])
 
     @rule(fails=st.booleans())
     def fill_disk(self, fails: bool) -> None:
