@@ -24,9 +24,9 @@ WAITING_BYTES = MAX_BLOCK_BYTES
 there; on one that is slower than the network, blocks above this are not cached."""
 
 _READERS = 2
-"""Threads that read entries: one hashes while the other waits for the disk. Measured on two cores with 1, 2, 4, 8 threads,
-8 blocks of 1 MiB asked for at once: from the page cache 5.2, 3.4, 2.4, 4.0 GB/s (threads wait for each other to get
-fresh memory), from the disk 0.9, 1.2, 1.1, 1.4."""
+"""Threads that read entries: one hashes while the other waits for the disk. Measured on two cores with 1, 2, 4 and 8
+threads, 8 blocks of 1 MiB asked for at once: from the page cache 5.2, 3.4, 2.4 and 4.0 GB/s (threads wait for each other
+to get fresh memory), from the disk 0.9, 1.2, 1.1 and 1.4."""
 
 
 class BlockCache:
