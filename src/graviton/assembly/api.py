@@ -52,9 +52,15 @@ def open(
         hash=HashAlgo.parse(hash) if isinstance(hash, str) else hash,
         chunker=ChunkerSpec.parse(chunker) if isinstance(chunker, str) else chunker,
         memory_bytes=memory_bytes,
-        cache=CacheSettings(Path(cache), cache_bytes) if cache is not None and check_cache_bytes(cache_bytes) else None,
+        cache=_cache(cache, cache_bytes),
     )
     return Store(settings, policy=policy, metrics=metrics, events=events)
+
+
+def _cache(root: str | os.PathLike[str] | None, size: int) -> CacheSettings | None:
+    if check_cache_bytes(size) == 0 or root is None:
+        return None
+    return CacheSettings(Path(root).absolute(), size)
 
 
 def open_from_environment(

@@ -22,6 +22,7 @@ class CacheSettings(NamedTuple):
     """A cache of blocks on a local disk."""
 
     root: Path
+    """Absolute, so that a later chdir changes nothing."""
     max_bytes: int = DEFAULT_CACHE_BYTES
 
 

@@ -21,7 +21,8 @@ from graviton.stores.layers.cache.cache import BlockCache
 
 __all__ = ["cached", "check_cache", "open_index"]
 
-_caches: dict[str, BlockCache] = {}
+_caches: dict[tuple[int, str], BlockCache] = {}
+"""By process and folder: a child made by fork has none of the threads of its parent's."""
 _lock = threading.Lock()
 
 
@@ -36,7 +37,9 @@ def cached(
 def _shared(settings: CacheSettings, budget: ByteBudget, metrics: MetricsRegistry | None) -> BlockCache:
     place = os.path.realpath(settings.root)
     with _lock:
-        cache = _caches.get(place)
+        for other in [of for of in _caches if of[0] != os.getpid()]:
+            del _caches[other]
+        cache = _caches.get((os.getpid(), place))
         if cache is None or not cache.join():
             folder = FsCacheFolder(Path(place))
             cache = BlockCache(
@@ -46,7 +49,7 @@ def _shared(settings: CacheSettings, budget: ByteBudget, metrics: MetricsRegistr
                 budget=budget,
                 metrics=metrics,
             )
-            _caches[place] = cache
+            _caches[os.getpid(), place] = cache
         elif cache.limit_bytes != settings.max_bytes:
             cache.leave()
             raise ConfigError(

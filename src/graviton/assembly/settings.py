@@ -140,7 +140,7 @@ def _with_cache(get: Reader, settings: Settings) -> Settings:
             return settings
         warning = "GRAVITON_CACHE_BYTES has no effect without GRAVITON_CACHE_ROOT"
     elif size != 0:
-        settings = settings._replace(cache=CacheSettings(root, size or DEFAULT_CACHE_BYTES))
+        settings = settings._replace(cache=CacheSettings(root.absolute(), size or DEFAULT_CACHE_BYTES))
         if settings.blob_backend not in ("fs", "memory"):
             return settings
         warning = (

@@ -152,7 +152,7 @@ def _cache(settings: Settings) -> dict[str, Any]:
     cache = settings.cache
     if cache is None:
         return {"GRAVITON_CACHE_ROOT": "(no cache)"}
-    return {"GRAVITON_CACHE_ROOT": cache.root.absolute(), "GRAVITON_CACHE_BYTES": cache.max_bytes}
+    return {"GRAVITON_CACHE_ROOT": cache.root, "GRAVITON_CACHE_BYTES": cache.max_bytes}
 
 
 def _places(settings: Settings) -> dict[str, Any]:

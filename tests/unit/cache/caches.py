@@ -10,6 +10,7 @@ from graviton.backends.filesystem._disk import Disk
 from graviton.backends.filesystem.cache_folder import FsCacheFolder
 from graviton.backends.memory.blocks import InMemoryBlockStore
 from graviton.backends.memory.metrics import InMemoryMetrics
+from graviton.constraints.budget import ByteBudget
 from graviton.core.keys import BlockKey
 from graviton.ports.blocks import BlockStore, CanonicalBlock
 from graviton.stores.layers.cache.blocks import CachedBlockStore
@@ -50,6 +51,7 @@ class Cached(CachedBlockStore):
         limit: int = LIMIT,
         disk: Disk | None = None,
         clock: FakeClock | None = None,
+        budget: ByteBudget | None = None,
     ) -> None:
         self.registry = InMemoryMetrics()
         self.inner = inner
@@ -58,6 +60,7 @@ class Cached(CachedBlockStore):
             self.folder,
             lambda anew: open_index(self.folder.index_path, anew),
             limit,
+            budget=budget,
             metrics=self.registry,
             clock=clock,
         )

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from graviton.backends.filesystem import FsBlockReclaimer, FsBlockStore, FsConfig
 from graviton.concurrency.executors import in_own_thread
+from graviton.constraints.budget import ByteBudget
 from graviton.errors import IntegrityError, NotFound, Unavailable
 from graviton.ports.blocks import CanonicalBlock
 from graviton.testing.conformance.block_values import ALWAYS, block
@@ -307,6 +309,56 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting_and_no_more_than_a_little_
     await store.cache.settled()
     assert store.count("fills", outcome="stored") == 4
     await store.read(large[7])
+    await store.aclose()
+
+
+async def test_what_was_written_makes_room_for_more_to_wait(tmp_path: Path) -> None:
+    large = [block(bytes([number]) * (4 << 20)) for number in range(12)]
+    budget = ByteBudget(32 << 20)
+    store = Cached(tmp_path, far(*large), limit=64 << 20, budget=budget)
+    await store.read(*large)
+    assert (store.count("fills", outcome="stored"), store.count("fills", outcome="busy")) == (12, 0)
+    assert budget.used == 0
+    assert budget.try_acquire(30 << 20)
+    (one,) = [block(b"x" * (4 << 20))]
+    store.inner.blocks[one.key] = one.payload  # type: ignore[attr-defined]
+    await store.read(one)
+    assert store.count("fills", outcome="busy") == 1, "memory that others use is not taken"
+    await store.aclose()
+
+
+async def test_a_block_that_was_collected_is_not_brought_back(tmp_path: Path) -> None:
+    [one] = blocks_of_8k(1)
+    inner = FsBlockStore(FsConfig(tmp_path / "store"))
+    store = Cached(tmp_path / "cache", inner)
+    await store.put_blocks([one])
+    await store.read(one)
+    entry = await FsBlockReclaimer(inner).move_to_trash(one.key, 1)
+    assert entry is not None
+    for _ in range(3):
+        assert await store.get(one.key) == one.payload, "right bytes; whether it exists is for others to say"
+    assert await store.exists(one.key) is False
+    assert [key async for key in store.list()] == []
+    with pytest.raises(NotFound):
+        await inner.get(one.key)
+    assert await FsBlockReclaimer(inner).purge(entry) is True
+    await store.cache.settled()
+    assert [key async for key in inner.list()] == []
+    await store.aclose()
+
+
+async def test_a_machine_without_threads_reads_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [one] = blocks_of_8k(1)
+    store = Cached(tmp_path, far(one))
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert await store.get(one.key) == one.payload
+    assert store.count("failures", operation="read") == 1
+    await store.read(one, one)
     await store.aclose()
 
 

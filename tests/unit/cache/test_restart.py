@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from graviton.assembly.caches import open_index
 from graviton.backends.filesystem.cache_folder import FsCacheFolder
 from graviton.concurrency.executors import in_own_thread
 from graviton.ports.blocks import CanonicalBlock
@@ -72,8 +73,6 @@ async def test_without_a_usable_index_the_folder_is_enough(tmp_path: Path, what:
     elif what == "truncated":
         path.write_bytes(path.read_bytes()[:5000])
     elif what == "other rows":
-        from graviton.assembly.caches import open_index
-
         kv = open_index(path, False)
         await kv.put("cache_entries", b"strange", b"row")
         await kv.aclose()
@@ -107,6 +106,18 @@ async def test_an_old_index_and_a_changed_folder_give_what_is_in_the_folder(tmp_
     again = await opened(tmp_path, blocks)
     assert order(again) == order(store)
     await again.aclose()
+
+
+async def test_records_without_a_file_are_removed(tmp_path: Path) -> None:
+    blocks = blocks_of_8k(10)
+    await filled(tmp_path, blocks)
+    for one in blocks[:4]:
+        Path(FsCacheFolder(tmp_path).path(one.key)).unlink()
+    store = await opened(tmp_path, blocks[4:])
+    await store.aclose()
+    kv = open_index(store.folder.index_path, False)
+    assert {key async for key, _ in kv.scan("cache_entries")} == {one.key.to_bytes() for one in blocks[4:]}
+    await kv.aclose()
 
 
 async def test_a_lowered_limit_takes_effect_at_once(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ there; on one that is slower than the network, blocks above this are not cached.
 
 _READERS = 2
 """Threads that read entries: one hashes while the other waits for the disk. Measured on two cores with 1, 2, 4 and 8
-threads, 8 blocks of 1 MiB asked for at once: from the page cache 5.2, 3.4, 2.4 and 4.0 GB/s (threads wait for each other
-to get fresh memory), from the disk 0.9, 1.2, 1.1 and 1.4."""
+threads, 8 blocks of 1 MiB asked for at once: from the page cache 5.2, 3.4, 2.4 and 4.0 GB/s (threads wait for each
+other to get fresh memory), from the disk 0.9, 1.2, 1.1 and 1.4."""
 
 
 class BlockCache:
@@ -76,9 +76,16 @@ class BlockCache:
         """The verified bytes of an entry, or None. Raises Unavailable after the end, and after a fork."""
         if not self._is_used:
             self._is_used = True
-            self._writer.post(partial(_job, self._keeper.keeps))
+            self._post(self._keeper.keeps)
+        self._readers.check_usable()
         data = self._unwritten.get(key)
-        return data if data is not None else await self._readers.run(lambda flag: self._read(key))
+        if data is not None:
+            return data
+        try:
+            return await self._readers.run(lambda flag: self._read(key))
+        except Unavailable as error:  # no thread to be had
+            self._metrics.failed("read", error.code)
+            return None
 
     def _read(self, key: BlockKey) -> bytes | None:
         try:
