@@ -6,7 +6,9 @@ Only a hint: the folder says what is cached. So changes may be lost, and nothing
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from graviton.errors import IntegrityError
@@ -16,6 +18,9 @@ from graviton.stores.layers.cache.policy import MAX_USES, Queue
 __all__ = ["NAMESPACE", "CacheIndex", "Place"]
 
 NAMESPACE = "cache_entries"
+
+MAX_CHANGES = 4096
+"""Changes per transaction: after a folder was found without an index there is one for each entry."""
 
 _VALUE = struct.Struct(">BBQ")
 _QUEUES = {Queue.SMALL.value: Queue.SMALL, Queue.MAIN.value: Queue.MAIN}
@@ -44,18 +49,18 @@ class CacheIndex:
 
     async def write(self, changes: Mapping[bytes, Place | None]) -> None:
         """Remember or forget (None) places, perhaps losing them with the power."""
-        kept = [(key, _form(place)) for key, place in changes.items() if place is not None]
-        gone = [key for key, place in changes.items() if place is None]
-
-        def apply(tx: Transaction) -> None:
-            tx.put_many(NAMESPACE, kept)
-            tx.delete_many(NAMESPACE, gone)
-
-        await self._kv.transact(apply, Durability.RELAXED)
+        rest = iter(changes.items())
+        while some := list(islice(rest, MAX_CHANGES)):
+            await self._kv.transact(partial(_apply, some), Durability.RELAXED)
 
     async def aclose(self) -> None:
         """Close the key-value store."""
         await self._kv.aclose()
+
+
+def _apply(changes: Sequence[tuple[bytes, Place | None]], tx: Transaction) -> None:
+    tx.put_many(NAMESPACE, [(key, _form(place)) for key, place in changes if place is not None])
+    tx.delete_many(NAMESPACE, [key for key, place in changes if place is None])
 
 
 def _form(place: Place) -> bytes:
