@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,49 @@ async def test_a_reader_that_is_left_lets_go_of_everything(tmp_path: Path) -> No
         cas = await store.required()
         await asyncio.sleep(0)
         assert cas.budget.used == 0
+
+
+FORKS = """
+import asyncio, os, sys
+from pathlib import Path
+from graviton.assembly.cache_settings import CacheSettings
+from graviton.assembly.caches import cached
+from graviton.constraints.budget import ByteBudget
+from tests.unit.cache.caches import blocks_of_8k, far
+
+blocks, budget, settings = blocks_of_8k(3), ByteBudget(), CacheSettings(Path(sys.argv[1]))
+
+async def read(store, fetches):
+    for one in blocks:
+        assert await store.get(one.key) == one.payload
+    await store._cache.settled()
+    assert store._inner.fetched == fetches, store._inner.fetched
+
+store = cached(far(*blocks), settings, budget, None)
+asyncio.run(read(store, 3))
+child = os.fork()
+if child == 0:
+    asyncio.run(read(cached(far(*blocks), settings, budget, None), 0))
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+asyncio.run(read(store, 3))
+asyncio.run(store.aclose())
+"""
+
+
+def test_a_child_made_by_fork_has_a_cache_of_its_own(tmp_path: Path) -> None:
+    repository = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": f"{repository}/src:{repository}"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS, str(tmp_path)],
+        env=environment,
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -160,6 +162,31 @@ async def test_cancelled_in_the_moment_of_a_failure_leaves_nothing_unretrieved()
     first.cancel()
     with pytest.raises((asyncio.CancelledError, Unavailable)):
         await first
+
+
+async def test_what_a_failed_look_held_is_let_go_at_once() -> None:
+    class Payload:
+        """Stands for the bytes of a block."""
+
+    flights, held = Flights[str](), []
+
+    async def fail() -> str:
+        payload = Payload()
+        held.append(weakref.ref(payload))
+        await asyncio.sleep(0)
+        raise Unavailable(f"planned {payload}")
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            outcomes = await asyncio.gather(joined(flights, fail), joined(flights, fail), return_exceptions=True)
+            assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+            del outcomes
+        await turns()
+        assert [one() for one in held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 async def test_loops_do_not_share() -> None:

@@ -30,15 +30,16 @@ class _Flight(Generic[_T]):
     """One look on its way. It belongs to nobody; the last who waits for it takes it along."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, _T]], over: Callable[[_Flight[_T]], object]) -> None:
-        self.has_begun = False
+        self._begun: list[None] = []
         self._waiting = 0
         self._over = over
-        self.task = asyncio.ensure_future(self._run(work))
+        self.task = asyncio.ensure_future(_run(work, self._begun))
         self.task.add_done_callback(self._land)  # the first callback, so it comes before those who wait wake up
 
-    async def _run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        self.has_begun = True
-        return await work()
+    @property
+    def has_begun(self) -> bool:
+        """Whether the look may already have seen what it will tell."""
+        return bool(self._begun)
 
     def _land(self, task: asyncio.Task[_T]) -> None:
         self._over(self)
@@ -61,6 +62,13 @@ class _Flight(Generic[_T]):
         if not self.task.cancelled() and (error := self.task.exception()) is not None:
             raise own_copy(error) from error.__cause__
         return self.task.result()
+
+
+async def _run(work: Callable[[], Coroutine[Any, Any, _T]], begun: list[None]) -> _T:
+    """No method: an error of the work holds this frame, and with `self` in it would hold itself, and the block's bytes,
+    until a garbage collection."""
+    begun.append(None)
+    return await work()
 
 
 class Flights(Generic[_T]):
