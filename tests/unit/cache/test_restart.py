@@ -149,9 +149,9 @@ from tests.unit.cache.caches import Cached, blocks_of_8k, far
 from tests.unit.filesystem.disks import KillingDisk
 
 async def main(at):
-    blocks = blocks_of_8k(6)
-    store = Cached(Path(sys.argv[1], str(at)), far(*blocks), limit=4 * 8192, disk=KillingDisk(at))
-    await store.read(*blocks, *blocks)
+    blocks = blocks_of_8k(3)
+    store = Cached(Path(sys.argv[1], str(at)), far(*blocks), limit=2 * 8192, disk=KillingDisk(at))
+    await store.read(*blocks, blocks[0])
     await store.aclose()
     os._exit(0)
 
@@ -179,20 +179,20 @@ async def test_killed_at_every_system_call_leaves_whole_entries_and_what_the_nex
     )
     assert done.returncode == 0, done.stderr
     points = int(done.stdout)
-    assert points > 50
-    blocks, unfinished = blocks_of_8k(6), 0
-    for at in range(1, points, 3):
+    assert points > 30
+    blocks, unfinished = blocks_of_8k(3), 0
+    for at in range(1, points):
         root = tmp_path / str(at)
         unfinished += any(name.startswith(".fill-") for name in files(root))
-        store = await opened(root, blocks, limit=4 * 8192)
+        store = await opened(root, blocks, limit=2 * 8192)
         left = files(root)
         assert set(left) <= {f"{one.key.hex}-8000.cached" for one in blocks}
         assert set(left.values()) <= {8000}
-        assert store.keeper.policy.used == len(left) * 8192 <= 4 * 8192
+        assert store.keeper.policy.used == len(left) * 8192 <= 2 * 8192
         await store.read(*blocks)
         assert store.count("damaged") == 0
         await store.aclose()
-    assert unfinished > 3, "some were killed in the middle of a write"
+    assert unfinished >= 6, "some were killed in the middle of a write"
 
 
 READER = """
