@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cache.policies import POLICIES, hit_ratio
-from benchmarks.cache.traces import EXTREMES, LIMIT, TRACES
+from benchmarks.cache.traces import LIMIT, OTHERS, TRACES
 from benchmarks.harness.figures import Verdict
 from benchmarks.harness.section import Bench, Section, Table
 from graviton.assembly.caches import open_index
@@ -111,7 +111,7 @@ def _block(data: bytes) -> CanonicalBlock:
 def _ratios(section: Section, bench: Bench) -> dict[str, dict[str, tuple[float, float]]]:
     found: dict[str, dict[str, tuple[float, float]]] = {}
     table = Table(["trace", *POLICIES, "ours / best"])
-    for name, trace in (TRACES | EXTREMES).items():
+    for name, trace in (TRACES | OTHERS).items():
         requests = list(trace())
         found[name] = {policy: hit_ratio(make(LIMIT), requests) for policy, make in POLICIES.items()}
         best = max(ratio for ratio, _ in found[name].values())
