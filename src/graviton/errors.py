@@ -24,6 +24,7 @@ __all__ = [
     "PermissionDenied",
     "PreconditionFailed",
     "RangeNotSatisfiable",
+    "Retired",
     "Retry",
     "StorageFull",
     "TooManyRequests",
@@ -163,6 +164,12 @@ class PermissionDenied(GravitonError):
     """The caller, or this process, may not do that."""
 
     code = "permission_denied"
+
+
+class Retired(PermissionDenied):
+    """The metadata store was moved to another one and only reads here; the hint says where it is used now."""
+
+    code = "retired"
 
 
 class PreconditionFailed(GravitonError):

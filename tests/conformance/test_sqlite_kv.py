@@ -6,6 +6,7 @@ from pathlib import Path
 from zlib import crc32
 
 from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
+from graviton.metadata.read_only import GuardedKeyValueStore
 from graviton.testing.conformance.kv import KeyValueStoreContract
 from tests.unit.filesystem.places import make_read_only, make_writable
 
@@ -52,3 +53,16 @@ class TestSqliteOneTransactionPerCommit(TestSqliteKeyValueStore):
 
     def make_store(self) -> SqliteKeyValueStore:
         return SqliteKeyValueStore(SqliteConfig(self.file, group_limit=1, max_readers=1))
+
+
+class TestGuardedKeyValueStore(TestSqliteKeyValueStore):
+    """As metadata: whether it was closed is looked at in every transaction that may write."""
+
+    implementation = GuardedKeyValueStore
+    capabilities = SqliteKeyValueStore.capabilities
+
+    def make_store(self) -> GuardedKeyValueStore:  # type: ignore[override]
+        return GuardedKeyValueStore(super().make_store())
+
+    def make_impatient_store(self) -> GuardedKeyValueStore:  # type: ignore[override]
+        return GuardedKeyValueStore(super().make_impatient_store())

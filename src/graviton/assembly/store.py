@@ -22,7 +22,8 @@ from graviton.core.ranges import Span
 from graviton.errors import ConfigError, NotFound, Unavailable
 from graviton.metadata.block_prefix import adopt_prefix, check_prefix, remember_prefix
 from graviton.metadata.marker import Decision, StoreMarker
-from graviton.metadata.pairing import adopt, check_adoptable, initialise, look
+from graviton.metadata.pairing import adopt, check_adoptable, initialise, look, take_back
+from graviton.metadata.read_only import MetadataStore, ReadOnly
 from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, SmallBlob
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
@@ -53,7 +54,8 @@ class Store(BlobStore):
         self._kernel = wiring.kernel_for(settings)
         self._side = wiring.block_side(settings, self._kernel, metrics, events)
         self.capabilities = self._side.blocks.capabilities
-        self._kv: KeyValueStore | None = None
+        self._kv: MetadataStore | None = None
+        self._read_only: ReadOnly | None = None
         self._cas: CasBlobStore | None = None
         self._marker: StoreMarker | None = None
         self._knows_prefix = self._side.place is None
@@ -76,6 +78,11 @@ class Store(BlobStore):
         await self.existing()
         return self._marker
 
+    async def read_only(self) -> ReadOnly | None:
+        """Why the metadata took no changes when it was opened, if it took none. Raises ConfigError."""
+        await self.existing()
+        return self._read_only
+
     async def init(self) -> tuple[StoreMarker, bool]:
         """Make the store if there is none, and the bucket it lies in; its marker, and whether it was made now. Raises
         ConfigError, PermissionDenied, Unavailable."""
@@ -87,10 +94,11 @@ class Store(BlobStore):
         assert self._marker is not None
         return self._marker, made
 
-    async def adopt(self, *, without_metadata: bool = False) -> StoreMarker:
+    async def adopt(self, *, without_metadata: bool = False, retired: bool = False) -> StoreMarker:
         """Say that these blocks and this metadata belong together, whatever their markers say. Blocks whose metadata is
         missing or empty are refused, and nothing is touched, unless `without_metadata` says that it is lost for good:
-        no blob is left then. Raises ConfigError."""
+        no blob is left then. Metadata that was moved elsewhere is refused, unless `retired` says that it is lost there:
+        what was put since is lost then. Raises ConfigError."""
         async with self._opening:
             self._check_open()
             if not without_metadata:
@@ -98,6 +106,8 @@ class Store(BlobStore):
             kv = self._kv or wiring.open_metadata(self.settings, True, self._metrics)
             self._kv = kv
             place = wiring.metadata_place(self.settings)
+            if retired:
+                await take_back(kv, place)
             algo = self.settings.hash or DEFAULT_HASH
             spec = self.settings.chunker or DEFAULT_SPEC
             marker = await adopt(kv, place, self._side.markers, algo, spec.text)
@@ -174,7 +184,7 @@ class Store(BlobStore):
 
     async def _look(self, kv: KeyValueStore) -> Decision:
         pair = await look(kv, wiring.metadata_place(self.settings), self._side.markers, self._side.is_empty)
-        self._marker = pair.marker
+        self._marker, self._read_only = pair.marker, pair.read_only
         if pair.decision is Decision.READY and self._side.place is not None:
             self._knows_prefix = await check_prefix(kv, wiring.metadata_place(self.settings), self._side.place)
         return pair.decision
@@ -211,8 +221,11 @@ class Store(BlobStore):
             await remember_prefix(kv, wiring.metadata_place(self.settings), self._side.place)
             self._knows_prefix = True
 
-    def _use(self, kv: KeyValueStore) -> None:
+    def _use(self, kv: MetadataStore) -> None:
         self._kv = kv
+        if self._read_only is not None:
+            refusal = self._read_only.refusal(wiring.metadata_place(self.settings))
+            warnings.warn(f"{refusal.message}. {refusal.hint}", UserWarning, stacklevel=4)
         marker, settings = self._marker, self.settings
         self._cas = wiring.blob_store(
             settings, self._kernel, kv, self._side, marker, self._policy, self._budget, self._metrics, self._events

@@ -24,6 +24,7 @@ from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.block_prefix import BlockPlace
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import StoreMarker
+from graviton.metadata.read_only import GuardedKeyValueStore, MetadataStore
 from graviton.ports.block_index import BlockIndex
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
@@ -102,9 +103,14 @@ def metadata_exists(settings: Settings) -> bool:
         return True  # it cannot be looked at: opening it says why
 
 
-def open_metadata(settings: Settings, create: bool, metrics: MetricsRegistry | None = None) -> KeyValueStore:
+def open_metadata(settings: Settings, create: bool, metrics: MetricsRegistry | None = None) -> MetadataStore:
     """The metadata store. With `create` it is made if it is missing, unless it is a database: that is made and migrated
     by its owner. Raises ConfigError, IntegrityError, PermissionDenied, Unavailable."""
+    kv = _open_metadata(settings, create, metrics)
+    return kv if isinstance(kv, MetadataStore) else GuardedKeyValueStore(kv)
+
+
+def _open_metadata(settings: Settings, create: bool, metrics: MetricsRegistry | None) -> KeyValueStore:
     if settings.metadata == "memory":
         from graviton.backends.memory.kv import InMemoryKeyValueStore
 

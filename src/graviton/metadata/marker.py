@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from graviton.core.clock import Clock
 from graviton.core.hashing import HashAlgo
 from graviton.errors import ConfigError, IntegrityError, InvalidInput
+from graviton.metadata.read_only import ReadOnly
 
 __all__ = ["MARKER_FILE", "MAX_MARKER_BYTES", "Decision", "MarkerStore", "Side", "StoreMarker", "check_pair", "new_id"]
 
@@ -182,6 +183,8 @@ class Side(NamedTuple):
     marker: StoreMarker | None
     empty: bool
     """It holds no block (or no metadata row), whether it has a marker or not."""
+    read_only: ReadOnly | None = None
+    """Why the metadata takes no changes, if it takes none: the blocks may then be managed by the other one already."""
 
 
 class Decision(Enum):
@@ -233,6 +236,8 @@ def _check_same(blocks: Side, block_marker: StoreMarker, meta: Side, meta_marker
             f" the metadata at {meta.where} to store {meta_marker.store_id}",
             f"Choose the folder and the metadata of one store, {_ADOPT}.",
         )
+    if meta.read_only is not None:
+        return Decision.READY  # for reading
     if block_marker.metadata_id != meta_marker.metadata_id:
         raise _refusal(
             f"the blocks at {blocks.where} are managed by metadata {block_marker.metadata_id},"

@@ -13,7 +13,9 @@ from typing import NamedTuple
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.hashing import HashAlgo
 from graviton.errors import AlreadyExists, ConfigError, IntegrityError
+from graviton.metadata.copy_marks import HalfCopy
 from graviton.metadata.marker import Decision, MarkerStore, Side, StoreMarker, check_pair, new_id
+from graviton.metadata.read_only import READ_ONLY_KEY, MetadataStore, ReadOnly, read_only_row
 from graviton.metadata.rows import DATA_NAMESPACES, STORE
 from graviton.metadata.schema_store import register_builtin_schemas
 from graviton.ports.kv import KeyValueStore, ReadTransaction, Transaction
@@ -29,13 +31,14 @@ __all__ = [
     "initialise",
     "look",
     "read_meta_side",
+    "take_back",
 ]
 
 MARKER_KEY = b"marker"
 """Key of the metadata's marker in the namespace `store`."""
 
 RESTORING_KEY = b"restoring"
-"""Key in the namespace `store` that is there while `graviton meta restore` has not come to its end."""
+"""Key in the namespace `store` that is there while a restore, or a copy into it, has not come to its end."""
 
 BlocksEmpty = Callable[[], Awaitable[bool]]
 """Whether the block store holds no block; asked only when a marker is missing, or its metadata."""
@@ -47,25 +50,35 @@ class Pair(NamedTuple):
     decision: Decision
     marker: StoreMarker | None
     """None exactly when the decision is ABSENT."""
+    read_only: ReadOnly | None = None
+    """Why the metadata takes no changes, if it takes none."""
 
 
 async def read_meta_side(kv: KeyValueStore, where: str) -> Side:
-    """The metadata side as found. Raises ConfigError while a restore is unfinished, IntegrityError, ConfigError for a
-    marker that cannot be read."""
-    data, restoring, empty = await kv.read(_read_rows)
+    """The metadata side as found. Raises ConfigError while a restore or copy is unfinished, IntegrityError, ConfigError
+    for a marker that cannot be read."""
+    data, restoring, read_only, empty = await kv.read(_read_rows)
     if restoring is not None:
+        half = HalfCopy.decode(restoring)
+        if half is not None:
+            raise ConfigError(
+                f"the metadata at {where} is half a copy of that at {half.source}",
+                operation="store.open",
+                subject=where,
+                hint="Run `graviton meta copy` again; it goes on. Until then the store is used where it was.",
+            )
         raise ConfigError(
             f"a restore of the metadata at {where} did not come to its end",
             operation="store.open",
             subject=where,
             hint="Run `graviton meta restore FILE` again; it starts over.",
         )
-    return Side(where, None if data is None else StoreMarker.decode(data, where), empty)
+    return Side(where, None if data is None else StoreMarker.decode(data, where), empty, read_only)
 
 
-def _read_rows(tx: ReadTransaction) -> tuple[bytes | None, bytes | None, bool]:
+def _read_rows(tx: ReadTransaction) -> tuple[bytes | None, bytes | None, ReadOnly | None, bool]:
     empty = all(next(iter(tx.scan(namespace, limit=1)), None) is None for namespace in DATA_NAMESPACES)
-    return tx.get(STORE, MARKER_KEY), tx.get(STORE, RESTORING_KEY), empty
+    return tx.get(STORE, MARKER_KEY), tx.get(STORE, RESTORING_KEY), read_only_row(tx), empty
 
 
 async def look(kv: KeyValueStore, kv_where: str, markers: MarkerStore, blocks_empty: BlocksEmpty) -> Pair:
@@ -84,7 +97,7 @@ async def _look_once(kv: KeyValueStore, kv_where: str, markers: MarkerStore, blo
     data = await markers.read()
     marker = None if data is None else StoreMarker.decode(data, markers.where)
     empty = await blocks_empty() if marker is None else False
-    return Pair(check_pair(Side(markers.where, marker, empty), meta), meta.marker)
+    return Pair(check_pair(Side(markers.where, marker, empty), meta), meta.marker, meta.read_only)
 
 
 async def initialise(
@@ -119,6 +132,8 @@ def _put_if_absent(tx: Transaction, proposal: StoreMarker) -> bytes:
     there = tx.get(STORE, MARKER_KEY)
     if there is not None:
         return there
+    if tx.get(STORE, RESTORING_KEY) is not None:
+        raise ConfigError("somebody fills this metadata store just now", operation="store.init")
     data = proposal.encode()
     tx.put(STORE, MARKER_KEY, data)
     register_builtin_schemas(tx, proposal.created_at_ns)
@@ -178,6 +193,13 @@ async def adopt(
     for a marker that cannot be read (a damaged one is not overwritten), PermissionDenied, StorageFull, Unavailable.
     """
     meta = await read_meta_side(kv, kv_where)
+    if meta.read_only is not None:
+        raise ConfigError(
+            f"{meta.read_only.refusal(kv_where).message}, so it cannot manage blocks",
+            operation="store.adopt",
+            subject=kv_where,
+            hint=f"Set {meta.read_only.settings}. If that is lost for good: `graviton store adopt --retired`.",
+        )
     data = await markers.read()
     theirs = None if data is None else StoreMarker.decode(data, markers.where)
     if meta.marker is None:
@@ -200,3 +222,17 @@ async def adopt(
     elif theirs != marker:
         await markers.replace(marker.encode())
     return marker
+
+
+async def take_back(kv: MetadataStore, kv_where: str) -> None:
+    """Say that the metadata that took the place of this one is lost for good: it takes changes again, under a new
+    metadata id, so that the other one is refused should it turn up. Then it is to be adopted."""
+    metadata_id = new_id()
+
+    def open_again(tx: Transaction) -> None:
+        data = tx.get(STORE, MARKER_KEY)
+        if tx.get(STORE, READ_ONLY_KEY) is not None and data is not None:
+            tx.delete(STORE, READ_ONLY_KEY)
+            tx.put(STORE, MARKER_KEY, StoreMarker.decode(data, kv_where)._replace(metadata_id=metadata_id).encode())
+
+    await kv.change_gate(open_again)

@@ -151,7 +151,7 @@ async def test_initialised_store_is_ready_and_describes_its_formats(tmp_path: Pa
     assert made
     assert (tmp_path / "a/b" / MARKER_FILE).read_bytes() == marker.encode() == await kv.get(STORE, MARKER_KEY)
     assert os.listdir(tmp_path / "a/b") == [MARKER_FILE]
-    assert await look(kv, "memory", markers, no) == (Decision.READY, marker)
+    assert await look(kv, "memory", markers, no) == (Decision.READY, marker, None)
     assert await initialise(kv, "memory", markers, no, HashAlgo.SHA256, "fixed-v1:1") == (marker, False)
     assert await KvSchemaStore(kv).names() == sorted(BUILTIN_SCHEMAS)
 
@@ -219,7 +219,7 @@ async def test_adopting_takes_what_the_metadata_says(tmp_path: Path) -> None:
     await kv.put(STORE, MARKER_KEY, MARKER.encode())
     await markers.write_new(OTHER_META.encode())
     assert await adopt(kv, "memory", markers, HashAlgo.BLAKE3, SPEC) == MARKER
-    assert await look(kv, "memory", markers, no) == (Decision.READY, MARKER)
+    assert await look(kv, "memory", markers, no) == (Decision.READY, MARKER, None)
 
 
 async def test_adopting_with_new_metadata_keeps_the_store_id_and_locks_the_old_one_out(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ async def test_adopting_makes_both_markers_where_there_are_none(tmp_path: Path) 
     kv, markers = InMemoryKeyValueStore(), FsMarkerStore(tmp_path)
     await kv.put(BLOCKS, b"\x00key", b"row")
     marker = await adopt(kv, "memory", markers, HashAlgo.BLAKE3, SPEC)
-    assert await look(kv, "memory", markers, no) == (Decision.READY, marker)
+    assert await look(kv, "memory", markers, no) == (Decision.READY, marker, None)
 
 
 async def test_damaged_and_newer_markers_are_never_overwritten(tmp_path: Path) -> None:
