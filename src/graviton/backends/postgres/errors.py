@@ -18,13 +18,14 @@ from graviton.errors import (
     IntegrityError,
     LimitExceeded,
     PermissionDenied,
+    Retired,
     Retry,
     StorageFull,
     Unauthenticated,
     Unavailable,
 )
 
-__all__ = ["FAILURES", "LostReply", "RacedError", "can_pass", "translate", "unmigrated"]
+__all__ = ["CLOSED_STATES", "FAILURES", "LostReply", "RacedError", "can_pass", "translate", "unmigrated"]
 
 
 class RacedError(Exception):
@@ -41,6 +42,10 @@ statement that broke a constraint by itself would do so again until time runs ou
 
 _DOWN: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300"})
 """The server shuts down, crashed, starts; it ended this connection for idleness; it has no connection left."""
+
+CLOSED_STATES: Final[dict[type[GravitonError], str]] = {Retired: "25R01", Unavailable: "25R02"}
+"""What the triggers of closed metadata raise (rows/_gate.py); message and hint are for the user as they are. Of class
+25, invalid transaction state: a COMMIT that answers so is known not to have happened."""
 
 _CREDENTIALS = "Check the user and password (PG_USERNAME, PG_PASSWORD) and the server's pg_hba.conf."
 
@@ -91,6 +96,9 @@ def translate(error: BaseException, where: str, operation: str) -> GravitonError
     def made(kind: type[GravitonError], message: str, hint: str = "") -> GravitonError:
         return kind(f"{message} [{state}]" if state else message, operation=operation, subject=where, hint=hint)
 
+    for kind, closed in CLOSED_STATES.items():
+        if state == closed:
+            return kind(what, operation=operation, subject=where, hint=_hint(error))
     if state in ("42P01", "3F000", "42703", "42704", "42883"):
         return unmigrated(where, operation, what)
     if state[:2] == "28":
@@ -141,6 +149,10 @@ def _message(error: BaseException) -> str:
         return error.diag.message_primary
     lines = str(error).strip().splitlines()
     return lines[0].rpartition("FATAL:")[2].strip() if lines else type(error).__name__
+
+
+def _hint(error: BaseException) -> str:
+    return (error.diag.message_hint or "") if isinstance(error, psycopg.Error) else ""
 
 
 def unmigrated(where: str, operation: str, what: str) -> ConfigError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from graviton.backends.postgres._blocking import Connection
 from graviton.backends.postgres._outcomes import NUMBER
 from graviton.backends.postgres.domains import NO_DOMAIN
 from graviton.backends.postgres.kv import PgTransaction
@@ -21,6 +22,11 @@ _SCAN_ROWS = 512
 
 class RowsTransaction(PgTransaction):
     """Rows of `TABLES` from their tables, all others from `kv`."""
+
+    @property
+    def connection(self) -> Connection:
+        """What it runs on."""
+        return self._connection
 
     def get(self, namespace: str, key: bytes) -> bytes | None:
         """See `ReadTransaction`."""
