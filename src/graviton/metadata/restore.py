@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -29,13 +28,14 @@ from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlockKey
 from graviton.errors import ConfigError, Conflict, IntegrityError
-from graviton.metadata import totals
-from graviton.metadata.audit_totals import count, domains
 from graviton.metadata.backup import translate_os_error
 from graviton.metadata.backup_format import BackupHeader, Record, read_backup
 from graviton.metadata.block_prefix import PREFIX_KEY, BlockPlace, check_backup
+from graviton.metadata.copy_marks import HalfCopy
 from graviton.metadata.marker import MarkerStore, StoreMarker, new_id
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY, BlocksEmpty, check_blocks_of
+from graviton.metadata.read_only import READ_ONLY_KEY
+from graviton.metadata.refill import clear, count_totals
 from graviton.metadata.replica_indexes import REPLICA_INDEXES, rebuild_replica_indexes
 from graviton.metadata.rows import (
     BLOCKS,
@@ -50,7 +50,6 @@ from graviton.metadata.rows import (
 )
 from graviton.ports.block_index import BlockState, OwnerState
 from graviton.ports.kv import Durability, KeyValueStore, Transaction
-from graviton.ports.manifests import StoreTotals
 
 __all__ = ["RestoreResult", "restore_metadata"]
 
@@ -175,15 +174,20 @@ class _Load:
             names = await self._kv.namespaces()
             if await self._kv.transact(lambda tx: self._take(tx, names)):  # noqa: B023 - awaited before names changes
                 return
-            for name in names:
-                while await self._kv.transact(lambda tx: self._clear_some(tx, name), Durability.RELAXED):  # noqa: B023
-                    pass
+            await clear(self._kv, names, self._check_mark)
 
     def _take(self, tx: Transaction, names: Sequence[str]) -> bool:
         """Set this run's mark; whether the store is empty apart from it. A store that was made and not used holds a
         marker and descriptions of formats, which are no data and give way."""
         found = has_data = False
-        restoring = tx.get(STORE, RESTORING_KEY) is not None
+        mark = tx.get(STORE, RESTORING_KEY)
+        restoring = mark is not None
+        if mark is not None and HalfCopy.decode(mark) is not None:
+            raise ConfigError(
+                "the metadata store is half a copy of another one",
+                operation="meta.restore",
+                hint="Finish `graviton meta copy`, or restore to another place (GRAVITON_META_PATH).",
+            )
         for name in names:
             for key, _ in tx.scan(name, limit=2):
                 found = found or (name, key) != (STORE, RESTORING_KEY)
@@ -197,12 +201,6 @@ class _Load:
         tx.put(STORE, RESTORING_KEY, self._mark)
         return not found
 
-    def _clear_some(self, tx: Transaction, name: str) -> bool:
-        self._check_mark(tx)
-        keys = [key for key, _ in tx.scan(name, limit=_BATCH_RECORDS)]
-        tx.delete_many(name, [key for key in keys if (name, key) != (STORE, RESTORING_KEY)])
-        return len(keys) == _BATCH_RECORDS
-
     def _check_mark(self, tx: Transaction) -> None:
         if tx.get(STORE, RESTORING_KEY) != self._mark:
             raise Conflict("another restore into this metadata store took over", operation="meta.restore")
@@ -213,7 +211,7 @@ class _Load:
         rows = []
         for place, record in enumerate(batch):
             if record.namespace in _MADE_ANEW or (
-                record.namespace == STORE and record.key in (MARKER_KEY, RESTORING_KEY)
+                record.namespace == STORE and record.key in (MARKER_KEY, RESTORING_KEY, READ_ONLY_KEY)
             ):
                 continue
             rows.append(self._ended_if_open(record) if place not in missing else _damage(record))
@@ -252,7 +250,7 @@ class _Load:
         """Make the restored store valid, durably."""
         if self.records != self._summary.records:
             raise IntegrityError("the backup file changed while it was restored", operation="meta.restore")
-        await self._count()
+        await count_totals(self._kv, self._check_mark)
         await rebuild_replica_indexes(self._kv, self._check_mark)
         old = self._summary.marker
         marker = None if old is None else old._replace(metadata_id=new_id())
@@ -265,17 +263,6 @@ class _Load:
 
         await self._kv.transact(run)
         return RestoreResult(marker, self.records, self._ended, self._missing)
-
-    async def _count(self) -> None:
-        """Write the totals of what is there now."""
-        async for domain in domains(self._kv):
-            counted = await self._kv.read(partial(count, domain=domain, findings=[]))
-
-            def run(tx: Transaction, domain: bytes = domain, counted: StoreTotals = counted) -> None:
-                self._check_mark(tx)
-                totals.put_sum(tx, domain, counted)
-
-            await self._kv.transact(run, Durability.RELAXED)
 
 
 def _damage(record: Record) -> Record:
