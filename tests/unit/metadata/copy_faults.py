@@ -1,0 +1,129 @@
+"""Metadata stores and a marker that fail, or from which the process vanishes, at the n-th change of any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from graviton.backends.memory.marker import InMemoryMarkerStore
+from graviton.errors import GravitonError
+from graviton.metadata.copy import MetadataCopy
+from graviton.metadata.copy_plan import Place
+from graviton.metadata.marker import StoreMarker
+from graviton.metadata.pairing import look
+from graviton.metadata.read_only import GuardedKeyValueStore
+from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
+
+_T = TypeVar("_T")
+
+
+class Gone(BaseException):
+    """The process is no more: nothing that it would do on its way out happens."""
+
+
+class Fate:
+    """What becomes of the changes of one run."""
+
+    def __init__(self, at: int = -1, *, after: bool = False, error: GravitonError | None = None) -> None:
+        """At the change number `at`, before it happens or `after` it: `error`, or the end of the process."""
+        self.changes = 0
+        self.before: Callable[[int], Awaitable[None]] | None = None
+        """What others do before the change with this number."""
+        self.then: Callable[[int], Awaitable[None]] | None = None
+        """And after it."""
+        self._at, self._after, self._error = at, after, error
+        self._is_gone = False
+
+    @property
+    def was_met(self) -> bool:
+        return self.changes > self._at
+
+    async def change(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        if self._is_gone:
+            raise Gone
+        number = self.changes
+        if self.before is not None:
+            await self.before(number)
+        self.changes += 1
+        if number == self._at and not self._after:
+            self._end()
+        result = await work()
+        if number == self._at:
+            self._end()
+        if self.then is not None:
+            await self.then(number)
+        return result
+
+    def look(self) -> None:
+        if self._is_gone:
+            raise Gone
+
+    def _end(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._is_gone = True
+        raise Gone
+
+
+class _Fated(KeyValueStore):
+    def __init__(self, inner: KeyValueStore, fate: Fate) -> None:
+        self._inner, self._fate = inner, fate
+
+    async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
+        return await self._fate.change(lambda: self._inner.transact(fn, durability))
+
+    async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
+        self._fate.look()
+        return await self._inner.read(fn)
+
+    async def namespaces(self) -> list[str]:
+        self._fate.look()
+        return await self._inner.namespaces()
+
+
+class _FatedMarkers(InMemoryMarkerStore):
+    def __init__(self, inner: InMemoryMarkerStore, fate: Fate) -> None:
+        super().__init__()
+        self._inner, self._fate = inner, fate
+
+    async def read(self) -> bytes | None:
+        return await self._inner.read()
+
+    async def replace(self, data: bytes) -> None:
+        await self._fate.change(lambda: self._inner.replace(data))
+
+
+class World:
+    """A source, a target and the blocks' marker, which outlive every process."""
+
+    def __init__(self, source: KeyValueStore, target: KeyValueStore, marker: StoreMarker) -> None:
+        self.source, self.target, self.markers = source, target, InMemoryMarkerStore()
+        self.marker = marker
+
+    async def copy(self, fate: Fate | None = None, **options: bool) -> MetadataCopy:
+        """A new process."""
+        if await self.markers.read() is None:
+            await self.markers.write_new(self.marker.encode())
+        fate = fate or Fate()
+        source, target = (GuardedKeyValueStore(_Fated(kv, fate)) for kv in (self.source, self.target))
+        return MetadataCopy(
+            Place(source, "the source", "A=source"),
+            Place(target, "the target", "A=target"),
+            _FatedMarkers(self.markers, fate),
+            **options,
+        )
+
+    async def writable(self) -> list[str]:
+        """Which of the two a process that starts now, and one that has both open since ever, can write to."""
+        return [name for name, kv in (("source", self.source), ("target", self.target)) if await self._is_writable(kv)]
+
+    async def _is_writable(self, kv: KeyValueStore) -> bool:
+        async def no() -> bool:
+            return False
+
+        try:
+            await look(kv, "a place", self.markers, no)
+            await GuardedKeyValueStore(kv).transact(lambda tx: None)
+        except GravitonError:
+            return False
+        return True
