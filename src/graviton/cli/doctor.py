@@ -180,4 +180,6 @@ async def _look(call: Call) -> dict[str, Any] | None:
             return None
         totals = await store.totals()
         found = {"store_id": marker.store_id, "hash": marker.hash.value, "chunker": marker.chunker}
+        moved = await store.read_only()
+        found |= {} if moved is None else {"moved_to": moved.place, "settings": moved.settings}
         return found | {"blobs": totals.blobs, "unique_blocks": totals.blocks}

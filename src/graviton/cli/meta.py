@@ -1,4 +1,4 @@
-"""`graviton meta`: back up, restore and repair the metadata, without which blocks are only a heap."""
+"""`graviton meta`: back up, restore, move and repair the metadata, without which blocks are only a heap."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graviton.cli.call import Call
+from graviton.cli.meta_copy import copy, status
 from graviton.cli.options import PathText, command, common_options
 from graviton.cli.output import path_text
 from graviton.cli.progress import Tally, progress
@@ -21,7 +22,7 @@ __all__ = ["meta"]
 @click.group()
 @common_options
 def meta() -> None:
-    """Back up, restore and repair the metadata."""
+    """Back up, restore, move and repair the metadata."""
 
 
 @command()
@@ -134,5 +135,5 @@ def _tell_recount(out: Output, one: Recount) -> None:
     out.result(f"put right: {name} has {sums}", domain=one.domain, kept=kept, counted=counted)
 
 
-for _subcommand in (backup, restore, repair_totals):
+for _subcommand in (backup, restore, copy, status, repair_totals):
     meta.add_command(_subcommand)

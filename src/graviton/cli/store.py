@@ -75,7 +75,12 @@ async def init(call: Call, spec_text: str | None, hash_text: str | None) -> None
     is_flag=True,
     help="Also where blocks lie and no metadata: what was stored before is given up.",
 )
-async def adopt(call: Call, without_metadata: bool) -> None:
+@click.option(
+    "--retired",
+    is_flag=True,
+    help="Also metadata that was moved elsewhere and is lost there: what was put since is given up.",
+)
+async def adopt(call: Call, without_metadata: bool, retired: bool) -> None:
     """Say that these blocks and this metadata belong together.
 
     Every store has a marker on both sides, in the folder of the blocks and in the metadata, and a command refuses to
@@ -89,7 +94,7 @@ async def adopt(call: Call, without_metadata: bool) -> None:
     async with call.store() as found:
         where = found.sides.markers.where
         call.out.note(f"taking the blocks at {where} and the metadata of these settings as one store")
-        marker = await found.adopt(without_metadata=without_metadata)
+        marker = await found.adopt(without_metadata=without_metadata, retired=retired)
     _print_marker(call.out, f"adopted: both sides at {where} now say the same", marker, adopted=True)
     call.out.note("no block and no blob was changed; `graviton verify --all` tells what is there")
 

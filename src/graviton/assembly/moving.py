@@ -1,0 +1,96 @@
+"""Moving the metadata of a store to another place: the places, as people write them, and the copy between two."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from graviton.assembly import wiring
+from graviton.assembly.settings import Settings, settings_from
+from graviton.concurrency.finishing import finish_anyway
+from graviton.errors import ConfigError, InvalidInput
+from graviton.metadata.copy import MetadataCopy
+from graviton.metadata.copy_plan import Found, Place, read_found
+from graviton.metadata.read_only import GuardedKeyValueStore, MetadataStore
+from graviton.ports.blocks import BlockStore
+
+__all__ = ["metadata_at", "metadata_status", "moving"]
+
+_FILES = ("sqlite", "rocksdb")
+
+
+def metadata_at(settings: Settings, text: str, environment: Mapping[str, str]) -> Settings:
+    """The settings with their metadata at `sqlite:PATH`, `rocksdb:PATH`, or the address of a PostgreSQL database.
+    PG_USERNAME and PG_PASSWORD of the environment are for an address that names no user. Raises ConfigError, which does
+    not quote an address, for it may hold a password."""
+    kind, separator, rest = text.partition(":")
+    if text.startswith(("postgresql://", "postgres://", "jdbc:")):
+        own = settings_from({"GRAVITON_METADATA": "postgres", "PG_JDBC_URL": text})
+        if own.postgres is not None and "user" not in own.postgres.options:
+            names = ("PG_USERNAME", "PG_PASSWORD")
+            given = {name: environment[name] for name in names if name in environment}
+            own = settings_from({"GRAVITON_METADATA": "postgres", "PG_JDBC_URL": text} | given)
+    elif separator and kind in _FILES and rest:
+        own = settings_from({"GRAVITON_METADATA": kind, "GRAVITON_META_PATH": rest})
+    else:
+        raise InvalidInput(
+            "this is not a place of metadata",
+            operation="configure",
+            hint="Write sqlite:PATH, rocksdb:PATH or postgresql://HOST/DATABASE.",
+        )
+    path = None if own.meta_path is None else own.meta_path.absolute()
+    return settings._replace(metadata=own.metadata, meta_path=path, postgres=own.postgres)
+
+
+@asynccontextmanager
+async def moving(
+    settings: Settings,
+    target: Settings,
+    *,
+    replace_target: bool = False,
+    aborts: bool = False,
+    on_step: Callable[[str], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> AsyncIterator[MetadataCopy]:
+    """A copy from the metadata of `settings` to that of `target`, whose `run` or `abort` is to be called. `aborts`: the
+    target is not made if it is missing. Raises ConfigError."""
+    for one in (settings, target):
+        if one.metadata == "memory":
+            raise ConfigError("metadata in memory cannot be moved: nobody else could open it", operation="meta.copy")
+    if target.postgres is None:
+        wiring.own_places(settings)._replace(database=()).check_output(str(target.metadata_path))
+    async with AsyncExitStack() as opened:
+        side = wiring.block_side(settings, wiring.kernel_for(settings))
+        opened.push_async_callback(_close, side.blocks)
+        source = _place(settings, wiring.open_metadata(settings, create=False))
+        opened.push_async_callback(_close, source.kv)
+        is_missing = aborts and not wiring.metadata_exists(target)
+        empty = GuardedKeyValueStore(wiring.empty_metadata())
+        there = _place(target, empty if is_missing else wiring.open_metadata(target, create=not aborts))
+        opened.push_async_callback(_close, there.kv)
+        yield MetadataCopy(
+            source, there, side.markers, replace_target=replace_target, on_step=on_step, progress=progress
+        )
+
+
+async def _close(what: BlockStore | MetadataStore) -> None:
+    await finish_anyway(what.aclose())
+
+
+def _place(settings: Settings, kv: MetadataStore) -> Place:
+    if settings.postgres is None:
+        path = settings.metadata_path.absolute()
+        return Place(kv, str(path), f"GRAVITON_METADATA={settings.metadata} and GRAVITON_META_PATH={path}")
+    where = wiring.metadata_place(settings)
+    return Place(kv, where, f"GRAVITON_METADATA=postgres and PG_JDBC_URL to the address of {where}")
+
+
+async def metadata_status(settings: Settings) -> tuple[Place, Found] | None:
+    """The metadata of these settings as found, also if nobody may use it; None if there is none. Changes nothing."""
+    if not wiring.metadata_exists(settings):
+        return None
+    place = _place(settings, wiring.open_metadata(settings, create=False))
+    try:
+        return place, await read_found(place)
+    finally:
+        await _close(place.kv)
