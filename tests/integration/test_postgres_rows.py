@@ -17,8 +17,6 @@ from graviton.backends.postgres.range_tracker import PgRangeTracker
 from graviton.backends.postgres.replica_index import PgReplicaIndex
 from graviton.backends.postgres.rows._tables import TABLES
 from graviton.backends.postgres.rows.store import PgMetadataRows
-from graviton.core.locators import Locator
-from graviton.core.ranges import Span
 from graviton.metadata.audit import audit
 from graviton.metadata.backup import backup_metadata
 from graviton.metadata.block_index import KvBlockIndex
@@ -28,10 +26,9 @@ from graviton.metadata.replica_index import KvReplicaIndex
 from graviton.metadata.restore import restore_metadata
 from graviton.metadata.rows import CLAIMS, OWNERS
 from graviton.ports.kv import KeyValueStore, prefix_end
-from graviton.ports.range_tracker import RangeTracker
-from graviton.ports.replicas import ReplicaIndex, ReplicaState
 from graviton.testing.conformance.checks import collect
 from graviton.testing.conformance.metadata_values import Metadata, Upload, block_keys
+from tests.integration.filled_metadata import fill, fill_others, others
 from tests.postgres_schemas import drop_schema, make_schema
 from tests.postgres_server import server
 
@@ -50,44 +47,6 @@ async def database() -> AsyncIterator[PgDatabase]:
 
 def on_postgres(database: PgDatabase) -> Metadata:
     return Metadata(PgBlockIndex(database), PgBlobManifestRepo(database))
-
-
-async def fill(metadata: Metadata) -> None:
-    """Blobs of all kinds in two domains: shared blocks, holders, deleted, replaced, sessions open and ended."""
-    shared = block_keys(5, "shared")
-    for domain in ("", "other", "ä-domain"):
-        for number in range(6):
-            blocks = [*shared, *block_keys(number * 3, f"{domain}{number}")]
-            await metadata.put(Upload.of(blocks, f"{domain}{number}"), holder=f"h{number % 2}", domain=domain)
-        await metadata.put(Upload.of(shared, "again"), domain=domain, holder="one")
-        await metadata.put(Upload.of(shared, "again"), domain=domain, holder="two")
-        await metadata.put(Upload.of([], "empty"), domain=domain)
-        await metadata.repo.delete(Upload.of(shared, f"{domain}0").key, holder="h0", domain=domain)
-        session = await metadata.session(block_keys(4, "open"), domain)
-        await metadata.index.confirm(session, block_keys(2, "open"))
-        await metadata.index.end(await metadata.session(block_keys(3, "ended"), domain))
-    await metadata.index.condemn(secrets.token_hex(16), 6)
-
-
-async def fill_others(replicas: ReplicaIndex, ranges: RangeTracker) -> None:
-    """Copies of some keys, spans of some locators."""
-    for number, key in enumerate(block_keys(30, "copied")):
-        places = [Locator("s3", f"bucket-{copy}", f"path/{number}") for copy in range(1 + number % 3)]
-        await replicas.update(key, places)
-        await replicas.mark(key, places[-1], ReplicaState(1 + number % 4), 1000 + number)
-    for number in range(5):
-        spans = [Span(at * 10, at * 10 + 1 + number) for at in range(1 + 3 * number)]
-        await ranges.merge_many(Locator("upload", "bucket", f"{number}"), spans)
-
-
-async def others(replicas: ReplicaIndex, ranges: RangeTracker) -> list[object]:
-    """Everything that those two tell."""
-    return [
-        await collect(replicas.short_of(3)),
-        [await collect(replicas.in_sector(f"bucket-{copy}")) for copy in range(3)],
-        await collect(replicas.oldest_verified()),
-        [await ranges.current(Locator("upload", "bucket", f"{number}")) for number in range(5)],
-    ]
 
 
 async def all_rows(kv: KeyValueStore) -> dict[str, list[tuple[bytes, bytes]]]:
