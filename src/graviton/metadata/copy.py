@@ -104,7 +104,7 @@ class MetadataCopy:
             self._on_step("copying, while the source is in use")
             await self._sync(half).run(last=False)
         try:
-            await self._close(half)
+            await self._close(half, ours.read_only)
             digests = await self._last_pass(half)
             await self._verify(digests)
         except BaseException:
@@ -187,17 +187,17 @@ class MetadataCopy:
     def _sync(self, half: HalfCopy) -> Sync:
         return Sync(self.source.kv, self.target.kv, half.began_ns, self._check, self._progress)
 
-    async def _close(self, half: HalfCopy) -> None:
-        """Close the source for changes. Whoever was at one has come to its end."""
+    async def _close(self, half: HalfCopy, found: ReadOnly | None) -> None:
+        """Close the source for changes, unless another run has done so since we `found` it so. Whoever was at a change
+        has come to its end."""
         self._on_step("closing the source for changes")
         place, settings = self.target.where, self.target.settings
         now = self._clock.now_ns()
         row = ReadOnly(ReadOnlyState.MOVING, place, settings, half.metadata_id, self._run, now)
 
         def close(tx: Transaction) -> None:
-            there = read_only_row(tx)
-            if there is not None and (there.metadata_id != half.metadata_id or there.state is ReadOnlyState.MOVED):
-                raise there.refusal(self.source.where)
+            if read_only_row(tx) not in (found, row):
+                raise Conflict(f"another run closed or opened the metadata at {self.source.where}", operation=OPERATION)
             tx.put(STORE, READ_ONLY_KEY, row.encode())
 
         self.source_is_closed = True

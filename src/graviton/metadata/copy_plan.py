@@ -82,12 +82,14 @@ def plan(source: Place, target: Place, ours: Found, theirs: Found, blocks: Side,
     if theirs.marker is not None and theirs.marker.metadata_id == ours.marker.metadata_id:
         text = f"the metadata at {target.where} is the source itself, or a copy of its file"
         raise _refusal(text, target, "Name another place with --to.")
-    check_pair(blocks, Side(source.where, ours.marker, not ours.has_data, ours.read_only))
+    half = theirs.half if theirs.half is not None and theirs.half.source_id == ours.marker.metadata_id else None
+    # A run that was given up while it was frozen may have written the marker when it woke up.
+    expected = ours.marker._replace(metadata_id=half.metadata_id) if half is not None else None
+    if blocks.marker is None or blocks.marker != expected:
+        check_pair(blocks, Side(source.where, ours.marker, not ours.has_data, ours.read_only))
     if ours.read_only is not None:
         return _go_on(source, target, ours.read_only, theirs, blocks)
-    if theirs.half is not None and theirs.half.source_id == ours.marker.metadata_id:
-        return Way.RESUME
-    return _new_target(target, ours.marker, theirs, replaces)
+    return Way.RESUME if half is not None else _new_target(target, ours.marker, theirs, replaces)
 
 
 def _go_on(source: Place, target: Place, row: ReadOnly, theirs: Found, blocks: Side) -> Way:

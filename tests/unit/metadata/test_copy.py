@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -268,6 +269,40 @@ async def test_a_frozen_run_is_refused_after_another_one_took_over(world: World)
     raise AssertionError("it never came to its end")
 
 
+async def test_a_frozen_run_does_not_open_what_another_one_has_closed(world: World) -> None:
+    """It stops before each of its changes, another one takes over and is killed right before it puts the target in use;
+    then the first one wakes up, and has failed."""
+    for at in range(MAX_CHANGES):
+        world = World(InMemoryKeyValueStore(), InMemoryKeyValueStore(), MARKER)
+        await fill(world.source)
+        closed = False
+
+        async def vanish(number: int, world: World = world) -> None:
+            if await world.markers.read() != MARKER.encode():
+                raise Gone
+
+        async def take_over(number: int, at: int = at, world: World = world) -> None:
+            nonlocal closed
+            if number == at:
+                other = Fate()
+                other.before = vanish
+                with suppress(Gone):
+                    await (await world.copy(other)).run()
+                    raise AssertionError("it came to its end")
+                closed = other.changes > 0
+
+        fate = Fate()
+        fate.before = take_over
+        with suppress(Conflict):
+            await (await world.copy(fate)).run()
+        assert await world.writable() == ([] if closed else ["target"])
+        await (await world.copy()).run()
+        assert await world.writable() == ["target"]
+        if fate.changes <= at:
+            return
+    raise AssertionError("it never came to its end")
+
+
 async def test_a_frozen_run_does_not_undo_that_it_was_given_up(world: World) -> None:
     """It stops before each of its changes, is given up meanwhile, and wakes up: the source stays in use."""
     for at in range(MAX_CHANGES):
@@ -293,7 +328,8 @@ async def test_a_frozen_run_does_not_undo_that_it_was_given_up(world: World) -> 
         data = await world.markers.read()
         if given_up and data != MARKER.encode():  # it woke up right before it wrote the marker
             assert await world.writable() == []
-            await world.markers.replace(MARKER.encode())  # what `store adopt` does
+            await (await world.copy()).run()
+            given_up = False
         assert await world.writable() == (["source"] if given_up else ["target"])
         if fate.changes <= at:
             return
