@@ -113,8 +113,13 @@ class World:
             **options,
         )
 
+    async def written_to(self) -> list[str]:
+        """Which of the two somebody can write to: the source also who has it open since before the copy."""
+        source = ["source"] if await self._is_open(self.source) else []
+        return source + (["target"] if await self._is_writable(self.target) else [])
+
     async def writable(self) -> list[str]:
-        """Which of the two a process that starts now, and one that has both open since ever, can write to."""
+        """Which of the two a process that starts now can write to."""
         return [name for name, kv in (("source", self.source), ("target", self.target)) if await self._is_writable(kv)]
 
     async def _is_writable(self, kv: KeyValueStore) -> bool:
@@ -123,6 +128,12 @@ class World:
 
         try:
             await look(kv, "a place", self.markers, no)
+        except GravitonError:
+            return False
+        return await self._is_open(kv)
+
+    async def _is_open(self, kv: KeyValueStore) -> bool:
+        try:
             await GuardedKeyValueStore(kv).transact(lambda tx: None)
         except GravitonError:
             return False

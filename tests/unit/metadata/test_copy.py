@@ -130,6 +130,7 @@ async def test_killed_at_any_change_it_is_gone_on_from_and_never_two_are_written
             pass
         writable = await world.writable()
         seen.add(tuple(writable))
+        assert await world.written_to() == writable
         assert len(writable) <= 1
         await (await world.copy()).run()
         assert await world.writable() == ["target"]
@@ -295,7 +296,7 @@ async def test_a_frozen_run_does_not_open_what_another_one_has_closed(world: Wor
         fate.before = take_over
         with suppress(Conflict):
             await (await world.copy(fate)).run()
-        assert await world.writable() == ([] if closed else ["target"])
+        assert await world.written_to() == ([] if closed else ["target"])
         await (await world.copy()).run()
         assert await world.writable() == ["target"]
         if fate.changes <= at:
@@ -325,6 +326,7 @@ async def test_a_frozen_run_does_not_undo_that_it_was_given_up(world: World) -> 
             await (await world.copy(fate)).run()
         except (Conflict, ConfigError):
             assert given_up
+        assert await world.written_to() == (["source"] if given_up else ["target"])
         data = await world.markers.read()
         if given_up and data != MARKER.encode():  # it woke up right before it wrote the marker
             assert await world.writable() == []
