@@ -301,7 +301,7 @@ async def test_a_role_that_does_not_own_the_tables_is_told_before_anything_is_do
         async with moving(settings, target.settings(root)) as copy:
             await copy.run()
         async with Store(as_worker) as store:
-            with pytest.raises(Retired):
+            with pytest.warns(UserWarning, match="was moved to"), pytest.raises(Retired):
                 await store.put(b"more bytes")
         async with opened(source, root) as one, await one.kv.database.connect() as owner:  # type: ignore[attr-defined]
             await owner.execute(f"DROP OWNED BY {role}")
