@@ -36,9 +36,9 @@ async def copy(call: Call, source: str | None, target: str, replace_target: bool
     PLACE is sqlite:PATH, rocksdb:PATH or postgresql://HOST/DATABASE; PG_USERNAME and PG_PASSWORD are for an address
     without a user. Tables are made by `graviton db migrate` before. No block is touched.
 
-    The store stays in use until the last rows are copied and compared, and takes no changes while that goes on. Then
-    the blocks belong to the new metadata, and the old one only reads and says where it went. Killed or interrupted at
-    any time, run the same command again: it goes on.
+    The store stays in use while rows are copied. For the last of them, and while all are read again and compared, it
+    takes no changes. Then the blocks belong to the new metadata; the old one only reads, and says where it went.
+    Killed or interrupted at any time, run the same command again: it goes on.
     """
     from graviton.assembly.moving import moving
 
