@@ -107,7 +107,7 @@ class Store(BlobStore):
             self._kv = kv
             place = wiring.metadata_place(self.settings)
             if retired:
-                await take_back(kv, place)
+                await take_back(kv, place, self._side.markers)
             algo = self.settings.hash or DEFAULT_HASH
             spec = self.settings.chunker or DEFAULT_SPEC
             marker = await adopt(kv, place, self._side.markers, algo, spec.text)

@@ -252,6 +252,9 @@ class MetadataCopy:
     async def _switch(self, marker: StoreMarker, is_closed: bool) -> None:
         """Blocks, target, source, in this order: there is never a moment with two that are written to."""
         self._on_step("switching")
+        row = await self.source.kv.read(read_only_row)
+        if row is None or row.run != self._run:
+            raise Conflict(f"somebody else opened the metadata at {self.source.where}", operation=OPERATION)
         data = marker.encode()
         if await self._markers.read() != data:
             await self._markers.replace(data)

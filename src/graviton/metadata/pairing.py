@@ -15,7 +15,7 @@ from graviton.core.hashing import HashAlgo
 from graviton.errors import AlreadyExists, ConfigError, IntegrityError
 from graviton.metadata.copy_marks import HalfCopy
 from graviton.metadata.marker import Decision, MarkerStore, Side, StoreMarker, check_pair, new_id
-from graviton.metadata.read_only import READ_ONLY_KEY, MetadataStore, ReadOnly, read_only_row
+from graviton.metadata.read_only import READ_ONLY_KEY, MetadataStore, ReadOnly, ReadOnlyState, read_only_row
 from graviton.metadata.rows import DATA_NAMESPACES, STORE
 from graviton.metadata.schema_store import register_builtin_schemas
 from graviton.ports.kv import KeyValueStore, ReadTransaction, Transaction
@@ -224,15 +224,26 @@ async def adopt(
     return marker
 
 
-async def take_back(kv: MetadataStore, kv_where: str) -> None:
+async def take_back(kv: MetadataStore, kv_where: str, markers: MarkerStore) -> None:
     """Say that the metadata that took the place of this one is lost for good: it takes changes again, under a new
-    metadata id, so that the other one is refused should it turn up. Then it is to be adopted."""
+    metadata id, so that the other one is refused should it turn up. Then it is to be adopted. Raises ConfigError while
+    a copy may be under way whose target has not taken its place yet."""
     metadata_id = new_id()
+    data = await markers.read()
+    theirs = None if data is None else StoreMarker.decode(data, markers.where)
 
     def open_again(tx: Transaction) -> None:
-        data = tx.get(STORE, MARKER_KEY)
-        if tx.get(STORE, READ_ONLY_KEY) is not None and data is not None:
-            tx.delete(STORE, READ_ONLY_KEY)
-            tx.put(STORE, MARKER_KEY, StoreMarker.decode(data, kv_where)._replace(metadata_id=metadata_id).encode())
+        row, ours = read_only_row(tx), tx.get(STORE, MARKER_KEY)
+        if row is None or ours is None:
+            return
+        if row.state is ReadOnlyState.MOVING and (theirs is None or theirs.metadata_id != row.metadata_id):
+            raise ConfigError(
+                row.refusal(kv_where).message,
+                operation="store.adopt",
+                subject=kv_where,
+                hint="Give that up: `graviton meta copy --to PLACE --abort`.",
+            )
+        tx.delete(STORE, READ_ONLY_KEY)
+        tx.put(STORE, MARKER_KEY, StoreMarker.decode(ours, kv_where)._replace(metadata_id=metadata_id).encode())
 
     await kv.change_gate(open_again)

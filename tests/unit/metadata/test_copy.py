@@ -491,12 +491,31 @@ async def test_a_target_that_is_lost_is_given_up_by_hand(world: World) -> None:
     lost, world.target = world.target, InMemoryKeyValueStore()
     assert await world.writable() == []
     guarded = GuardedKeyValueStore(world.source)
-    await take_back(guarded, "the source")
+    await take_back(guarded, "the source", world.markers)
     marker = StoreMarker.decode(await world.source.get(STORE, MARKER_KEY) or b"", "")
     await world.markers.replace(marker.encode())
     assert await world.writable() == ["source"]
     world.target = lost
     assert await world.writable() == ["source"], "the lost one turned up"
+
+
+async def test_a_source_is_not_taken_back_from_a_copy_that_may_still_run(world: World) -> None:
+    """Killed, or frozen, right before each change: given up by hand as soon as the blocks belong to the target."""
+    last = await _before_join()
+    for at in (last - 2, last - 1, last):
+        world = World(InMemoryKeyValueStore(), InMemoryKeyValueStore(), MARKER)
+        await fill(world.source)
+        with pytest.raises(Gone):
+            await (await world.copy(Fate(at))).run()
+        guarded = GuardedKeyValueStore(world.source)
+        if at < last:
+            with pytest.raises(ConfigError, match="is being moved to"):
+                await take_back(guarded, "the source", world.markers)
+            assert await world.written_to() == []
+            await (await world.copy()).abort()
+        else:
+            await take_back(guarded, "the source", world.markers)
+        assert await world.written_to() == ["source"]
 
 
 async def test_a_restore_does_not_take_half_a_copy(world: World, tmp_path: Path) -> None:
