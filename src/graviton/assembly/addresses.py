@@ -16,8 +16,8 @@ _S3_OPTIONS = frozenset({"region", "endpoint"})
 
 
 def settings_of(root: str | os.PathLike[str], metadata: str | os.PathLike[str] | None) -> Settings:
-    """Settings of the store at `root`, with its metadata in `metadata`: the file of an SQLite database, or the address
-    of a PostgreSQL one. Raises ConfigError."""
+    """Settings of the store at `root`, with its metadata in `metadata`: the file of an SQLite database, `rocksdb://`
+    and a folder, or the address of a PostgreSQL database. Raises ConfigError."""
     text = os.fspath(root)
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -61,11 +61,21 @@ def _with_metadata(settings: Settings, metadata: str | os.PathLike[str] | None) 
     if metadata is None:
         return settings
     text = os.fspath(metadata)
+    if text.startswith("rocksdb://"):
+        return settings._replace(metadata="rocksdb", meta_path=_rocksdb_path(text))
     if not text.startswith(("postgresql://", "postgres://", "jdbc:")):
         return settings._replace(metadata="sqlite", meta_path=Path(text))
     from graviton.backends.postgres.config import parse_address
 
     return settings._replace(metadata="postgres", postgres=parse_address(text))
+
+
+def _rocksdb_path(text: str) -> Path | None:
+    """The folder; None where none is said, so that it lies beside the blocks."""
+    rest = text.removeprefix("rocksdb://")
+    if rest and not rest.startswith("/"):
+        raise _wrong(f"an address of RocksDB is rocksdb:///PATH, or rocksdb:// beside the blocks, not {text[:80]!r}")
+    return Path(unquote(rest)) if rest else None
 
 
 def _wrong(text: str) -> ConfigError:

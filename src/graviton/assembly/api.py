@@ -39,8 +39,8 @@ def open(
     `root` may also be an address: `file:///PATH`, `memory://` (gone with the object), `s3://BUCKET/PREFIX`, with
     `?endpoint=https://HOST` and `&region=…` where they are not AWS's defaults, `gs://BUCKET/PREFIX` or
     `az://CONTAINER/PREFIX`; keys come from where the tools of these clouds have them, never from an address.
-    `metadata` is the file of an SQLite database or the address of a PostgreSQL one (`postgresql://…`); a bucket needs
-    it said.
+    `metadata` is the file of an SQLite database, a folder for RocksDB (`rocksdb:///PATH`, or `rocksdb://` for one in
+    `root`) or the address of a PostgreSQL database (`postgresql://…`); a bucket needs it said.
 
     Touches nothing until it is used; the first put makes the store. `policy` applies to puts whose plan has none.
     `hash` and `chunker` (a spec or preset) are for a store that is made now, or override what it was made with.

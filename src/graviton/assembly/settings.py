@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from graviton.backends.objectstore.config import S3Config
     from graviton.backends.postgres.config import PgConfig
 
-__all__ = ["Settings", "parse_size", "settings_from"]
+__all__ = ["Settings", "parse_lock_wait", "parse_size", "settings_from"]
 
 MIN_MEMORY_BYTES = 32 * 1024 * 1024
 """A put with the largest blocks needs 17 MiB at once, and puts together may use three quarters of the budget."""
@@ -34,8 +35,9 @@ DEFAULT_PREFIX = "cas/blocks"
 _BLOB_BACKENDS = ("fs", "memory", "s3", "minio")
 _METADATA = ("sqlite", "memory", "rocksdb", "postgres")
 _KERNELS = ("auto", "native", "python")
-_LATER = {"rocksdb": "RocksDB"}
-"""Backends whose names are settled and which this version does not contain yet."""
+_FILES = {"rocksdb": "meta.rocks"}
+"""What the metadata is called in the root, if not `meta.sqlite`."""
+_MAX_LOCK_WAIT_SECONDS = 3600
 
 KNOWN = frozenset(
     "GRAVITON_" + name
@@ -51,6 +53,7 @@ KNOWN = frozenset(
         "HTTP_HOST",
         "HTTP_PORT",
         "KERNEL",
+        "LOCK_WAIT",
         "MEMORY_BYTES",
         "METADATA",
         "META_PATH",
@@ -73,7 +76,11 @@ class Settings(NamedTuple):
     fs_block_prefix: str = DEFAULT_PREFIX
     metadata: str = "sqlite"
     meta_path: Path | None = None
-    """Where the metadata lies if not in `fs_root`; a file, so of no meaning to PostgreSQL."""
+    """Where the metadata lies if not in `fs_root`; a file or folder, so of no meaning to PostgreSQL."""
+    metadata_read_only: bool = False
+    """Look at RocksDB's metadata as they are now, also while another process has them open."""
+    lock_wait_seconds: float = 0.0
+    """How long to wait for a process that has the metadata for itself: RocksDB's only."""
     hash: HashAlgo | None = None
     chunker: ChunkerSpec | None = None
     kernel: str = "auto"
@@ -91,8 +98,8 @@ class Settings(NamedTuple):
 
     @property
     def metadata_path(self) -> Path:
-        """The metadata's file."""
-        return self.meta_path or self.fs_root / "meta.sqlite"
+        """The metadata's file, or with RocksDB its folder."""
+        return self.meta_path or self.fs_root / _FILES.get(self.metadata, "meta.sqlite")
 
 
 def settings_from(environment: Mapping[str, str], root: Path | None = None) -> Settings:
@@ -110,25 +117,19 @@ def settings_from(environment: Mapping[str, str], root: Path | None = None) -> S
         hash=get.value("GRAVITON_HASH", HashAlgo.parse, None),
         chunker=get.value("GRAVITON_CHUNKER", ChunkerSpec.parse, None),
         kernel=get.choice("GRAVITON_KERNEL", _KERNELS, "auto"),
+        lock_wait_seconds=get.value("GRAVITON_LOCK_WAIT", parse_lock_wait, 0.0),
         memory_bytes=get.value("GRAVITON_MEMORY_BYTES", _memory, DEFAULT_BUDGET_BYTES),
         warnings=_unknown(environment),
     )
     if settings.metadata == "postgres":
         settings = settings._replace(postgres=_postgres(get))
+    if settings.metadata == "rocksdb":
+        _check_rocksdb()
     if settings.blob_backend in ("s3", "minio"):
         from graviton.assembly.s3_settings import s3_settings
 
         settings = settings._replace(s3=s3_settings(get, settings.blob_backend))
-    settings = _with_cache(get, settings)
-    for variable, value in (("GRAVITON_BLOB_BACKEND", settings.blob_backend), ("GRAVITON_METADATA", settings.metadata)):
-        if value in _LATER:
-            raise ConfigError(
-                f"{variable}={value}: this version has no {_LATER[value]} backend yet",
-                operation="configure",
-                subject=variable,
-                hint="See the status table in the README for what works.",
-            )
-    return settings
+    return _with_cache(get, settings)
 
 
 def _with_cache(get: Reader, settings: Settings) -> Settings:
@@ -148,6 +149,16 @@ def _with_cache(get: Reader, settings: Settings) -> Settings:
             " are on this machine already, and makes nothing faster"
         )
     return settings._replace(warnings=(*settings.warnings, warning)) if warning else settings
+
+
+def _check_rocksdb() -> None:
+    if find_spec("rocksdict") is None:
+        raise ConfigError(
+            "GRAVITON_METADATA=rocksdb needs the package rocksdict, and it is not installed",
+            operation="configure",
+            subject="GRAVITON_METADATA",
+            hint="Install it: pip install 'graviton[rocksdb]'.",
+        )
 
 
 def _postgres(get: Reader) -> PgConfig:
@@ -178,6 +189,7 @@ def _path(text: str) -> Path:
 
 
 _SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB|K|M|G|T)?(?:/s)?", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?", re.ASCII)
 _UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 _UNITS |= {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _UNITS |= {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
@@ -189,6 +201,15 @@ def parse_size(text: str) -> int:
     if match is None:
         raise InvalidInput(f"{text[:40]!r} is not a size", hint="Write bytes, or a number with KiB, MiB, GiB, MB, GB.")
     return int(match[1]) * _UNITS[match[2] or ""]
+
+
+def parse_lock_wait(text: str) -> float:
+    """Seconds from `5` or `0.5`. Raises InvalidInput."""
+    if not _SECONDS.fullmatch(text) or float(text) > _MAX_LOCK_WAIT_SECONDS:
+        raise InvalidInput(
+            f"{text[:40]!r} is no time to wait", hint=f"Write seconds, from 0 to {_MAX_LOCK_WAIT_SECONDS}."
+        )
+    return float(text)
 
 
 def _memory(text: str) -> int:

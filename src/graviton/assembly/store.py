@@ -53,7 +53,7 @@ class Store(BlobStore):
         self._metrics, self._events = metrics, events
         self._kernel = wiring.kernel_for(settings)
         self._side = wiring.block_side(settings, self._kernel, metrics, events)
-        self.capabilities = self._side.blocks.capabilities
+        self.capabilities = wiring.store_capabilities(settings, self._side)
         self._kv: MetadataStore | None = None
         self._read_only: ReadOnly | None = None
         self._cas: CasBlobStore | None = None

@@ -26,6 +26,7 @@ from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import StoreMarker
 from graviton.metadata.read_only import GuardedKeyValueStore, MetadataStore
 from graviton.ports.block_index import BlockIndex
+from graviton.ports.capabilities import Capabilities
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobManifestRepo
@@ -46,6 +47,7 @@ __all__ = [
     "open_metadata",
     "own_places",
     "process_budget",
+    "store_capabilities",
 ]
 
 
@@ -93,12 +95,21 @@ def _has_folders(paths: list[str]) -> bool:
     return False
 
 
+def store_capabilities(settings: Settings, side: BlockSide) -> Capabilities:
+    """What a store over that side can do: RocksDB's metadata are for one process at a time."""
+    found = side.blocks.capabilities
+    return found._replace(multi_process=False) if settings.metadata == "rocksdb" else found
+
+
 def metadata_exists(settings: Settings) -> bool:
     """Whether there is a metadata store to open."""
-    if settings.metadata != "sqlite":
+    if settings.metadata not in ("sqlite", "rocksdb"):
         return settings.metadata == "postgres"  # a server is there, or using it says why not
+    path = settings.metadata_path
     try:
-        return settings.metadata_path.exists()
+        if settings.metadata == "rocksdb" and path.is_dir():
+            return any(path.iterdir())  # of an empty folder a store is made
+        return path.exists()
     except OSError:
         return True  # it cannot be looked at: opening it says why
 
@@ -122,6 +133,16 @@ def _open_metadata(settings: Settings, create: bool, metrics: MetricsRegistry | 
 
         assert settings.postgres is not None, "settings_from reads the address"
         return PgMetadataRows(PgDatabase(settings.postgres, None if metrics is None else PgMetrics(metrics)))
+    if settings.metadata == "rocksdb":
+        from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore, RocksMetrics
+
+        config = RocksConfig(
+            settings.metadata_path,
+            create=create,
+            read_only=settings.metadata_read_only,
+            lock_wait_seconds=settings.lock_wait_seconds,
+        )
+        return RocksKeyValueStore(config, None if metrics is None else RocksMetrics(metrics))
     from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
 
     return SqliteKeyValueStore(SqliteConfig(settings.metadata_path, create=create))
@@ -162,12 +183,15 @@ def own_places(settings: Settings) -> OwnPlaces:
         # SQLite follows symbolic links before it names what lies beside the database.
         database = os.path.realpath(settings.metadata_path)
         places = places._replace(database=tuple(database + end for end in ("", "-wal", "-shm", "-journal")))
+    if settings.metadata == "rocksdb":
+        folder = os.path.realpath(settings.metadata_path)
+        places = places._replace(database=(os.path.join(folder, "LOCK"),), folders=(folder,))
     if settings.blob_backend == "fs":
         from graviton.backends.filesystem import FsConfig
         from graviton.backends.filesystem.marker import FsMarkerStore
 
         config = FsConfig(settings.fs_root, settings.fs_block_prefix)
-        folders = (str(config.blocks_path), str(config.trash_path))
+        folders = (*places.folders, str(config.blocks_path), str(config.trash_path))
         places = places._replace(root=str(config.root), folders=folders, files=(FsMarkerStore(config.root).path,))
     return places
 

@@ -25,15 +25,18 @@ class Call:
         self.out = Output()
         self.root: Path | None = None
         """The store's folder as given with --root; None leaves it to the environment."""
+        self.lock_wait: float | None = None
+        """Seconds, as given with --lock-wait."""
         self.debug = False
         self._settings: Settings | None = None
 
     def settings(self) -> Settings:
-        """Settings from the environment and --root; prints their warnings once. Raises ConfigError."""
+        """Settings from the environment, --root and --lock-wait; prints their warnings once. Raises ConfigError."""
         if self._settings is None:
             from graviton.assembly.settings import settings_from
 
-            self._settings = settings_from(os.environ, self.root)
+            found = settings_from(os.environ, self.root)
+            self._settings = found if self.lock_wait is None else found._replace(lock_wait_seconds=self.lock_wait)
             for warning in self._settings.warnings:
                 self.out.warn(warning)
         return self._settings

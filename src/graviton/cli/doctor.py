@@ -74,7 +74,7 @@ async def _checks(call: Call) -> AsyncIterator[Check]:
         from graviton.assembly.caches import check_cache
 
         yield check_cache(settings.cache)
-    if settings.metadata == "sqlite":
+    if settings.metadata in ("sqlite", "rocksdb"):
         for check in check_place("metadata", settings.metadata_path.parent, holds_metadata=True):
             yield check
     if settings.postgres is not None:
@@ -131,7 +131,7 @@ def _settings(call: Call, settings: Settings) -> Iterator[tuple[str, str, str]]:
         "GRAVITON_BLOB_BACKEND": settings.blob_backend,
         **_places(settings),
         "GRAVITON_METADATA": settings.metadata,
-        **({"GRAVITON_META_PATH": settings.metadata_path.absolute()} if settings.metadata == "sqlite" else {}),
+        **_metadata_settings(settings),
         "GRAVITON_HASH": settings.hash.value if settings.hash else "as the store was made with",
         "GRAVITON_CHUNKER": settings.chunker.text if settings.chunker else "as the store was made with",
         "GRAVITON_KERNEL": settings.kernel,
@@ -155,6 +155,14 @@ def _cache(settings: Settings) -> dict[str, Any]:
     return {"GRAVITON_CACHE_ROOT": cache.root, "GRAVITON_CACHE_BYTES": cache.max_bytes}
 
 
+def _metadata_settings(settings: Settings) -> dict[str, Any]:
+    """Where metadata in files lie, and who may have them."""
+    if settings.metadata not in ("sqlite", "rocksdb"):
+        return {}
+    found: dict[str, Any] = {"GRAVITON_META_PATH": settings.metadata_path.absolute()}
+    return found | ({"GRAVITON_LOCK_WAIT": settings.lock_wait_seconds} if settings.metadata == "rocksdb" else {})
+
+
 def _places(settings: Settings) -> dict[str, Any]:
     """Where blocks lie."""
     places: dict[str, Any] = {"GRAVITON_FS_ROOT": settings.fs_root.absolute()}
@@ -174,7 +182,8 @@ def _places(settings: Settings) -> dict[str, Any]:
 
 
 async def _look(call: Call) -> dict[str, Any] | None:
-    async with call.store() as store:
+    # What only one process may have is looked at beside the one that has it.
+    async with call.store(call.settings()._replace(metadata_read_only=True)) as store:
         marker = await store.marker()
         if marker is None:
             return None

@@ -56,7 +56,7 @@ def command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
 
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--root, --json, --quiet, --verbose, --debug: before or after the name of the command, as one likes."""
+    """--root, --lock-wait, --json, --quiet, --verbose, --debug: before or after the name of the command."""
     for option in reversed(_COMMON):
         function = option(function)
     return function
@@ -73,6 +73,13 @@ def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     return keep
 
 
+def _keep_lock_wait(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        from graviton.assembly.settings import parse_lock_wait
+
+        context.ensure_object(Call).lock_wait = parsed("--lock-wait", parse_lock_wait, value)
+
+
 _COMMON = (
     click.option(
         "--root",
@@ -81,6 +88,13 @@ _COMMON = (
         expose_value=False,
         callback=_set("root"),
         help="The store's folder, in place of GRAVITON_FS_ROOT (./.graviton).",
+    ),
+    click.option(
+        "--lock-wait",
+        metavar="SECONDS",
+        expose_value=False,
+        callback=_keep_lock_wait,
+        help="Wait so long for another process that has RocksDB's metadata (GRAVITON_LOCK_WAIT, 0).",
     ),
     click.option(
         "--json",

@@ -161,7 +161,7 @@ def _blocks_parent(settings: Settings) -> Path | None:
 
 
 def _metadata_parent(settings: Settings) -> Path | None:
-    return settings.metadata_path.parent if settings.metadata == "sqlite" else None
+    return settings.metadata_path.parent if settings.metadata in ("sqlite", "rocksdb") else None
 
 
 @contextmanager
@@ -247,7 +247,7 @@ class _Place:
         self.blob_capabilities = self.block_capabilities
 
     def _files(self, space: str, scratch: Path) -> Settings:
-        made = self.settings._replace(fs_root=scratch / "store", meta_path=self._metadata / space / "meta.sqlite")
+        made = self.settings._replace(fs_root=scratch / "store", meta_path=self._metadata / space / "meta")
         return made if made.s3 is None else made._replace(s3=replace(made.s3, prefix=f"{self._prefix}/{space}"))
 
     async def _at(self, space: str, scratch: Path) -> Settings:

@@ -5,13 +5,14 @@ Laws:
 - `counter` adds (never negative), `gauge` sets, `histogram` observes. A name is used as one kind only. A call that is
   not legal raises InvalidInput and changes nothing; series with the same labels in another order are the same.
 - The three never block, never raise for a legal call, and may be called from any thread.
-- `snapshot` shows every series touched so far; a no-op registry has none.
+- `snapshot` shows every series touched so far; a no-op registry has none. Before it looks it calls what `on_snapshot`
+  was given, in which numbers are set that are not worth keeping up to date all the time. What that raises is ignored.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -71,6 +72,28 @@ class MetricKeys(StrEnum):
     """Gauge, label `kind` total|used."""
     QUEUE_DEPTH = "graviton_queue_depth"
     """Gauge, label `queue`: work accepted and not begun."""
+    ROCKSDB_COMPACTIONS = "graviton_rocksdb_compactions_total"
+    """Counter: compactions that have ended."""
+    ROCKSDB_COMPACTION_BYTES = "graviton_rocksdb_compaction_bytes_total"
+    """Counter, label `direction` read|written: bytes of files that compactions read and wrote."""
+    ROCKSDB_FLUSHED_BYTES = "graviton_rocksdb_flushed_bytes_total"
+    """Counter: bytes of memtables written out as files."""
+    ROCKSDB_LOG_BYTES = "graviton_rocksdb_log_bytes_total"
+    """Counter: bytes written to write-ahead logs."""
+    ROCKSDB_STALLED_SECONDS = "graviton_rocksdb_stalled_seconds_total"
+    """Counter: time that writes waited because compaction was behind."""
+    ROCKSDB_RUNNING_COMPACTIONS = "graviton_rocksdb_running_compactions"
+    """Gauge."""
+    ROCKSDB_PENDING_COMPACTION_BYTES = "graviton_rocksdb_pending_compaction_bytes"
+    """Gauge: bytes that compaction has to rewrite, as RocksDB estimates it."""
+    ROCKSDB_LEVEL_BYTES = "graviton_rocksdb_level_bytes"
+    """Gauge, label `level`: bytes of files there."""
+    ROCKSDB_MEMTABLE_BYTES = "graviton_rocksdb_memtable_bytes"
+    """Gauge: memory of all memtables, those included that are being written out or that a read keeps."""
+    ROCKSDB_BLOCK_CACHE_BYTES = "graviton_rocksdb_block_cache_bytes"
+    """Gauge, label `kind` used|pinned."""
+    ROCKSDB_WRITE_AMPLIFICATION = "graviton_rocksdb_write_amplification"
+    """Gauge: bytes written to logs and files for each byte of changes, since the store was opened."""
 
 
 class Series(NamedTuple):
@@ -116,6 +139,11 @@ class MetricsRegistry(ABC):
     def snapshot(self) -> MetricsSnapshot:
         """All series touched so far."""
 
+    @abstractmethod
+    def on_snapshot(self, refresh: Callable[[], None]) -> Callable[[], None]:
+        """Call `refresh` before each look from now on, on the thread that looks; it uses this registry, and takes no
+        longer than a look may. What is returned ends that, and may be called again."""
+
 
 class NoMetrics(MetricsRegistry):
     """The no-op registry: keeps nothing."""
@@ -131,3 +159,10 @@ class NoMetrics(MetricsRegistry):
 
     def snapshot(self) -> MetricsSnapshot:
         return MetricsSnapshot({}, {}, {})
+
+    def on_snapshot(self, refresh: Callable[[], None]) -> Callable[[], None]:
+        return _nothing
+
+
+def _nothing() -> None:
+    pass

@@ -123,7 +123,7 @@ def _kind_check(name: str, folder: Path, found: machine.FileSystem, holds_metada
     level, hint = Level.OK, ""
     if found.is_network and holds_metadata:
         level = Level.PROBLEM
-        hint = "SQLite's log does not work across machines: put the metadata on a local disk (GRAVITON_META_PATH)."
+        hint = "Its locks and logs are for one machine: put the metadata on a local disk (GRAVITON_META_PATH)."
     elif found.is_network:
         level, hint = Level.WARNING, "A network file system: what fsync promises there depends on the server."
     elif found.is_in_memory:

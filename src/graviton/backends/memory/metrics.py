@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from bisect import bisect_left
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import accumulate
 from math import isnan
 
@@ -46,6 +48,7 @@ class InMemoryMetrics(MetricsRegistry):
         self._counters: dict[Series, float] = {}
         self._gauges: dict[Series, float] = {}
         self._histograms: dict[Series, _Histogram] = {}
+        self._refreshers: dict[object, Callable[[], None]] = {}
 
     def counter(self, name: MetricKeys, amount: float = 1.0, **labels: str) -> None:
         if not amount >= 0:  # also refuses NaN
@@ -65,9 +68,21 @@ class InMemoryMetrics(MetricsRegistry):
             self._histograms.setdefault(self._series(name, "histogram", labels), _Histogram()).observe(value)
 
     def snapshot(self) -> MetricsSnapshot:
+        for refresh in list(self._refreshers.values()):
+            with suppress(Exception):  # a number that cannot be had must not take all others along
+                refresh()
         with self._lock:
             histograms = {series: histogram.value() for series, histogram in self._histograms.items()}
             return MetricsSnapshot(dict(self._counters), dict(self._gauges), histograms)
+
+    def on_snapshot(self, refresh: Callable[[], None]) -> Callable[[], None]:
+        mine = object()
+        self._refreshers[mine] = refresh
+
+        def end() -> None:
+            self._refreshers.pop(mine, None)
+
+        return end
 
     def _series(self, name: MetricKeys, kind: str, labels: dict[str, str]) -> Series:
         try:

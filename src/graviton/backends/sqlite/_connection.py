@@ -19,11 +19,12 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final, TypeAlias
 
-from graviton.backends.sqlite._create import APPLICATION_ID, FORMAT_VERSION, beside, create_file, sync_folder, uri
+from graviton.backends.sqlite._create import APPLICATION_ID, FORMAT_VERSION, beside, create_file, uri
 from graviton.backends.sqlite._forks import check_not_inherited
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, primary_code, translate, translate_os
+from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, primary_code, translate
 from graviton.errors import ConfigError, NotFound, Unavailable
+from graviton.metadata.local_files import sync_folder, translate_os
 
 __all__ = ["Connect", "connect", "open_reader", "open_writer"]
 

@@ -10,7 +10,9 @@ from contextlib import closing, suppress
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["APPLICATION_ID", "FORMAT_VERSION", "PAGE_BYTES", "beside", "create_file", "sync_folder", "uri"]
+from graviton.metadata.local_files import make_folder, remove_made, sync_folder
+
+__all__ = ["APPLICATION_ID", "FORMAT_VERSION", "PAGE_BYTES", "beside", "create_file", "uri"]
 
 APPLICATION_ID: Final = 0x47726176
 """`Grav` in ASCII, at offset 68 of the file: `file` and SQLite's tools show it; what lacks it is not ours."""
@@ -43,12 +45,10 @@ def create_file(path: str) -> None:
     folder = os.path.dirname(path)
     made: list[str] = []
     try:
-        _make_folder(folder, made)
+        make_folder(folder, made)
         _make_file(path, folder)
     except BaseException:
-        for one in reversed(made):
-            with suppress(OSError):  # somebody uses it already, and what brought us here says more
-                os.rmdir(one)
+        remove_made(made)
         raise
     sync_folder(folder)
 
@@ -58,7 +58,7 @@ def _make_file(path: str, folder: str) -> None:
     os.close(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         _initialise(temp)
-        _sync(temp, os.O_RDONLY)
+        _sync(temp)
         try:
             os.link(temp, path)
         except FileExistsError:
@@ -93,26 +93,8 @@ def _initialise(temp: str) -> None:
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
 
 
-def _make_folder(folder: str, made: list[str]) -> None:
-    """Make the folder and what lies above it, each durable before the next; `made` gets those that were not there."""
-    if os.path.isdir(folder):
-        return
-    parent = os.path.dirname(folder)
-    if parent != folder:
-        _make_folder(parent, made)
-    with suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-        made.append(folder)
-    sync_folder(parent)
-
-
-def sync_folder(folder: str) -> None:
-    """Make the names in `folder` durable."""
-    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _sync(path: str, flags: int) -> None:
-    fd = os.open(path, flags | os.O_CLOEXEC)
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

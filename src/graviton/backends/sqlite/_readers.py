@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from graviton.backends.sqlite._calls import ViewCall
 from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import ReadView
 from graviton.backends.sqlite.errors import FAILURES, translate
 from graviton.concurrency.calls import deliver
 from graviton.concurrency.crew import Crew
 from graviton.concurrency.lifetime import Lifetime
+from graviton.concurrency.view_calls import ViewCall
 
 __all__ = ["Readers"]
 

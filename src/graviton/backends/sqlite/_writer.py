@@ -1,42 +1,30 @@
-"""The thread that writes to a store, and group commit.
+"""What the writing thread of a store does, and group commit.
 
 Calls that wait at the same moment share one transaction and one commit, each inside a savepoint of its own, so that
 the failure of one undoes only that one. A single call, the usual case, has no savepoint. If SQLite gives up the whole
 transaction (no room, I/O error), each call of the group is run again by itself; the port allows running it again.
-
-A thread that may block (concurrency/blocking.py) uses the connections where it is, in its turn.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeAlias
+from contextlib import AbstractContextManager
+from typing import Any
 
-from graviton.backends.sqlite._calls import ViewCall
 from graviton.backends.sqlite._forks import in_use
 from graviton.backends.sqlite._transaction import WriteView
 from graviton.backends.sqlite._wal import Wal
 from graviton.backends.sqlite._wal_care import WalCare
 from graviton.backends.sqlite._write_connections import OPERATION, WriteConnections
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.backends.sqlite.errors import FAILURES, READONLY, primary_code, translate, translate_os
-from graviton.concurrency.calls import CallCancelled, deliver, own_copy
-from graviton.concurrency.threads import started
-from graviton.errors import GravitonError, Retry, Unavailable
+from graviton.backends.sqlite.errors import FAILURES, READONLY, primary_code, translate
+from graviton.concurrency.calls import CallCancelled, own_copy
+from graviton.concurrency.view_calls import ViewCall
+from graviton.errors import GravitonError, Unavailable
+from graviton.metadata.local_files import translate_os
 
 __all__ = ["Writer"]
-
-
-class _Look:
-    """Asks the thread to look after the WAL."""
-
-
-_LOOK: Final = _Look()
-_Job: TypeAlias = ViewCall[Any] | _Look | None
-"""None ends the thread."""
 
 
 class _GroupUndoneError(Exception):
@@ -44,82 +32,36 @@ class _GroupUndoneError(Exception):
 
 
 class Writer:
-    """Runs write transactions one after the other; the thread begins with the first."""
+    """Runs write transactions one group after the other: the `GroupWork` of a store's writing thread."""
 
     def __init__(self, config: SqliteConfig, open_connection: Callable[[], sqlite3.Connection]) -> None:
-        self._config = config
         self._path = str(config.path)
         wal = Wal(self._path, config.checkpoint_pages)
         self._connections = WriteConnections(wal, self._path, open_connection)
         self._care = WalCare(wal, self._connections)
-        self._queue: SimpleQueue[_Job] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._begun = threading.Event()
-        self._turn = threading.Lock()
-        """Held by the thread that uses the connections."""
-        self._is_closed = False
-        self._is_asked_to_look = False
         self._known: set[str] = set()
+        self._has_mended_in_vain = False
+        """The group that was just run tried to mend the WAL and could not."""
 
-    def submit(self, call: ViewCall[Any]) -> None:
-        """Queue a call. The caller makes sure that two threads do not do this at once. Raises Unavailable."""
-        self.start()
-        self._queue.put(call)
+    def is_care_due(self) -> bool:
+        return self._care.is_due()
 
-    def start(self) -> None:
-        """Begin the thread, which has the connections in its care. As `submit`."""
-        if self._thread is None:
-            self._thread = started(self._work, "graviton-sqlite-writer")
+    def care(self, has_run: bool) -> None:
+        if not (has_run and self._has_mended_in_vain):
+            self._care.look()
 
-    def run(self, call: ViewCall[Any]) -> None:
-        """Run a call on this thread, which may block, and give it its outcome. After `start`."""
-        self._begun.wait()
-        with self._turn:
-            if self._is_closed:
-                raise Unavailable("this metadata store is closed", operation=OPERATION, retry=Retry.PERMANENT)
-            self._run([call])
-            if not self._is_asked_to_look and self._care.is_due():
-                self._is_asked_to_look = True
-                self._queue.put(_LOOK)
+    def in_use(self) -> AbstractContextManager[None]:
+        return in_use(self._path)
 
-    def stop(self) -> threading.Thread | None:
-        """Let the calls that were accepted finish, then close the connections; the thread to wait for, if any."""
-        self._queue.put(None)
-        thread, self._thread = self._thread, None
-        return thread
+    def close(self) -> None:
+        # Whoever closes the last connection of all moves the WAL into the file; SQLite would, too, and drop errors.
+        self._care.look(closing=True)
+        self._connections.drop()
 
-    def _work(self) -> None:
-        with in_use(self._path):
-            self._begun.set()
-            try:
-                while self._run_next():
-                    pass
-            finally:
-                with self._turn:
-                    self._is_closed = True
-                    # Whoever closes the last connection of all moves the WAL into the file; SQLite would, too, and drop
-                    # errors.
-                    self._care.look(closing=True)
-                    self._connections.drop()
-
-    def _run_next(self) -> bool:
-        jobs = [self._queue.get()]
-        while jobs[-1] is not None and len(jobs) < self._config.group_limit:
-            try:
-                jobs.append(self._queue.get_nowait())
-            except Empty:
-                break
-        calls = [job for job in jobs if isinstance(job, ViewCall)]
-        begun = [call for call in calls if call.take()]  # the others were cancelled while they waited
-        with self._turn:
-            was_suspect = self._connections.is_suspect
-            if begun:
-                self._run(begun)
-                deliver(begun)
-            if not (begun and was_suspect and self._connections.is_suspect):  # else mending was just tried in vain
-                self._care.look()
-            self._is_asked_to_look = False
-        return jobs[-1] is not None
+    def run(self, calls: list[ViewCall[Any]]) -> None:
+        was_suspect = self._connections.is_suspect
+        self._run(calls)
+        self._has_mended_in_vain = was_suspect and self._connections.is_suspect
 
     def _run(self, calls: list[ViewCall[Any]]) -> None:
         try:

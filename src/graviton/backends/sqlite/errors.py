@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 from typing import Final, TypeAlias
@@ -26,7 +25,6 @@ __all__ = [
     "damaged",
     "primary_code",
     "translate",
-    "translate_os",
 ]
 
 _BUSY: Final = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED: https://sqlite.org/rescode.html
@@ -87,18 +85,6 @@ def translate(error: Failure, path: str, operation: str) -> GravitonError:
         subject=path,
         hint="Look at the system log and the health of the disk; then try again.",
     )
-
-
-def translate_os(error: OSError, path: str, operation: str, verb: str) -> GravitonError:
-    """The error of ours for a call of the system's that was to `verb` the store at `path` or what lies beside it."""
-    kind: type[GravitonError] = Unavailable
-    what, hint = f"cannot {verb}", "Look at the system log and the health of the disk; then try again."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        kind, what = PermissionDenied, f"not allowed to {verb}"
-        hint = "Check the owner and mode of the file and its folder, and whether it is mounted read-only."
-    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        kind, what, hint = StorageFull, f"no room to {verb}", "Free space (or raise the quota) there, then try again."
-    return kind(f"{what} {path}: {error.strerror or error}", operation=operation, subject=path, hint=hint)
 
 
 def damaged(path: str, operation: str, what: str) -> IntegrityError:

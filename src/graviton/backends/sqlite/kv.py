@@ -10,17 +10,19 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from graviton.backends.sqlite._calls import ViewCall
 from graviton.backends.sqlite._connection import Connect, connect, open_reader, open_writer
 from graviton.backends.sqlite._readers import Readers
 from graviton.backends.sqlite._transaction import MAX_VALUE_BYTES, ReadView
+from graviton.backends.sqlite._write_connections import OPERATION
 from graviton.backends.sqlite._writer import Writer
 from graviton.backends.sqlite.config import SqliteConfig
 from graviton.concurrency.blocking import may_block
+from graviton.concurrency.group_thread import GroupThread
 from graviton.concurrency.lifetime import Lifetime
 from graviton.concurrency.threads import joined
+from graviton.concurrency.view_calls import ViewCall
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 
@@ -52,7 +54,12 @@ class SqliteKeyValueStore(KeyValueStore):
         self.config = config
         self._lock = threading.Lock()
         self._lifetime = Lifetime("metadata store", "kv", subject=str(config.path), fork_hint=_FORK_HINT)
-        self._writer = Writer(config, partial(open_writer, config, connect))
+        self._writer: GroupThread[ViewCall[Any]] = GroupThread(
+            Writer(config, partial(open_writer, config, connect)),
+            config.group_limit,
+            "graviton-sqlite-writer",
+            OPERATION,
+        )
         self._readers = Readers(
             str(config.path), config.max_readers, partial(open_reader, config, connect), self._lifetime
         )
@@ -114,6 +121,6 @@ class SqliteKeyValueStore(KeyValueStore):
             await joined([writer])
 
 
-def _abandon(writer: Writer, readers: Readers) -> None:
+def _abandon(writer: GroupThread[ViewCall[Any]], readers: Readers) -> None:
     readers.stop()
     writer.stop()

@@ -170,3 +170,22 @@ class MetricsRegistryContract(Contract[MetricsRegistry]):
         registry.histogram(HISTOGRAM, 1)
         assert before.counters[Series(COUNTER.value)] == 1
         assert before.histograms[Series(HISTOGRAM.value)].observations == 1
+
+    async def test_what_is_registered_is_called_before_each_snapshot_until_it_is_ended(self) -> None:
+        registry = await self.open()
+        calls: list[float] = []
+
+        def refresh() -> None:
+            calls.append(1)
+            registry.gauge(GAUGE, len(calls))
+
+        def fail() -> None:
+            raise OSError("planned")
+
+        ends = [registry.on_snapshot(fail), registry.on_snapshot(refresh)]
+        seen = [sum(registry.snapshot().gauges.values()) for _ in range(2)]
+        assert seen == ([1, 2] if self.keeps else [0, 0])
+        for end in (*ends, *ends):
+            end()
+        registry.snapshot()
+        assert len(calls) == 2 * int(self.keeps)

@@ -1,4 +1,4 @@
-"""Transactions and reads on their way to a thread of the store."""
+"""Functions that want a view of data, on their way to a thread that has one."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class ViewCall(Call[_T]):
     __slots__ = ("fn", "full")
 
     def __init__(self, fn: Callable[[Any], _T], full: bool) -> None:
+        """`full`: whether the disk is waited for before the call ends."""
         super().__init__()
         self.fn: Callable[[Any], _T] = fn
         self.full = full

@@ -1,0 +1,321 @@
+"""`Database`: one opened RocksDB, its namespaces, and what views of it see.
+
+rocksdict gives no view of several column families at one moment: its snapshots are of one each, and their scans show
+the present. So a view here sees a `Moment`, the time between two writes. While no write touches a namespace the present
+*is* that moment, and reads are plain reads. Before a write changes a namespace, every moment that is still looked at
+gets a cursor on it as it is; a read that finds such a cursor when it has ended does not count, and is done again there.
+A view that begins while a write is on its way sees the moment before it, so nothing is seen that is not as durable as
+it was asked to be. One cursor per namespace and write (2 to 5 us) serves all of them.
+
+A write is two calls: `write`, without sync, holds the GIL, for it only copies; `flush_wal`, which waits for the disk,
+does not. `write` with sync would hold it as long as the disk takes, and stop every thread of the process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
+from typing import Final
+
+from rocksdict import Checkpoint, ColumnFamily, Rdict, WriteBatch
+
+from graviton.backends.rocksdb._claims import Claim
+from graviton.backends.rocksdb._cursor import Cursor
+from graviton.backends.rocksdb._options import Tuning, writing
+from graviton.backends.rocksdb.errors import is_stall, translate, translated
+from graviton.errors import AlreadyExists, GravitonError, Unavailable
+
+__all__ = ["FAMILY_PREFIX", "NAMESPACE_PREFIX", "Changes", "Database", "Family", "Moment"]
+
+FAMILY_PREFIX: Final = "ns_"
+"""Of the names of column families: RocksDB has one called `default`, which may be the name of a namespace too."""
+NAMESPACE_PREFIX: Final = b"namespace/"
+"""Keys of the default column family: the namespaces that exist, which a family alone does not say (a crash may come
+between making it and the first write)."""
+
+Changes = Mapping[str, Mapping[bytes, bytes | None]]
+"""New values by namespace and key; None removes."""
+
+_STALL_SECONDS: Final = (0.001, 0.05)
+"""First and longest pause before a write is tried again that RocksDB would have wait."""
+_VIEWS_SECONDS: Final = 2.0
+"""How long views may take to notice that what they look at is closed under them."""
+
+
+class Family:
+    """The column family of one namespace. Whoever keeps it keeps nothing of RocksDB once it is closed."""
+
+    __slots__ = ("data", "handle")
+
+    def __init__(self, root: Rdict, data: Rdict, name: str) -> None:
+        self.data = data
+        self.handle: ColumnFamily | None = root.get_column_family_handle(name)
+
+    def close(self) -> None:
+        """Write its memtable out. Raises what RocksDB says."""
+        self.handle = None
+        self.data.close()
+
+
+class Moment:
+    """What views that began between two writes see."""
+
+    def __init__(self, families: Mapping[str, Family]) -> None:
+        self.families = families
+        """The namespaces that exist then."""
+        self.pinned: dict[str, Cursor] = {}
+        """Namespaces that were changed since, as they were."""
+        self.views = 0
+
+    def forget(self) -> None:
+        """Nobody looks any more."""
+        self.families = MappingProxyType({})
+        self.pinned.clear()
+
+
+class Database:
+    """Opened by `_opening.py`. Views from any thread; writes from one at a time."""
+
+    def __init__(
+        self,
+        root: Rdict,
+        path: str,
+        families: Iterable[str],
+        tuning: Tuning,
+        claim: Claim | None,
+        stall_timeout_seconds: float = 0.0,
+        refusal: GravitonError | None = None,
+    ) -> None:
+        """`families`: the names of all column families but the default one. With a `refusal` nothing can be written,
+        and that is why."""
+        self.path = path
+        self.tuning = tuning
+        self.refusal = refusal
+        self.is_broken = False
+        """A write failed: RocksDB takes none until it is opened again, and this one may be there or not."""
+        self.stalled_seconds = 0.0
+        """Time that writes have waited for compaction."""
+        self._root = root
+        self._claim = claim
+        self._stall_timeout = stall_timeout_seconds
+        self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
+        self._is_closed = False
+        self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
+        self._all = {
+            name.removeprefix(FAMILY_PREFIX): Family(root, root.get_column_family(name), name) for name in families
+        }
+        """Families by namespace, also of namespaces that do not exist yet."""
+        existing = self._registered()
+        self._moment = Moment({name: family for name, family in self._all.items() if name in existing})
+        self._older: list[Moment] = []
+        """Moments of the past that somebody looks at."""
+
+    def _registered(self) -> set[str]:
+        cursor = Cursor(self._root, self.path, "metadata.open")
+        try:
+            pages = list(cursor.scan(NAMESPACE_PREFIX, None, None))
+        finally:
+            cursor.close()
+        return {key[len(NAMESPACE_PREFIX) :].decode("ascii", "replace") for page in pages for key, _ in page}
+
+    # Views.
+
+    def begin(self) -> Moment | None:
+        """The moment for a view that begins now; `end` it. None if the database is closed."""
+        with self._lock:
+            if self._is_closed:
+                return None
+            self._moment.views += 1
+            return self._moment
+
+    def end(self, moment: Moment) -> None:
+        """A view of `moment` is over."""
+        with self._lock:
+            moment.views -= 1
+            if not moment.views and moment is not self._moment:
+                self._older.remove(moment)
+                moment.forget()
+            self._ended.notify_all()
+
+    def get_many(self, moment: Moment, namespace: str, keys: Sequence[bytes], operation: str) -> list[bytes | None]:
+        """The value under each key at that moment. The namespace exists."""
+        with translated(self.path, operation):
+            found: list[bytes | None] = moment.families[namespace].data.get(list(keys)) or []
+        pinned = moment.pinned.get(namespace)
+        return found if pinned is None else pinned.get_many(keys)
+
+    def cursor(self, moment: Moment, namespace: str, operation: str) -> tuple[Cursor, bool]:
+        """A cursor on the namespace at that moment, and whether it is the caller's own, to be closed."""
+        own = self._new_cursor(moment.families[namespace], operation)
+        pinned = moment.pinned.get(namespace)
+        if pinned is None:
+            return own, True
+        own.close()
+        return pinned, False
+
+    def _new_cursor(self, family: Family, operation: str) -> Cursor:
+        with translated(self.path, operation):
+            cursor = Cursor(family.data, self.path, operation)
+        self._cursors.add(cursor)
+        return cursor
+
+    # Writing.
+
+    def present(self) -> Moment:
+        """What the one who writes sees; not to be ended."""
+        return self._moment
+
+    def write(self, changes: Changes, full: bool) -> None:
+        """Apply all of `changes` and, if `full`, wait until they are on the disk. Raises GravitonError: what had been
+        begun may then be found after the next open, as a whole, or not."""
+        families = dict(self._moment.families)
+        fresh = [namespace for namespace in changes if namespace not in families]
+        try:
+            for namespace in fresh:
+                families[namespace] = self._family(namespace)
+            self._pin(changes)
+            self._apply(changes, fresh, families)
+            if full:
+                self._sync()
+        except _StalledError as error:
+            raise error.told(self.path) from None
+        except BaseException:
+            self.is_broken = True
+            raise
+        self._publish(families)
+
+    def _family(self, namespace: str) -> Family:
+        family = self._all.get(namespace)
+        if family is None:
+            name = FAMILY_PREFIX + namespace
+            with translated(self.path, "kv.transact"):
+                family = Family(self._root, self._root.create_column_family(name, self.tuning.options), name)
+            self._all[namespace] = family
+        return family
+
+    def _pin(self, namespaces: Iterable[str]) -> None:
+        with self._lock:
+            for namespace in namespaces:
+                family = self._moment.families.get(namespace)
+                if family is None:
+                    continue  # it does not exist in any moment so far
+                cursor = self._new_cursor(family, "kv.read")
+                for moment in (self._moment, *self._older):
+                    if namespace in moment.families:
+                        moment.pinned.setdefault(namespace, cursor)
+
+    def _apply(self, changes: Changes, fresh: Sequence[str], families: Mapping[str, Family]) -> None:
+        waited = 0.0
+        pause, longest = _STALL_SECONDS
+        while True:
+            batch = _batch(changes, fresh, families)
+            try:
+                self._root.write(batch, writing())
+                return
+            except Exception as error:
+                if not is_stall(error):
+                    raise translate(error, self.path, "kv.transact") from error
+            if waited >= self._stall_timeout:
+                raise _StalledError(waited)
+            time.sleep(pause)
+            waited += pause
+            self.stalled_seconds += pause
+            pause = min(pause * 2, longest)
+
+    def _sync(self) -> None:
+        with translated(self.path, "kv.transact"):
+            self._root.flush_wal(True)
+
+    def _publish(self, families: Mapping[str, Family]) -> None:
+        with self._lock:
+            before, self._moment = self._moment, Moment(families)
+            if before.views:
+                self._older.append(before)
+            else:
+                before.forget()
+
+    # Everything else.
+
+    def checkpoint(self, folder: str) -> None:
+        """See `RocksKeyValueStore.checkpoint`."""
+        folder = os.path.abspath(folder)
+        if os.path.lexists(folder):
+            raise AlreadyExists(f"{folder} is there already", operation="kv.checkpoint", subject=folder)
+        with translated(folder, "kv.checkpoint"):
+            for family in list(self._all.values()):
+                family.data.flush()  # without the GIL, so that little is left to do with it
+            self._root.flush()
+            Checkpoint(self._root).create_checkpoint(folder)
+
+    def roots(self) -> tuple[Rdict, Mapping[str, Family]]:
+        """RocksDB's own objects, for measuring."""
+        return self._root, self._all
+
+    def close(self, *, patient: bool = False) -> None:
+        """Give everything back, the lock last, when no view looks any more: to be called again if it raises Unavailable
+        because one goes on. `patient` waits for them however long it takes; otherwise they are told to end.
+
+        What RocksDB says while it closes is told to nobody, because nobody waits for it: what was acknowledged is in
+        the log, as durable as was asked for, whether or not the memtables could be written out.
+        """
+        with self._ended:
+            self._is_closed = True
+            for cursor in [] if patient else list(self._cursors):
+                cursor.close()
+            if not self._ended.wait_for(self._is_left_alone, None if patient else _VIEWS_SECONDS):
+                raise Unavailable(
+                    f"{self.path} has to be opened again after an error, and a read that goes on keeps it open",
+                    operation="kv.transact",
+                    subject=self.path,
+                    hint="Try again when that read has ended.",
+                )
+            self._moment.forget()
+            for cursor in list(self._cursors):  # that somebody keeps, with an error say
+                cursor.close()
+        for family in self._all.values():
+            with suppress(Exception):
+                family.close()
+        self._all.clear()
+        with suppress(Exception):
+            self._root.close()
+        if self._claim is not None:
+            self._claim.give_back()
+
+    def _is_left_alone(self) -> bool:
+        return not self._moment.views and not self._older
+
+
+class _StalledError(Exception):
+    """RocksDB took no write for too long; nothing was written."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+    def told(self, path: str) -> Unavailable:
+        return Unavailable(
+            f"{path} took no writes for {self.seconds:.1f} s because compaction is behind",
+            operation="kv.transact",
+            subject=path,
+            hint="The disk is too slow for so many writes, or busy; try again, or write less at once.",
+        )
+
+
+def _batch(changes: Changes, fresh: Sequence[str], families: Mapping[str, Family]) -> WriteBatch:
+    batch = WriteBatch(raw_mode=True)
+    for namespace in fresh:
+        batch.put(NAMESPACE_PREFIX + namespace.encode("ascii"), b"")
+    for namespace, pairs in changes.items():
+        handle = families[namespace].handle
+        for key, value in pairs.items():
+            if value is None:
+                batch.delete(key, handle)
+            else:
+                batch.put(key, value, handle)
+    return batch

@@ -1,0 +1,137 @@
+"""What transactions have changed and the store has not yet: the newest values over it, with a way back."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from graviton.errors import LimitExceeded
+from graviton.ports.kv import prefix_end
+
+__all__ = ["ABSENT", "MAX_TRANSACTION_BYTES", "Overlay", "merged"]
+
+MAX_TRANSACTION_BYTES: Final = 64 * 1024 * 1024
+"""Keys and values that one transaction may write: they are held in memory until it commits, twice at that moment."""
+
+
+class _Absent:
+    """What stands for "this transaction has not touched the key"."""
+
+
+ABSENT: Final = _Absent()
+
+
+class _Table:
+    """The changes of one namespace; None stands for a key that was removed."""
+
+    __slots__ = ("_added", "_keys", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes | None] = {}
+        self._keys: list[bytes] = []
+        self._added: list[bytes] = []
+        """Keys that are not in `_keys` yet, which is sorted when somebody scans."""
+
+    def set(self, key: bytes, value: bytes | None) -> None:
+        if key not in self.values:
+            self._added.append(key)
+        self.values[key] = value
+
+    def restore(self, key: bytes, before: bytes | _Absent | None) -> None:
+        if isinstance(before, _Absent):
+            del self.values[key]
+            self._keys, self._added = [], list(self.values)
+        else:
+            self.values[key] = before
+
+    def between(self, prefix: bytes, after: bytes | None) -> Sequence[bytes]:
+        """The changed keys that begin with `prefix` and are greater than `after`, in order."""
+        if self._added:
+            self._keys.extend(self._added)
+            self._keys.sort()  # nearly sorted already, which it makes use of
+            self._added = []
+        start = bisect_left(self._keys, prefix)
+        if after is not None:
+            start = max(start, bisect_right(self._keys, after))
+        end = prefix_end(prefix)
+        return self._keys[start : len(self._keys) if end is None else bisect_left(self._keys, end)]
+
+
+class Overlay:
+    """Changes of the transactions of a group, one after the other. `begin` each, and `undo` one that failed."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, _Table] = {}
+        self.size = 0
+        """Bytes of keys and values written, of all that were not undone."""
+        self._undo: list[tuple[str, bytes, bytes | _Absent | None]] = []
+        self._made: list[str] = []
+        self._size_before = 0
+
+    def begin(self) -> None:
+        """From here on is the next transaction."""
+        self._undo.clear()
+        self._made.clear()
+        self._size_before = self.size
+
+    def undo(self) -> None:
+        """Take back what was changed since `begin`."""
+        for namespace, key, before in reversed(self._undo):
+            self.tables[namespace].restore(key, before)
+        for namespace in self._made:
+            del self.tables[namespace]
+        self.size = self._size_before
+        self.begin()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the transaction that goes on has changed something."""
+        return bool(self._undo)
+
+    def get(self, namespace: str, key: bytes) -> bytes | _Absent | None:
+        """The value as changed (None: removed), or ABSENT."""
+        table = self.tables.get(namespace)
+        return ABSENT if table is None else table.values.get(key, ABSENT)
+
+    def set(self, namespace: str, key: bytes, value: bytes | None) -> None:
+        """Change a key; None removes it. Raises LimitExceeded."""
+        size = self.size + len(key) + (0 if value is None else len(value))
+        if size - self._size_before > MAX_TRANSACTION_BYTES:
+            raise LimitExceeded(
+                f"a transaction writes at most {MAX_TRANSACTION_BYTES} bytes here",
+                operation="kv.transact",
+                hint="Do it in several transactions.",
+            )
+        table = self.tables.get(namespace)
+        if table is None:
+            table = self.tables[namespace] = _Table()
+            self._made.append(namespace)
+        self._undo.append((namespace, key, table.values.get(key, ABSENT)))
+        table.set(key, value)
+        self.size = size
+
+    def between(self, namespace: str, prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, bytes | None]]:
+        """Changed keys in order, as of the call, with their value."""
+        table = self.tables.get(namespace)
+        if table is None:
+            return iter(())
+        return ((key, table.values.get(key)) for key in table.between(prefix, after))
+
+
+def merged(
+    stored: Iterator[tuple[bytes, bytes]], changed: Iterator[tuple[bytes, bytes | None]]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Both in the order of keys; what was changed hides what is stored."""
+    one = next(stored, None)
+    for key, value in changed:
+        while one is not None and one[0] < key:
+            yield one
+            one = next(stored, None)
+        if one is not None and one[0] == key:
+            one = next(stored, None)
+        if value is not None:
+            yield key, value
+    while one is not None:
+        yield one
+        one = next(stored, None)

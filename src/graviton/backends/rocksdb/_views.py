@@ -1,0 +1,192 @@
+"""Transactions as a function sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from graviton.backends.rocksdb._cursor import Cursor
+from graviton.backends.rocksdb._database import Database, Moment
+from graviton.backends.rocksdb._overlay import Overlay, merged
+from graviton.errors import LimitExceeded, Unavailable, Unsupported
+from graviton.ports.kv import check_key, check_namespace, check_value
+
+__all__ = ["MAX_VALUE_BYTES", "ReadView", "WriteView"]
+
+MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
+"""A value is read and written whole; the largest we store, a manifest page, has 147 KB."""
+
+
+class ReadView:
+    """One moment of the store; a `ReadTransaction`. Over when the function returns."""
+
+    operation: str = "kv.read"
+
+    def __init__(self, database: Database, moment: Moment, check_cancelled: Callable[[], None]) -> None:
+        self._database = database
+        self._moment = moment
+        self._check_cancelled = check_cancelled
+        self._over = False
+        self._own: set[Cursor] = set()
+
+    def get(self, namespace: str, key: bytes) -> bytes | None:
+        check_key(key)
+        return self._stored(namespace, (key,))[0]
+
+    def get_many(self, namespace: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        for key in keys:
+            check_key(key)
+        return self._stored(namespace, keys)
+
+    def scan(
+        self, namespace: str, prefix: bytes = b"", after: bytes | None = None, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        if not self._exists(namespace) or (limit is not None and limit <= 0):
+            return iter(())
+        cursor, is_own = self._database.cursor(self._moment, namespace, self.operation)
+        if is_own:
+            self._own.add(cursor)
+        return self._pairs(cursor, prefix, after, limit)
+
+    def _pairs(
+        self, cursor: Cursor, prefix: bytes, after: bytes | None, limit: int | None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            for page in cursor.scan(prefix, after, limit):
+                for pair in page:
+                    self._check_usable()
+                    yield pair
+        finally:
+            if cursor in self._own:
+                self._own.discard(cursor)
+                cursor.close()
+
+    def put(self, namespace: str, key: bytes, value: bytes) -> None:
+        raise self._refusal()
+
+    def put_many(self, namespace: str, items: Sequence[tuple[bytes, bytes]]) -> None:
+        raise self._refusal()
+
+    def delete(self, namespace: str, key: bytes) -> bool:
+        raise self._refusal()
+
+    def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
+        raise self._refusal()
+
+    def namespaces(self) -> list[str]:
+        """Names of the namespaces that exist at that moment, sorted."""
+        self._check_usable()
+        return sorted(self._moment.families)
+
+    def checkpoint(self, folder: str) -> None:
+        """Copy the store, as it is now, to `folder`. Raises what RocksDB says, as an error of ours."""
+        self._check_usable()
+        self._database.checkpoint(folder)
+
+    def check_wanted(self) -> None:
+        """Raise if nobody waits for this view any more."""
+        self._check_usable()
+
+    def finish(self) -> None:
+        """End the view: an open scan would keep files and memtables, and whoever kept the view gets an error."""
+        self._over = True
+        for cursor in self._own:
+            cursor.close()
+        self._own.clear()
+
+    def _stored(self, namespace: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        if not self._exists(namespace):
+            return [None] * len(keys)
+        return self._database.get_many(self._moment, namespace, keys, self.operation) if keys else []
+
+    def _exists(self, namespace: str) -> bool:
+        self._check_usable()
+        if namespace in self._moment.families:
+            return True
+        check_namespace(namespace)
+        return False
+
+    def _check_usable(self) -> None:
+        if self._over:
+            raise Unavailable("this transaction is over", operation=self.operation)
+        self._check_cancelled()
+
+    def _refusal(self) -> Unsupported:
+        return Unsupported("a read-only transaction cannot write", operation=self.operation)
+
+
+class WriteView(ReadView):
+    """A transaction that can change things; a `Transaction`. Its changes go to an overlay, which it reads first."""
+
+    operation = "kv.transact"
+
+    def __init__(
+        self, database: Database, moment: Moment, overlay: Overlay, check_cancelled: Callable[[], None]
+    ) -> None:
+        super().__init__(database, moment, check_cancelled)
+        self._overlay = overlay
+        self.failure: LimitExceeded | None = None
+        """It wrote more than a transaction may: it fails, also if the function goes on."""
+
+    def get(self, namespace: str, key: bytes) -> bytes | None:
+        return self.get_many(namespace, (key,))[0]
+
+    def get_many(self, namespace: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        table = self._overlay.tables.get(namespace)
+        if table is None:
+            return super().get_many(namespace, keys)
+        for key in keys:
+            check_key(key)
+        changed = table.values
+        stored = iter(self._stored(namespace, [key for key in keys if key not in changed]))
+        return [changed[key] if key in changed else next(stored) for key in keys]
+
+    def scan(
+        self, namespace: str, prefix: bytes = b"", after: bytes | None = None, limit: int | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        if namespace not in self._overlay.tables:
+            return super().scan(namespace, prefix, after, limit)
+        self._check_usable()
+        changed = self._overlay.between(namespace, prefix, after)
+        pairs = merged(super().scan(namespace, prefix, after), changed)
+        return pairs if limit is None else islice(pairs, max(limit, 0))
+
+    def put(self, namespace: str, key: bytes, value: bytes) -> None:
+        self.put_many(namespace, ((key, value),))
+
+    def put_many(self, namespace: str, items: Sequence[tuple[bytes, bytes]]) -> None:
+        self._exists(namespace)  # whatever it says: the name must be legal
+        for key, value in items:
+            check_key(key)
+            check_value(value, MAX_VALUE_BYTES)
+        for key, value in items:
+            self._set(namespace, bytes(key), bytes(value))
+
+    def delete(self, namespace: str, key: bytes) -> bool:
+        if self.get(namespace, key) is None:
+            return False
+        self._set(namespace, bytes(key), None)
+        return True
+
+    def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
+        for key in keys:
+            check_key(key)
+        if self._exists(namespace) or namespace in self._overlay.tables:
+            for key in keys:
+                self._set(namespace, bytes(key), None)
+
+    def namespaces(self) -> list[str]:
+        return sorted({*super().namespaces(), *self._overlay.tables})
+
+    def _set(self, namespace: str, key: bytes, value: bytes | None) -> None:
+        try:
+            self._overlay.set(namespace, key, value)
+        except LimitExceeded as error:
+            self.failure = error
+            raise
+
+    def _check_usable(self) -> None:
+        super()._check_usable()
+        if self.failure is not None:
+            raise self.failure

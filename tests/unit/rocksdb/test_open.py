@@ -1,0 +1,157 @@
+"""Opening: one store per folder, what is no store, read-only looks, where nothing can be written."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from rocksdict import Options, Rdict
+
+from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore
+from graviton.errors import ConfigError, IntegrityError, NotFound, PermissionDenied, Unavailable
+from tests.unit.rocksdb.stores import keys, opened
+
+
+async def test_a_second_store_of_the_process_is_refused_and_may_wait(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    link = tmp_path / "link"
+    async with opened(path) as store:
+        await store.put("a", b"key", b"value")
+        link.symlink_to(path)
+        for other in (path, link):
+            async with opened(other) as second:
+                with pytest.raises(Unavailable, match="another store of this process") as caught:
+                    await second.get("a", b"key")
+                assert "--lock-wait" in caught.value.hint
+                with pytest.raises(Unavailable):
+                    await second.put("a", b"key", b"changed")
+        async with opened(path, lock_wait_seconds=30) as patient:
+            waiting = asyncio.ensure_future(patient.get("a", b"key"))
+            await asyncio.sleep(0.15)
+            assert not waiting.done()
+            await store.aclose()
+            assert await waiting == b"value"
+
+
+async def test_whoever_waits_for_the_lock_can_be_cancelled(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    async with opened(path) as store:
+        await store.put("a", b"key", b"value")
+        async with opened(path, lock_wait_seconds=300) as patient:
+            for call in (patient.get("a", b"key"), patient.put("a", b"key", b"")):
+                waiting = asyncio.ensure_future(call)
+                await asyncio.sleep(0.1)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asyncio.wait_for(waiting, 5)
+        assert await store.get("a", b"key") == b"value"
+
+
+async def test_an_error_or_a_scan_that_somebody_keeps_does_not_keep_the_store_open(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    kept: list[object] = []
+    async with opened(path) as store:
+        await store.transact(lambda tx: tx.put_many("a", [(b"%03d" % n, b"") for n in range(300)]))
+
+        def keep(tx: object) -> None:
+            scan = tx.scan("a")  # type: ignore[attr-defined]
+            next(scan)
+            kept.extend((tx, scan))
+            raise ValueError("planned")
+
+        for call in (store.read(keep), store.transact(keep)):
+            with pytest.raises(ValueError, match="planned") as caught:
+                await call
+            kept.append(caught.value)
+    assert len(await keys(path)) == 300
+    with pytest.raises(Unavailable):
+        list(kept[1])  # type: ignore[call-overload]
+
+
+async def test_missing_stores_are_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "meta.rocks"
+    async with opened(path, create=False) as store:
+        with pytest.raises(NotFound):
+            await store.get("a", b"key")
+    assert not path.parent.exists()
+    assert await keys(path) == []
+    assert sorted(found.name for found in path.parent.iterdir()) == ["meta.rocks"]
+    assert oct(path.stat().st_mode & 0o777) == "0o700"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert await keys(empty) == []
+
+
+async def test_what_is_no_store_of_ours_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "letter").write_bytes(b"x")
+    foreign = Rdict(str(tmp_path / "foreign"), Options(raw_mode=True))
+    foreign[b"a"] = b"1"
+    foreign.close()
+    for name in ("file", "folder", "foreign"):
+        with pytest.raises(ConfigError, match=name):
+            await keys(tmp_path / name)
+    assert (tmp_path / "file").read_bytes() == b"x"
+    assert os.listdir(tmp_path / "folder") == ["letter"]
+    foreign = Rdict(str(tmp_path / "foreign"), Options(raw_mode=True))
+    assert foreign[b"a"] == b"1"
+    foreign.close()
+
+
+async def test_a_lost_beginning_is_damage_and_not_a_new_store(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    async with opened(path) as store:
+        await store.put("a", b"key", b"value")
+    (path / "CURRENT").rename(tmp_path / "CURRENT")
+    before = sorted(os.listdir(path))
+    with pytest.raises(IntegrityError, match="CURRENT is missing") as caught:
+        await keys(path)
+    assert "meta restore" in caught.value.hint
+    assert sorted(os.listdir(path)) == before
+    (tmp_path / "CURRENT").rename(path / "CURRENT")
+    assert await keys(path) == [b"key"]
+
+
+async def test_a_read_only_look_takes_no_lock_and_touches_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    async with opened(path) as store:
+        await store.transact(lambda tx: tx.put_many("a", [(b"%03d" % n, b"") for n in range(100)]))
+        before = {found.name: found.stat().st_mtime_ns for found in path.iterdir()}
+        async with opened(path, read_only=True) as looker:
+            assert len([key async for key, _ in looker.scan("a")]) == 100
+            assert await looker.namespaces() == ["a"]
+            with pytest.raises(PermissionDenied, match="reading only"):
+                await looker.put("a", b"key", b"")
+            await store.put("a", b"later", b"")
+            assert await looker.get("a", b"later") is None, "it shows the moment at which it was opened"
+            after = {found.name: found.stat().st_mtime_ns for found in path.iterdir()}
+            assert {name for name in after if after[name] != before.get(name)} <= {
+                found.name for found in path.glob("*.log")
+            }
+        assert await store.get("a", b"later") == b""
+        await store.put("a", b"still", b"")
+    assert len(await keys(path)) == 102
+
+
+async def test_wrong_settings_are_refused(tmp_path: Path) -> None:
+    for wrong in (
+        {"max_readers": 0}, {"memtable_bytes": 1}, {"block_cache_bytes": 1}, {"bloom_bits_per_key": 33},
+        {"lock_wait_seconds": -1}, {"max_open_files": 5}, {"max_log_bytes": 0}, {"group_limit": 0},
+        {"stall_timeout_seconds": 1e9},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            RocksConfig(tmp_path, **wrong)  # type: ignore[arg-type]
+    for path in ("", "a\x00b", "\udcff"):
+        with pytest.raises(ConfigError):
+            RocksConfig(Path(path)) if path else RocksConfig("")  # type: ignore[arg-type]
+
+
+async def test_a_store_that_is_forgotten_gives_its_folder_back(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    store = RocksKeyValueStore(RocksConfig(path))
+    assert await store.get("a", b"key") is None
+    del store
+    assert await keys(path, lock_wait_seconds=10) == []
