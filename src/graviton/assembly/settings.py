@@ -77,10 +77,6 @@ class Settings(NamedTuple):
     metadata: str = "sqlite"
     meta_path: Path | None = None
     """Where the metadata lies if not in `fs_root`; a file or folder, so of no meaning to PostgreSQL."""
-    metadata_read_only: bool = False
-    """Look at RocksDB's metadata as they are now, also while another process has them open."""
-    lock_wait_seconds: float = 0.0
-    """How long to wait for a process that has the metadata for itself: RocksDB's only."""
     hash: HashAlgo | None = None
     chunker: ChunkerSpec | None = None
     kernel: str = "auto"
@@ -95,6 +91,10 @@ class Settings(NamedTuple):
     """`gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`, with `blob_backend` gs or az, which no variable says."""
     cache: CacheSettings | None = None
     """Where blocks that were read are kept nearby; None for nowhere."""
+    metadata_read_only: bool = False
+    """Look at RocksDB's metadata as they are now, also while another process has them open."""
+    lock_wait_seconds: float = 0.0
+    """How long to wait for a process that has the metadata for itself: RocksDB's only."""
 
     @property
     def metadata_path(self) -> Path:

@@ -33,6 +33,7 @@ def test_every_variable_is_taken() -> None:
             "GRAVITON_CHUNKER": "dedup",
             "GRAVITON_KERNEL": "python",
             "GRAVITON_MEMORY_BYTES": "64MiB",
+            "GRAVITON_LOCK_WAIT": "2.5",
         }
     )
     assert settings == Settings(
@@ -45,7 +46,14 @@ def test_every_variable_is_taken() -> None:
         PRESETS["dedup"],
         "python",
         64 * 1024 * 1024,
+        lock_wait_seconds=2.5,
     )
+
+
+def test_rocksdb_lies_in_a_folder_of_its_own() -> None:
+    settings = settings_from({"GRAVITON_METADATA": "rocksdb", "GRAVITON_FS_ROOT": "/data"})
+    assert settings.metadata_path == Path("/data/meta.rocks")
+    assert settings_from({"GRAVITON_METADATA": "rocksdb", "GRAVITON_META_PATH": "/m"}).metadata_path == Path("/m")
 
 
 def test_the_root_given_wins_over_the_variable() -> None:
@@ -63,7 +71,8 @@ def test_the_root_given_wins_over_the_variable() -> None:
         ("GRAVITON_MEMORY_BYTES", "lots"),
         ("GRAVITON_MEMORY_BYTES", "1MiB"),
         ("GRAVITON_BLOB_BACKEND", "minio"),
-        ("GRAVITON_METADATA", "rocksdb"),
+        ("GRAVITON_LOCK_WAIT", "soon"),
+        ("GRAVITON_LOCK_WAIT", "3601"),
     ],
 )
 def test_a_wrong_value_names_its_variable(name: str, value: str) -> None:

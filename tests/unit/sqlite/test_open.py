@@ -25,6 +25,7 @@ from graviton.errors import (
     StorageFull,
     Unavailable,
 )
+from graviton.metadata import local_files
 from tests.unit.filesystem.places import can_mount, make_read_only, make_writable, small_disk
 from tests.unit.sqlite.connections import stepping
 
@@ -63,7 +64,7 @@ async def test_a_store_that_cannot_be_made_leaves_no_folder_of_ours(
             raise OSError(errno.ENOSPC, "full")
 
     (tmp_path / "theirs").mkdir()
-    monkeypatch.setattr(create, step, full)
+    monkeypatch.setattr(local_files if step == "sync_folder" else create, step, full)
     with pytest.raises(StorageFull):
         await made(tmp_path / "theirs/new/folder/meta.sqlite")
     assert os.listdir(tmp_path) == ["theirs"]

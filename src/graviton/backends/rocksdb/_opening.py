@@ -16,8 +16,8 @@ from graviton.backends.rocksdb._create import FORMAT_KEY, FORMAT_VERSION, OPERAT
 from graviton.backends.rocksdb._database import FAMILY_PREFIX, Database
 from graviton.backends.rocksdb._options import Tuning
 from graviton.backends.rocksdb.config import RocksConfig
-from graviton.backends.rocksdb.errors import damaged, is_held, log_damage, translate
-from graviton.errors import ConfigError, GravitonError, IntegrityError, NotFound, PermissionDenied
+from graviton.backends.rocksdb.errors import damaged, damaged_logs, is_held, translate
+from graviton.errors import ConfigError, GravitonError, IntegrityError, NotFound, PermissionDenied, StorageFull
 from graviton.metadata.local_files import translate_os
 
 __all__ = ["look", "open_database"]
@@ -50,7 +50,10 @@ def open_database(config: RocksConfig, check_wanted: Callable[[], None]) -> Data
         raise translate_os(error, path, OPERATION, "open or create") from error
     if config.read_only or not os.access(path, os.W_OK):
         return look(config, _not_writable(path, config.read_only))
-    return _wait_for(config, tuning, check_wanted)
+    try:
+        return _wait_for(config, tuning, check_wanted)
+    except StorageFull as error:
+        return look(config, error)  # opening for writing takes room; reading does not, and goes on
 
 
 def _wait_for(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[], None]) -> Database:
@@ -90,7 +93,7 @@ def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim) -> Database
     except Exception as error:
         if is_held(error):
             raise _HeldError(_holder(path, error)) from None
-        raise _failed(error, path) from error
+        raise _failed(error, path, path) from error
     return _checked(root, path, families, tuning, claim, config.stall_timeout_seconds, None)
 
 
@@ -185,12 +188,12 @@ def _check_identity(root: Rdict, path: str) -> None:
         )
 
 
-def _failed(error: Exception, path: str, shadow: str = "") -> GravitonError:
-    """The error of ours for one of an open. RocksDB does not name the log that it found damaged."""
+def _failed(error: Exception, path: str, opened: str) -> GravitonError:
+    """The error of ours for one of an open, of the store itself or of links to its files."""
     found = translate(error, path, OPERATION)
     if isinstance(found, IntegrityError):
         text = str(error)
-        return damaged(path, OPERATION, (text.replace(shadow, path) if shadow else text) + log_damage(path, text))
+        return damaged(path, OPERATION, text.replace(opened, path) + damaged_logs(opened, text))
     return found
 
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from graviton.backends.rocksdb._database import Database, Moment
-from graviton.backends.rocksdb._opening import look, open_database
+from graviton.backends.rocksdb._opening import open_database
 from graviton.backends.rocksdb.config import RocksConfig
-from graviton.errors import StorageFull
 
 __all__ = ["Shared"]
 
@@ -65,7 +64,7 @@ class Shared:
             if before is not None:
                 before.close()  # raises if a read keeps it open, and is tried again
                 self._database = None
-            self._database = self._open(check_wanted)
+            self._database = open_database(self._config, check_wanted)
             if self._database.refusal is not None:
                 raise self._database.refusal
             return self._database
@@ -73,15 +72,8 @@ class Shared:
     def _for_reading(self, check_wanted: CheckWanted) -> Database:
         with self._lock:
             if self._database is None:
-                self._database = self._open(check_wanted)
+                self._database = open_database(self._config, check_wanted)
             return self._database
-
-    def _open(self, check_wanted: CheckWanted) -> Database:
-        try:
-            return open_database(self._config, check_wanted)
-        except StorageFull as error:
-            # Opening for writing takes room. Reading does not, and goes on.
-            return look(self._config, error)
 
     def _forget(self, database: Database) -> None:
         """It was closed for an error: the next one opens it again."""

@@ -18,7 +18,7 @@ from graviton.errors import (
     Unavailable,
 )
 
-__all__ = ["damaged", "is_held", "is_stall", "log_damage", "translate", "translated"]
+__all__ = ["damaged", "damaged_logs", "is_held", "is_stall", "translate", "translated"]
 
 _FULL: Final = ("No space left on device", "Disk quota exceeded", "NoSpace")
 _DENIED: Final = ("Permission denied", "Read-only file system", "Operation not permitted")
@@ -29,7 +29,9 @@ _HELD: Final = re.compile(
 this process."""
 _MISSING: Final = re.compile(r"No such file or directory|Can't access .*\.sst|file is too short|File not found")
 """A file of the store that is not there, or not whole: whoever removed it damaged the store."""
-_LOG_FILE: Final = re.compile(r"/\d{6,}\.log\b")
+_FILE: Final = re.compile(r"\d{6,}\.(sst|log)|MANIFEST|CURRENT")
+_ONE_LOG: Final = re.compile(r"\d{6,}\.log")
+_DROPPED: Final = re.compile(r"(\d{6,}\.log): dropping \d+ bytes; Corruption")
 
 
 def is_stall(error: Exception) -> bool:
@@ -99,13 +101,16 @@ def damaged(path: str, operation: str, what: str) -> IntegrityError:
     )
 
 
-def log_files(path: str) -> list[str]:
-    """The write-ahead logs of the store, oldest first."""
-    return sorted(os.path.join(path, name) for name in os.listdir(path) if _LOG_FILE.fullmatch("/" + name))
-
-
-def log_damage(path: str, text: str) -> str:
-    """What to add to the message of an open that found a damaged log, which RocksDB does not name: its name."""
-    if re.search(r"/\d{6,}\.(sst|log)|MANIFEST", text):
+def damaged_logs(folder: str, text: str) -> str:
+    """What to add to `text`, the message of an open that failed in `folder`, where it names no file: the logs that
+    RocksDB found damaged. It names them only in its LOG for people, and keeps none of that where it only reads: there
+    it is one of all."""
+    if _FILE.search(text):
         return ""
-    return f" (in one of {', '.join(os.path.basename(name) for name in log_files(path))})"
+    try:
+        with open(os.path.join(folder, "LOG"), encoding="utf-8", errors="replace") as lines:
+            named = {match[1]: None for line in lines if (match := _DROPPED.search(line))}
+        return f" in {', '.join(named)}" if named else ""
+    except FileNotFoundError:
+        logs = [name for name in sorted(os.listdir(folder)) if _ONE_LOG.fullmatch(name)]
+        return f" in {' or '.join(logs)}" if logs else ""
