@@ -99,9 +99,9 @@ def check_not_forked(path: str) -> None:
         )
 
 
-def holder(path: str) -> int | None:
-    """The process that has the store at `path` open; None if the system does not say (another container, a network
-    file system), or it has none any more. Only while this process has a claim, and no lock."""
+def holder(path: str) -> str | None:
+    """Who has the store at `path` open, as far as the system says; None if nobody. Only while this process has a claim,
+    and no lock."""
     try:
         fd = os.open(os.path.join(path, LOCK_FILE), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -113,7 +113,9 @@ def holder(path: str) -> int | None:
         return None
     finally:
         os.close(fd)
-    return pid if kind != fcntl.F_UNLCK and pid > 0 else None
+    if kind == fcntl.F_UNLCK:
+        return None
+    return f"process {pid}" if pid > 0 else "another process"  # of another container, or another machine
 
 
 def somebody_has_it(path: str, by: str, waited_seconds: float) -> Unavailable:

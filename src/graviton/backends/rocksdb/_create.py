@@ -61,6 +61,7 @@ def create_store(path: str, options: Options) -> None:
     It is prepared under a temporary name and renamed, which fails if there is a store already: two processes that begin
     at once use the same one, and no crash leaves half of one. Raises OSError and errors of ours.
     """
+    path = os.path.realpath(path)  # RocksDB follows links, renaming does not
     folder = os.path.dirname(path)
     made: list[str] = []
     try:

@@ -106,6 +106,7 @@ class Database:
         self._lock = threading.Lock()
         self._ended = threading.Condition(self._lock)
         self._is_closed = False
+        self._is_retired = False
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
         self._all = {
             name.removeprefix(FAMILY_PREFIX): Family(root, root.get_column_family(name), name) for name in families
@@ -142,6 +143,9 @@ class Database:
                 self._older.remove(moment)
                 moment.forget()
             self._ended.notify_all()
+            is_last = self._is_retired and self._is_left_alone()
+        if is_last:
+            self.close(patient=True)
 
     def get_many(self, moment: Moment, namespace: str, keys: Sequence[bytes], operation: str) -> list[bytes | None]:
         """The value under each key at that moment. The namespace exists."""
@@ -255,7 +259,15 @@ class Database:
 
     def roots(self) -> tuple[Rdict, Mapping[str, Family]]:
         """RocksDB's own objects, for measuring."""
-        return self._root, self._all
+        return self._root, dict(self._all)
+
+    def retire(self) -> None:
+        """Let no view begin any more, and close when the last has ended."""
+        with self._lock:
+            self._is_closed = self._is_retired = True
+            is_last = self._is_left_alone()
+        if is_last:
+            self.close(patient=True)
 
     def close(self, *, patient: bool = False) -> None:
         """Give everything back, the lock last, when no view looks any more: to be called again if it raises Unavailable

@@ -20,7 +20,7 @@ from graviton.backends.rocksdb.errors import damaged, damaged_logs, is_held, tra
 from graviton.errors import ConfigError, GravitonError, IntegrityError, NotFound, PermissionDenied, StorageFull
 from graviton.metadata.local_files import translate_os
 
-__all__ = ["look", "open_database"]
+__all__ = ["look", "open_database", "open_for_writing"]
 
 _POLL_SECONDS: Final = 0.05
 """How often the lock of another process is tried again."""
@@ -33,6 +33,17 @@ def open_database(config: RocksConfig, check_wanted: Callable[[], None]) -> Data
     """Open the store for reading and writing, or for reading alone where the configuration or the place says so.
     `check_wanted` raises if nobody waits for it any more. Raises NotFound, ConfigError, IntegrityError, StorageFull,
     Unavailable."""
+    try:
+        return open_for_writing(config, check_wanted)
+    except (PermissionDenied, StorageFull) as error:
+        # Reading takes neither room nor rights, and goes on.
+        if not os.path.exists(config.path):
+            raise
+        return look(config, error)
+
+
+def open_for_writing(config: RocksConfig, check_wanted: Callable[[], None]) -> Database:
+    """The same, or PermissionDenied and StorageFull where it cannot be written."""
     path = str(config.path)
     _claims.check_not_forked(path)
     tuning = Tuning(config)
@@ -49,11 +60,8 @@ def open_database(config: RocksConfig, check_wanted: Callable[[], None]) -> Data
     except OSError as error:
         raise translate_os(error, path, OPERATION, "open or create") from error
     if config.read_only or not os.access(path, os.W_OK):
-        return look(config, _not_writable(path, config.read_only))
-    try:
-        return _wait_for(config, tuning, check_wanted)
-    except StorageFull as error:
-        return look(config, error)  # opening for writing takes room; reading does not, and goes on
+        raise _not_writable(path, config.read_only)
+    return _wait_for(config, tuning, check_wanted)
 
 
 def _wait_for(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[], None]) -> Database:
@@ -64,13 +72,17 @@ def _wait_for(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[], No
         by = "another store of this process"
         if claim.take():
             try:
-                return _open(config, tuning, claim)
-            except _HeldError as held:
-                by = held.by
-                claim.give_back()
+                # Asked before RocksDB is: its attempt puts a new LOG in the place of that of whoever has the store.
+                holder = _claims.holder(path)
+                if holder is None:
+                    return _open(config, tuning, claim)
+                by = holder
+            except _HeldError:
+                by = "another process"  # which came between
             except BaseException:
                 claim.give_back()
                 raise
+            claim.give_back()
         if time.monotonic() >= deadline:
             raise _claims.somebody_has_it(path, by, config.lock_wait_seconds)
         check_wanted()
@@ -80,10 +92,6 @@ def _wait_for(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[], No
 class _HeldError(Exception):
     """Somebody else has the store open."""
 
-    def __init__(self, by: str) -> None:
-        super().__init__(by)
-        self.by = by
-
 
 def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim) -> Database:
     path = str(config.path)
@@ -92,16 +100,9 @@ def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim) -> Database
         root = Rdict(path, tuning.options, dict.fromkeys(families, tuning.options))
     except Exception as error:
         if is_held(error):
-            raise _HeldError(_holder(path, error)) from None
+            raise _HeldError from None
         raise _failed(error, path, path) from error
     return _checked(root, path, families, tuning, claim, config.stall_timeout_seconds, None)
-
-
-def _holder(path: str, error: Exception) -> str:
-    if "current process" in str(error):  # kept open by something that was not closed; no look at the lock then
-        return "this process"
-    pid = _claims.holder(path)
-    return "another process" if pid is None else f"process {pid}"
 
 
 def look(config: RocksConfig, refusal: GravitonError) -> Database:

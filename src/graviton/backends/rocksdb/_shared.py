@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from graviton.backends.rocksdb._database import Database, Moment
-from graviton.backends.rocksdb._opening import open_database
+from graviton.backends.rocksdb._opening import open_database, open_for_writing
 from graviton.backends.rocksdb.config import RocksConfig
 
 __all__ = ["Shared"]
@@ -59,14 +59,14 @@ class Shared:
             return database
         with self._lock:
             before = self._database
-            if before is not None and before.refusal is not None and self._config.read_only:
-                raise before.refusal
-            if before is not None:
+            if before is not None and before.refusal is None:
+                if not before.is_broken:
+                    return before  # somebody else was here meanwhile
                 before.close()  # raises if a read keeps it open, and is tried again
                 self._database = None
-            self._database = open_database(self._config, check_wanted)
-            if self._database.refusal is not None:
-                raise self._database.refusal
+            self._database = open_for_writing(self._config, check_wanted)
+            if before is not None and before.refusal is not None:
+                before.retire()  # it was only looked at, and those who do may finish
             return self._database
 
     def _for_reading(self, check_wanted: CheckWanted) -> Database:

@@ -59,7 +59,7 @@ class RocksKeyValueStore(KeyValueStore):
         self._metrics = metrics
         self._lock = threading.Lock()
         self._lifetime = Lifetime("metadata store", "kv", subject=str(config.path), fork_hint=_FORK_HINT)
-        shared = Shared(config)
+        self._shared = shared = Shared(config)
         self._writer: GroupThread[ViewCall[Any]] = GroupThread(
             Writer(shared, config.sync_writes), config.group_limit, "graviton-rocksdb-writer", OPERATION
         )
