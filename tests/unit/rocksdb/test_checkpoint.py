@@ -14,23 +14,26 @@ from tests.unit.rocksdb.stores import opened
 
 async def test_a_checkpoint_beside_a_writer_is_whole_and_stays_as_it_is(tmp_path: Path) -> None:
     done = False
+    count = 0
 
     async with opened(tmp_path / "kv", memtable_bytes=1 << 20) as store:
 
         async def write() -> None:
-            n = 0
+            nonlocal count
             while not done:
 
-                def fn(tx: Transaction, n: int = n) -> None:
+                def fn(tx: Transaction, n: int = count) -> None:
                     tx.put("left", b"%06d" % n, bytes(2_000))
                     tx.put("right", b"%06d" % n, b"")
 
                 await store.transact(fn)
-                n += 1
+                count += 1
 
         writing = asyncio.ensure_future(write())
         for n in range(3):
-            await asyncio.sleep(0.05)
+            before = count
+            while count < before + 20:
+                await asyncio.sleep(0.01)
             await store.checkpoint(tmp_path / f"copy {n}")
         done = True
         await writing
@@ -50,6 +53,6 @@ async def test_a_checkpoint_beside_a_writer_is_whole_and_stays_as_it_is(tmp_path
             await copy.put("left", b"more", b"")
         counts.append(len(left))
     assert counts == sorted(counts)
-    assert counts[0] > 0
+    assert counts[0] >= 20
     async with opened(tmp_path / "kv") as store:
         assert [key async for key, _ in store.scan("left")] == all_of_them

@@ -11,6 +11,7 @@ from rocksdict import Options, Rdict
 
 from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore
 from graviton.errors import ConfigError, IntegrityError, NotFound, PermissionDenied, Unavailable
+from graviton.ports.kv import Durability
 from tests.unit.rocksdb.stores import keys, opened
 
 
@@ -134,6 +135,29 @@ async def test_a_read_only_look_takes_no_lock_and_touches_nothing(tmp_path: Path
         assert await store.get("a", b"later") == b""
         await store.put("a", b"still", b"")
     assert len(await keys(path)) == 102
+
+
+async def test_a_look_keeps_its_moment_while_the_store_is_compacted(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    async with opened(path, memtable_bytes=1 << 20) as store:
+
+        async def write(value: bytes) -> None:
+            for n in range(0, 400, 20):
+                pairs = [(b"%04d" % k, value * 40) for k in range(n, n + 20)]
+                await store.transact(lambda tx, pairs=pairs: tx.put_many("a", pairs), Durability.RELAXED)  # type: ignore[misc]
+
+        old = os.urandom(100)
+        await write(old)
+        tables = {found for found in path.glob("*.sst") if found.stat().st_size > 10_000}
+        assert tables
+        async with opened(path, read_only=True) as looker:
+            assert await looker.get("a", b"0000") == old * 40
+            for _ in range(8):
+                await write(os.urandom(100))
+            _, families = store._shared._database.roots()  # type: ignore[union-attr]
+            families["a"].data.compact_range(None, None)
+            assert not tables & set(path.glob("*.sst")), "no table was removed: the test is too easy"
+            assert {value async for _, value in looker.scan("a")} == {old * 40}
 
 
 async def test_wrong_settings_are_refused(tmp_path: Path) -> None:
