@@ -66,7 +66,8 @@ def test_the_second_process_is_told_who_has_the_store_and_what_to_do(tmp_path: P
             assert "sqlite" in run.err
         looked = rocks(root, "doctor", "--json")
         store = next(one for one in looked.objects if one.get("check") == "store")
-        assert (looked.code, store["blobs"]) == (0, 1)
+        in_use = next(one for one in looked.objects if one.get("check") == "metadata.in_use")
+        assert (looked.code, store["blobs"], in_use["holder"]) == (0, 1, f"process {holder.pid}")
     assert rocks(root, "put", file).code == 0
     assert len(rocks(root, "ls", "--json").objects) == 2
 

@@ -45,6 +45,7 @@ def test_a_store_on_rocksdb_from_init_to_verify(tmp_path: Path) -> None:
     assert doctor.code == 0
     assert checks["store"]["blobs"] == 1
     assert "metadata.file_system" in checks
+    assert checks["metadata.in_use"]["holder"] == ""
     assert settings["GRAVITON_META_PATH"] == str(root / "meta.rocks")
     assert rocks(root, "rm", one).code == 0
 

@@ -42,6 +42,7 @@ __all__ = [
     "empty_metadata",
     "kernel_for",
     "metadata_exists",
+    "metadata_holder",
     "metadata_place",
     "metadata_ports",
     "open_metadata",
@@ -160,6 +161,15 @@ def metadata_ports(
 
     assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
     return PgBlockIndex(kv.database, clock), PgBlobManifestRepo(kv.database, clock)
+
+
+def metadata_holder(settings: Settings) -> str | None:
+    """Who has the metadata to himself just now, for people; None if nobody, or if they are for several at a time."""
+    if settings.metadata != "rocksdb":
+        return None
+    from graviton.backends.rocksdb import who_has
+
+    return who_has(str(settings.metadata_path))
 
 
 def empty_metadata() -> KeyValueStore:

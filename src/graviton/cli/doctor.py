@@ -77,12 +77,25 @@ async def _checks(call: Call) -> AsyncIterator[Check]:
     if settings.metadata in ("sqlite", "rocksdb"):
         for check in check_place("metadata", settings.metadata_path.parent, holds_metadata=True):
             yield check
+    if settings.metadata == "rocksdb":
+        yield _holder_check(settings)
     if settings.postgres is not None:
         from graviton.assembly.database import check_database
 
         async for check in check_database(settings):
             yield check
     yield await check_store(lambda: _look(call))
+
+
+def _holder_check(settings: Settings) -> Check:
+    from graviton.assembly.wiring import metadata_holder
+    from graviton.services.doctor import Check, Level
+
+    holder = metadata_holder(settings)
+    if holder is None:
+        return Check("metadata.in_use", Level.OK, "no process has the metadata open", values={"holder": ""})
+    text = f"{holder} has the metadata open: other commands wait for it with --lock-wait, or are refused"
+    return Check("metadata.in_use", Level.OK, text, values={"holder": holder})
 
 
 def _versions() -> Check:

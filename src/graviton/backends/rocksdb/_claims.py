@@ -23,7 +23,7 @@ from typing import Final
 
 from graviton.errors import Retry, Unavailable
 
-__all__ = ["Claim", "check_not_forked", "holder", "somebody_has_it"]
+__all__ = ["Claim", "begin_use", "holder", "somebody_has_it", "who_has"]
 
 LOCK_FILE: Final = "LOCK"
 
@@ -75,7 +75,6 @@ class Claim:
             if self._path in _process.claimed:
                 return False
             _process.claimed.add(self._path)
-            _process.has_used = True
             self._is_taken = True
             return True
 
@@ -87,8 +86,8 @@ class Claim:
                 self._is_taken = False
 
 
-def check_not_forked(path: str) -> None:
-    """Raise Unavailable in a child of a process that has used RocksDB."""
+def begin_use(path: str) -> None:
+    """Before RocksDB is used for the store at `path`. Raises Unavailable in a child of a process that had used it."""
     if _process.is_forked:
         raise Unavailable(
             f"{path} cannot be opened here: RocksDB was in use in the process that this one was forked from",
@@ -97,6 +96,18 @@ def check_not_forked(path: str) -> None:
             hint="Start the process another way (multiprocessing: spawn), or use the store only after the fork.",
             retry=Retry.PERMANENT,
         )
+    _process.has_used = True
+
+
+def who_has(path: str) -> str | None:
+    """Who has the store at `path` open; None if nobody."""
+    claim = Claim(path)
+    if not claim.take():
+        return "this process"
+    try:
+        return holder(path)
+    finally:
+        claim.give_back()
 
 
 def holder(path: str) -> str | None:

@@ -45,7 +45,7 @@ def open_database(config: RocksConfig, check_wanted: Callable[[], None]) -> Data
 def open_for_writing(config: RocksConfig, check_wanted: Callable[[], None]) -> Database:
     """The same, or PermissionDenied and StorageFull where it cannot be written."""
     path = str(config.path)
-    _claims.check_not_forked(path)
+    _claims.begin_use(path)
     tuning = Tuning(config)
     try:
         if not _create.is_there(path):
@@ -109,6 +109,7 @@ def look(config: RocksConfig, refusal: GravitonError) -> Database:
     """Open the store as it is now for reading alone: no lock is taken, nothing in its folder is touched, and whoever
     has it open goes on. Writing raises `refusal`. Raises IntegrityError, Unavailable."""
     path = str(config.path)
+    _claims.begin_use(path)
     for attempt in range(_LOOKS):
         try:
             return _look(path, Tuning(_for_looking(config)), refusal)
