@@ -9,6 +9,7 @@ from pathlib import Path
 
 import graviton
 from graviton.assembly.store import Store
+from tests.faults.harness.opening import open_store
 from tests.faults.harness.scenarios import GROUP, SMALL, SMALL_BLOCKS, TOGETHER
 
 _SHARED = [*TOGETHER, SMALL, *GROUP[:5]]
@@ -20,7 +21,7 @@ async def be_busy(root: Path, seed: int, steps: int, say: Say) -> None:
     """`steps` random steps: put, put again, put a group, remove, read. Says what it holds at the end."""
     chance = random.Random(seed)
     holds: dict[str, bool] = {}
-    async with graviton.open(root, chunker=SMALL_BLOCKS) as store:
+    async with open_store(root, chunker=SMALL_BLOCKS) as store:
         for _ in range(steps):
             try:
                 await _step(store, chance, f"holder-{seed}", holds, say)

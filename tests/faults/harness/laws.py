@@ -14,13 +14,16 @@ from graviton.metadata.audit import audit
 from graviton.metadata.backup_format import BackupHeader, read_backup
 from graviton.services.findings import Damage
 from graviton.services.verify import Verification, VerifyParts
+from tests.faults.harness.opening import open_store
 from tests.faults.harness.scenarios import KNOWN, OLD, Blob, begins_empty
 
 _BLOCK = re.compile(r"[0-9a-f]{64}-[0-9]+")
 _TEMPORARY = re.compile(
-    r"\.tmp-[0-9a-f]*-[0-9a-f]{24}|\.graviton-store\.json\.[0-9a-f]{16}\.tmp|\.meta\.sqlite\.tmp-[0-9a-f]{16}.*"
+    r"\.tmp-[0-9a-f]*-[0-9a-f]{24}|\.graviton-store\.json\.[0-9a-f]{16}\.tmp|\.meta\.(sqlite|rocks)\.tmp-[0-9a-f]{16}.*"
     r"|\.backup\.meta\.[0-9a-f]{16}\.tmp|\.graviton-[0-9a-f]{16}\.tmp"
 )
+_OF_ROCKSDB = re.compile(r"meta\.rocks|\.meta\.rocks\.tmp-[0-9a-f]{16}")
+"""Folders in which RocksDB keeps files of its own."""
 _KNOWN_FILES = frozenset(("meta.sqlite", "meta.sqlite-wal", "meta.sqlite-shm", "graviton-store.json", "backup.meta"))
 
 
@@ -55,7 +58,7 @@ async def broken_laws(root: Path, must: set[str], gone: set[str], puts: Iterable
     `must` are blobs that were acknowledged, `gone` those whose removal was; the blobs `puts` are put again.
     """
     problems = foreign_files(root)
-    async with graviton.open(root) as store:
+    async with open_store(root) as store:
         there = await _read_everything(store, problems)
         problems += [f"acknowledged and not there: {KNOWN[one].name}" for one in must - there]
         problems += [f"removed and still there: {KNOWN[one].name}" for one in gone & there]
@@ -112,6 +115,8 @@ def foreign_files(root: Path) -> list[str]:
     problems = []
     for path in root.rglob("*"):
         if path.is_dir() or path.name in _KNOWN_FILES or _TEMPORARY.fullmatch(path.name):
+            continue
+        if _OF_ROCKSDB.fullmatch(path.relative_to(root).parts[0]):
             continue
         if not _BLOCK.fullmatch(path.name):
             problems.append(f"an unknown file: {path.name}")

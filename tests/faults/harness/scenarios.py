@@ -12,6 +12,7 @@ import graviton
 from graviton.assembly.store import Store
 from graviton.metadata.backup import backup_metadata
 from graviton.ports.kv import Transaction
+from tests.faults.harness.opening import open_store
 
 SMALL_BLOCKS = "w16-v1:256:1024:4096"
 """Many blocks from few bytes; they are made durable by one syncfs."""
@@ -54,7 +55,7 @@ Scenario: TypeAlias = Callable[[Store, Say, Path], Awaitable[None]]
 
 async def make_template(root: Path) -> None:
     """The store that most scenarios begin with."""
-    async with graviton.open(root, chunker=SMALL_BLOCKS) as store:
+    async with open_store(root, chunker=SMALL_BLOCKS) as store:
         for blob in OLD:
             await store.put(blob.data)
 

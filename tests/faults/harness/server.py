@@ -24,6 +24,7 @@ from graviton.ports.kv import Durability
 from tests.faults.harness.busy import be_busy
 from tests.faults.harness.damage import use_damaged
 from tests.faults.harness.laws import bad_backup, broken_laws, temporary_files
+from tests.faults.harness.opening import open_store
 from tests.faults.harness.processes import decode_arm, fork_case
 from tests.faults.harness.scenarios import OLD, SCENARIOS, SMALL_BLOCKS, make_template, put_pair
 from tests.faults.harness.shim import Arm, Shim
@@ -60,7 +61,7 @@ async def _scenario(
     say: Callable[[str, str], None], arm: Arm, log_fd: int, name: str, root: Path, watch: str, again: bool
 ) -> None:
     _shim.arm(watch, arm, log_fd)
-    store = graviton.open(root, chunker=SMALL_BLOCKS)
+    store = open_store(root, chunker=SMALL_BLOCKS)
     await _attempt(store, say, name, root, "failed", "done")
     if again:
         seen, hits = _shim.disarm()
@@ -114,7 +115,7 @@ def template_killed(pipe: int, arm: Arm, root: str) -> None:
     """Make the template and die with everything in the WAL, as after a crash."""
 
     async def make() -> None:
-        async with graviton.open(root, chunker=SMALL_BLOCKS) as store:
+        async with open_store(root, chunker=SMALL_BLOCKS) as store:
             for blob in OLD:
                 await store.put(blob.data)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -167,7 +168,7 @@ def as_nobody(pipe: int, arm: Arm, root: str, user: int) -> None:
     os.setuid(user)
 
     async def use(verb: str, scenario: str) -> None:
-        async with graviton.open(root) as store:
+        async with open_store(root) as store:
             try:
                 await SCENARIOS[scenario].run(store, lambda *said: None, Path(root).parent)
                 say(verb, "right")
@@ -230,8 +231,9 @@ def main() -> None:
     """Serve until the input ends."""
     faulthandler.enable()  # a hung case is ended with SIGABRT and shows where it stood
     _see_syncfs()
-    graviton.open("/nonexistent")  # whatever is imported on use is imported now
+    open_store("/nonexistent")  # whatever is imported on use is imported now
     wiring.open_metadata(Settings(), create=False)
+    wiring.open_metadata(Settings(metadata="rocksdb"), create=False)
     for line in sys.stdin.buffer:
         request = json.loads(line)
         answer = fork_case(partial(_case, request), request["kill_after"])
