@@ -26,7 +26,7 @@ from tests.postgres_server import server
 
 __all__ = ["FILES", "KINDS", "PAIRS", "Opened", "Spot", "opened", "spot", "spot_for_commands"]
 
-FILES = ("sqlite",)
+FILES = ("sqlite", "rocksdb")
 """Kinds that are `KIND:PATH`."""
 KINDS = (*FILES, "postgres")
 PAIRS = [(source, target) for source in KINDS for target in KINDS]

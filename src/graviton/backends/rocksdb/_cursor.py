@@ -1,7 +1,7 @@
 """`Cursor`: one namespace as it was at one moment, read in pages from any key on.
 
 RocksDB's iterators are the only views of rocksdict that scan a moment of the past (its `Snapshot.iter` shows the
-present: docs/decisions/0040-rocksdb-store.md), and none of its other ways to scan tells the end of the data from an
+present: docs/decisions/0041-rocksdb-store.md), and none of its other ways to scan tells the end of the data from an
 error of the disk.
 """
 
