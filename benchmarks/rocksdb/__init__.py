@@ -1,0 +1,1 @@
+"""Metadata on RocksDB: beside rocksdict alone, and beside SQLite and PostgreSQL."""
