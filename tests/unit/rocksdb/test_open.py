@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from rocksdict import Options, Rdict
 
 from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import ConfigError, IntegrityError, NotFound, PermissionDenied, Unavailable
-from graviton.ports.kv import Durability
+from graviton.ports.kv import Durability, ReadTransaction
 from tests.unit.rocksdb.stores import keys, opened
 
 
@@ -182,3 +184,27 @@ async def test_a_store_that_is_forgotten_gives_its_folder_back(tmp_path: Path) -
     assert await store.get("a", b"key") is None
     del store
     assert await keys(path, lock_wait_seconds=10) == []
+
+
+async def test_a_close_that_is_cancelled_closes_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    store = RocksKeyValueStore(RocksConfig(path))
+    await store.put("a", b"key", b"value")
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read(tx: ReadTransaction) -> bytes | None:
+        reading.set()
+        go_on.wait(30)
+        return tx.get("a", b"key")
+
+    looking = asyncio.ensure_future(store.read(read))
+    await in_own_thread(reading.wait, 30)
+    closing = asyncio.ensure_future(store.aclose())
+    await asyncio.sleep(0.05)
+    closing.cancel()
+    await asyncio.sleep(0.05)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert await looking == b"value"
+    assert await keys(path) == [b"key"]

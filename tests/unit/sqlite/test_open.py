@@ -8,6 +8,7 @@ import hashlib
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
 from graviton.backends.sqlite import _create as create
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import (
     ConfigError,
     GravitonError,
@@ -26,6 +28,7 @@ from graviton.errors import (
     Unavailable,
 )
 from graviton.metadata import local_files
+from graviton.ports.kv import ReadTransaction
 from tests.unit.filesystem.places import can_mount, make_read_only, make_writable, small_disk
 from tests.unit.sqlite.connections import stepping
 
@@ -310,3 +313,26 @@ async def test_full_disk_at_creation_leaves_nothing(tmp_path: Path) -> None:
 def test_wrong_settings_are_config_errors(tmp_path: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         SqliteConfig(tmp_path / "x", **wrong)  # type: ignore[arg-type]
+
+
+async def test_a_close_that_is_cancelled_closes_all_the_same(tmp_path: Path) -> None:
+    """The writing thread went on for good, and the WAL stayed."""
+    store = SqliteKeyValueStore(SqliteConfig(tmp_path / "meta.sqlite"))
+    await store.put("a", b"key", b"value")
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read(tx: ReadTransaction) -> None:
+        reading.set()
+        go_on.wait(30)
+
+    looking = asyncio.ensure_future(store.read(read))
+    await in_own_thread(reading.wait, 30)
+    ending = asyncio.ensure_future(store.aclose())
+    await asyncio.sleep(0.05)
+    ending.cancel()
+    await asyncio.sleep(0.05)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    await looking
+    assert os.listdir(tmp_path) == ["meta.sqlite"]

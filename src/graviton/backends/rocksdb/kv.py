@@ -133,10 +133,12 @@ class RocksKeyValueStore(KeyValueStore):
             readers: Sequence[threading.Thread] = self._readers.end()
         if self._forget is not None:
             self._forget()
-        await joined(readers)
-        writer = self._writer.stop()
-        if writer is not None:
-            await joined([writer])
+        try:
+            await joined(readers)
+        finally:  # also if cancelled: it closes what is open
+            writer = self._writer.stop()
+            if writer is not None:
+                await joined([writer])
 
 
 def _serve(shared: Shared, calls: Iterable[ViewCall[Any]]) -> None:

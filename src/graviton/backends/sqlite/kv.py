@@ -115,10 +115,12 @@ class SqliteKeyValueStore(KeyValueStore):
                 return
             self._lifetime.is_closed = True
             readers = self._readers.stop()
-        await joined(readers)
-        writer = self._writer.stop()  # last: it may be the last connection of all, which tidies up the WAL
-        if writer is not None:
-            await joined([writer])
+        try:
+            await joined(readers)
+        finally:  # also if cancelled
+            writer = self._writer.stop()  # last: it may be the last connection of all, which tidies up the WAL
+            if writer is not None:
+                await joined([writer])
 
 
 def _abandon(writer: GroupThread[ViewCall[Any]], readers: Readers) -> None:
