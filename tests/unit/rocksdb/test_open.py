@@ -94,14 +94,23 @@ async def test_what_is_no_store_of_ours_is_left_alone(tmp_path: Path) -> None:
     foreign = Rdict(str(tmp_path / "foreign"), Options(raw_mode=True))
     foreign[b"a"] = b"1"
     foreign.close()
-    for name in ("file", "folder", "foreign"):
+    families = Rdict(str(tmp_path / "families"), Options(raw_mode=True))
+    families.create_column_family("theirs", Options(raw_mode=True)).close()
+    families.close()
+    for name in ("file", "folder", "foreign", "families"):
+        before = _contents(tmp_path / name)
         with pytest.raises(ConfigError, match=name):
             await keys(tmp_path / name)
+        assert _contents(tmp_path / name) == before
     assert (tmp_path / "file").read_bytes() == b"x"
     assert os.listdir(tmp_path / "folder") == ["letter"]
     foreign = Rdict(str(tmp_path / "foreign"), Options(raw_mode=True))
     assert foreign[b"a"] == b"1"
     foreign.close()
+
+
+def _contents(place: Path) -> dict[str, bytes]:
+    return {str(found): found.read_bytes() for found in [place, *place.glob("*")] if found.is_file()}
 
 
 async def test_a_lost_beginning_is_damage_and_not_a_new_store(tmp_path: Path) -> None:

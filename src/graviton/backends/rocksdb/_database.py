@@ -19,18 +19,18 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from types import MappingProxyType
 from typing import Final
 
-from rocksdict import Checkpoint, ColumnFamily, Rdict, WriteBatch
+from rocksdict import Checkpoint, Rdict, WriteBatch
 
 from graviton.backends.rocksdb._claims import Claim
 from graviton.backends.rocksdb._cursor import Cursor
+from graviton.backends.rocksdb._moments import Family, Moment
 from graviton.backends.rocksdb._options import Tuning, writing
 from graviton.backends.rocksdb.errors import is_stall, translate, translated
 from graviton.errors import AlreadyExists, GravitonError, Unavailable
 
-__all__ = ["FAMILY_PREFIX", "NAMESPACE_PREFIX", "Changes", "Database", "Family", "Moment"]
+__all__ = ["FAMILY_PREFIX", "NAMESPACE_PREFIX", "Changes", "Database"]
 
 FAMILY_PREFIX: Final = "ns_"
 """Of the names of column families: RocksDB has one called `default`, which may be the name of a namespace too."""
@@ -45,37 +45,6 @@ _STALL_SECONDS: Final = (0.001, 0.05)
 """First and longest pause before a write is tried again that RocksDB would have wait."""
 _VIEWS_SECONDS: Final = 2.0
 """How long views may take to notice that what they look at is closed under them."""
-
-
-class Family:
-    """The column family of one namespace. Whoever keeps it keeps nothing of RocksDB once it is closed."""
-
-    __slots__ = ("data", "handle")
-
-    def __init__(self, root: Rdict, data: Rdict, name: str) -> None:
-        self.data = data
-        self.handle: ColumnFamily | None = root.get_column_family_handle(name)
-
-    def close(self) -> None:
-        """Write its memtable out. Raises what RocksDB says."""
-        self.handle = None
-        self.data.close()
-
-
-class Moment:
-    """What views that began between two writes see."""
-
-    def __init__(self, families: Mapping[str, Family]) -> None:
-        self.families = families
-        """The namespaces that exist then."""
-        self.pinned: dict[str, Cursor] = {}
-        """Namespaces that were changed since, as they were."""
-        self.views = 0
-
-    def forget(self) -> None:
-        """Nobody looks any more."""
-        self.families = MappingProxyType({})
-        self.pinned.clear()
 
 
 class Database:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from rocksdict import AccessType, Rdict
@@ -97,7 +98,11 @@ def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim) -> Database
     path = str(config.path)
     try:
         families = _families(path, tuning)
+        if not families:  # new, or somebody else's, which must not be changed by opening it
+            look(config, _not_writable(path, is_asked_for=True)).close(patient=True)
         root = Rdict(path, tuning.options, dict.fromkeys(families, tuning.options))
+    except GravitonError:
+        raise
     except Exception as error:
         if is_held(error):
             raise _HeldError from None
@@ -110,17 +115,11 @@ def look(config: RocksConfig, refusal: GravitonError) -> Database:
     has it open goes on. Writing raises `refusal`. Raises IntegrityError, Unavailable."""
     path = str(config.path)
     _claims.begin_use(path)
-    for attempt in range(_LOOKS):
-        try:
-            return _look(path, Tuning(_for_looking(config)), refusal)
-        except IntegrityError:
-            if attempt == _LOOKS - 1:
-                raise
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _for_looking(config: RocksConfig) -> RocksConfig:
-    return RocksConfig(config.path, read_only=True, block_cache_bytes=config.block_cache_bytes)
+    tuning = Tuning(RocksConfig(config.path, read_only=True, block_cache_bytes=config.block_cache_bytes))
+    for _ in range(_LOOKS - 1):
+        with suppress(IntegrityError):
+            return _look(path, tuning, refusal)
+    return _look(path, tuning, refusal)
 
 
 def _look(path: str, tuning: Tuning, refusal: GravitonError) -> Database:
@@ -140,6 +139,8 @@ def _look(path: str, tuning: Tuning, refusal: GravitonError) -> Database:
         )
     except OSError as error:
         raise translate_os(error, path, OPERATION, "read") from error
+    except GravitonError:
+        raise
     except Exception as error:
         raise _failed(error, path, shadow) from error
     finally:
@@ -148,7 +149,10 @@ def _look(path: str, tuning: Tuning, refusal: GravitonError) -> Database:
 
 
 def _families(path: str, tuning: Tuning) -> Sequence[str]:
-    return [name for name in Rdict.list_cf(path, tuning.options) if name.startswith(FAMILY_PREFIX)]
+    names = [name for name in Rdict.list_cf(path, tuning.options) if name != "default"]
+    if not all(name.startswith(FAMILY_PREFIX) for name in names):
+        raise _foreign(path)
+    return names
 
 
 def _checked(
@@ -174,12 +178,7 @@ def _check_identity(root: Rdict, path: str) -> None:
     except Exception as error:
         raise translate(error, path, OPERATION) from error
     if version is None:
-        raise ConfigError(
-            f"{path} is a RocksDB database, but not a Graviton metadata store",
-            operation=OPERATION,
-            subject=path,
-            hint="Name another path; nothing of it was changed.",
-        )
+        raise _foreign(path)
     if version != FORMAT_VERSION:
         raise ConfigError(
             f"{path} has format version {version[:20].decode('ascii', 'replace')}; this program knows version"
@@ -188,6 +187,15 @@ def _check_identity(root: Rdict, path: str) -> None:
             subject=path,
             hint="Use the Graviton version that wrote it, or a newer one; nothing of it was changed.",
         )
+
+
+def _foreign(path: str) -> ConfigError:
+    return ConfigError(
+        f"{path} is a RocksDB database, but not a Graviton metadata store",
+        operation=OPERATION,
+        subject=path,
+        hint="Name another path; nothing of it was changed.",
+    )
 
 
 def _failed(error: Exception, path: str, opened: str) -> GravitonError:
@@ -205,5 +213,7 @@ def _not_writable(path: str, is_asked_for: bool) -> PermissionDenied:
         f"{path} {why}",
         operation="kv.transact",
         subject=path,
-        hint="" if is_asked_for else "Check the owner and mode of the folder, and how it is mounted.",
+        hint="Open it without read_only."
+        if is_asked_for
+        else "Check the owner and mode of the folder, and how it is mounted.",
     )

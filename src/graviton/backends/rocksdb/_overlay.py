@@ -9,7 +9,7 @@ from typing import Final
 from graviton.errors import LimitExceeded
 from graviton.ports.kv import prefix_end
 
-__all__ = ["ABSENT", "MAX_TRANSACTION_BYTES", "Overlay", "merged"]
+__all__ = ["MAX_TRANSACTION_BYTES", "Overlay", "merged"]
 
 MAX_TRANSACTION_BYTES: Final = 64 * 1024 * 1024
 """Keys and values that one transaction may write: they are held in memory until it commits, twice at that moment."""
@@ -19,7 +19,7 @@ class _Absent:
     """What stands for "this transaction has not touched the key"."""
 
 
-ABSENT: Final = _Absent()
+_ABSENT: Final = _Absent()
 
 
 class _Table:
@@ -84,16 +84,6 @@ class Overlay:
         self.size = self._size_before
         self.begin()
 
-    @property
-    def is_changed(self) -> bool:
-        """Whether the transaction that goes on has changed something."""
-        return bool(self._undo)
-
-    def get(self, namespace: str, key: bytes) -> bytes | _Absent | None:
-        """The value as changed (None: removed), or ABSENT."""
-        table = self.tables.get(namespace)
-        return ABSENT if table is None else table.values.get(key, ABSENT)
-
     def set(self, namespace: str, key: bytes, value: bytes | None) -> None:
         """Change a key; None removes it. Raises LimitExceeded."""
         size = self.size + len(key) + (0 if value is None else len(value))
@@ -107,7 +97,7 @@ class Overlay:
         if table is None:
             table = self.tables[namespace] = _Table()
             self._made.append(namespace)
-        self._undo.append((namespace, key, table.values.get(key, ABSENT)))
+        self._undo.append((namespace, key, table.values.get(key, _ABSENT)))
         table.set(key, value)
         self.size = size
 

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from graviton.backends.rocksdb._database import Database, Moment
+from graviton.backends.rocksdb._database import Database
+from graviton.backends.rocksdb._moments import Moment
 from graviton.backends.rocksdb._opening import open_database, open_for_writing
 from graviton.backends.rocksdb.config import RocksConfig
 

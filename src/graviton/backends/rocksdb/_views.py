@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Final
 
 from graviton.backends.rocksdb._cursor import Cursor
-from graviton.backends.rocksdb._database import Database, Moment
+from graviton.backends.rocksdb._database import Database
+from graviton.backends.rocksdb._moments import Moment
 from graviton.backends.rocksdb._overlay import Overlay, merged
 from graviton.errors import LimitExceeded, Unavailable, Unsupported
 from graviton.ports.kv import check_key, check_namespace, check_value
