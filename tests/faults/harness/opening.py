@@ -1,6 +1,6 @@
 """Opening the store that is broken: FAULTS_METADATA=rocksdb:// puts its metadata on RocksDB instead of SQLite.
 
-Kills and failing calls are then those of RocksDB: tests/faults/test_kill.py and test_failing_calls.py say which.
+Kills, failing calls and power losses are then those of RocksDB. Tests that damage files of SQLite do not fit.
 """
 
 from __future__ import annotations
