@@ -27,7 +27,7 @@ def test_scans_and_undoes_like_a_dict(
         overlay.begin()
         before, size = dict(model), overlay.size
         for key, value in changes:
-            overlay.set("n", key, value)
+            overlay.set("n", [(key, value)], len(key) + len(value or b""))
             model.pop(key, None)
             if value is not None:
                 model[key] = value
@@ -50,8 +50,8 @@ def test_a_transaction_is_bounded_and_a_group_is_not() -> None:
     half = bytes(MAX_TRANSACTION_BYTES // 2)
     for n in range(4):
         overlay.begin()
-        overlay.set("n", b"%d" % n, half)
+        overlay.set("n", [(b"%d" % n, half)], len(half))
     with pytest.raises(LimitExceeded):
-        overlay.set("n", b"more", half)
+        overlay.set("n", [(b"more", half), (b"x", b"")], len(half) + 1)
     overlay.undo()
     assert sorted(overlay.tables["n"].values) == [b"0", b"1", b"2"]

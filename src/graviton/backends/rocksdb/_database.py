@@ -293,10 +293,10 @@ def _batch(changes: Changes, fresh: Sequence[str], families: Mapping[str, Family
     for namespace in fresh:
         batch.put(NAMESPACE_PREFIX + namespace.encode("ascii"), b"")
     for namespace, pairs in changes.items():
-        handle = families[namespace].handle
+        batch.set_default_column_family(families[namespace].handle)  # quicker than saying it with each pair
         for key, value in pairs.items():
             if value is None:
-                batch.delete(key, handle)
+                del batch[key]
             else:
-                batch.put(key, value, handle)
+                batch[key] = value
     return batch

@@ -29,28 +29,31 @@ class _Table:
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes | None] = {}
-        self._keys: list[bytes] = []
+        self._keys: list[bytes] | None = None
+        """All keys in order but those in `_added`, once somebody has scanned."""
         self._added: list[bytes] = []
-        """Keys that are not in `_keys` yet, which is sorted when somebody scans."""
 
-    def set(self, key: bytes, value: bytes | None) -> None:
-        if key not in self.values:
-            self._added.append(key)
-        self.values[key] = value
+    def set(self, pairs: Sequence[tuple[bytes, bytes | None]]) -> None:
+        if self._keys is not None:
+            self._added += {key for key, _ in pairs if key not in self.values}
+        self.values.update(pairs)
 
     def restore(self, key: bytes, before: bytes | _Absent | None) -> None:
         if isinstance(before, _Absent):
-            del self.values[key]
-            self._keys, self._added = [], list(self.values)
+            self.values.pop(key, None)
+            self._keys = None
         else:
             self.values[key] = before
 
     def between(self, prefix: bytes, after: bytes | None) -> Sequence[bytes]:
         """The changed keys that begin with `prefix` and are greater than `after`, in order."""
-        if self._added:
-            self._keys.extend(self._added)
+        if self._keys is None:
+            self._keys = sorted(self.values)
+            self._added.clear()
+        elif self._added:
+            self._keys += self._added
             self._keys.sort()  # nearly sorted already, which it makes use of
-            self._added = []
+            self._added.clear()
         start = bisect_left(self._keys, prefix)
         if after is not None:
             start = max(start, bisect_right(self._keys, after))
@@ -66,7 +69,7 @@ class Overlay:
         self.size = 0
         """Bytes of keys and values written, of all that were not undone."""
         self._undo: list[tuple[str, bytes, bytes | _Absent | None]] = []
-        self._made: list[str] = []
+        self._made: set[str] = set()
         self._size_before = 0
 
     def begin(self) -> None:
@@ -77,17 +80,16 @@ class Overlay:
 
     def undo(self) -> None:
         """Take back what was changed since `begin`."""
-        for namespace, key, before in reversed(self._undo):
-            self.tables[namespace].restore(key, before)
         for namespace in self._made:
             del self.tables[namespace]
+        for namespace, key, before in reversed(self._undo):
+            self.tables[namespace].restore(key, before)
         self.size = self._size_before
         self.begin()
 
-    def set(self, namespace: str, key: bytes, value: bytes | None) -> None:
-        """Change a key; None removes it. Raises LimitExceeded."""
-        size = self.size + len(key) + (0 if value is None else len(value))
-        if size - self._size_before > MAX_TRANSACTION_BYTES:
+    def set(self, namespace: str, pairs: Sequence[tuple[bytes, bytes | None]], size: int) -> None:
+        """Change keys, which have `size` bytes with their values; None removes one. Raises LimitExceeded."""
+        if self.size + size - self._size_before > MAX_TRANSACTION_BYTES:
             raise LimitExceeded(
                 f"a transaction writes at most {MAX_TRANSACTION_BYTES} bytes here",
                 operation="kv.transact",
@@ -96,10 +98,11 @@ class Overlay:
         table = self.tables.get(namespace)
         if table is None:
             table = self.tables[namespace] = _Table()
-            self._made.append(namespace)
-        self._undo.append((namespace, key, table.values.get(key, _ABSENT)))
-        table.set(key, value)
-        self.size = size
+            self._made.add(namespace)
+        elif namespace not in self._made:  # else it goes as a whole
+            self._undo += ((namespace, key, table.values.get(key, _ABSENT)) for key, _ in pairs)
+        table.set(pairs)
+        self.size += size
 
     def between(self, namespace: str, prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, bytes | None]]:
         """Changed keys in order, as of the call, with their value."""

@@ -11,7 +11,7 @@ from graviton.backends.rocksdb._database import Database
 from graviton.backends.rocksdb._moments import Moment
 from graviton.backends.rocksdb._overlay import Overlay, merged
 from graviton.errors import LimitExceeded, Unavailable, Unsupported
-from graviton.ports.kv import check_key, check_namespace, check_value
+from graviton.ports.kv import MAX_KEY_BYTES, check_key, check_namespace, check_value
 
 __all__ = ["MAX_VALUE_BYTES", "ReadView", "WriteView"]
 
@@ -158,31 +158,37 @@ class WriteView(ReadView):
 
     def put_many(self, namespace: str, items: Sequence[tuple[bytes, bytes]]) -> None:
         self._exists(namespace)  # whatever it says: the name must be legal
-        for key, value in items:
-            check_key(key)
-            check_value(value, MAX_VALUE_BYTES)
-        for key, value in items:
-            self._set(namespace, bytes(key), bytes(value))
+        size = 0
+        are_bytes = True
+        for key, value in items:  # in line: a batch of 1,000 rows took half as long again with a call for each
+            if not 1 <= (key_bytes := len(key)) <= MAX_KEY_BYTES or len(value) > MAX_VALUE_BYTES:
+                check_key(key)
+                check_value(value, MAX_VALUE_BYTES)
+            if type(key) is not bytes or type(value) is not bytes:
+                are_bytes = False
+            size += key_bytes + len(value)
+        if items:
+            # rocksdict takes nothing else, and a buffer may change until it is written.
+            self._set(namespace, items if are_bytes else [(bytes(key), bytes(value)) for key, value in items], size)
 
     def delete(self, namespace: str, key: bytes) -> bool:
         if self.get(namespace, key) is None:
             return False
-        self._set(namespace, bytes(key), None)
+        self._set(namespace, [(bytes(key), None)], len(key))
         return True
 
     def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
         for key in keys:
             check_key(key)
-        if self._exists(namespace) or namespace in self._overlay.tables:
-            for key in keys:
-                self._set(namespace, bytes(key), None)
+        if keys and (self._exists(namespace) or namespace in self._overlay.tables):
+            self._set(namespace, [(bytes(key), None) for key in keys], sum(map(len, keys)))
 
     def namespaces(self) -> list[str]:
         return sorted({*super().namespaces(), *self._overlay.tables})
 
-    def _set(self, namespace: str, key: bytes, value: bytes | None) -> None:
+    def _set(self, namespace: str, pairs: Sequence[tuple[bytes, bytes | None]], size: int) -> None:
         try:
-            self._overlay.set(namespace, key, value)
+            self._overlay.set(namespace, pairs, size)
         except LimitExceeded as error:
             self.failure = error
             raise
