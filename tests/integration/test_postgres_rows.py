@@ -23,8 +23,9 @@ from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.range_tracker import KvRangeTracker
 from graviton.metadata.replica_index import KvReplicaIndex
+from graviton.metadata.replica_rows import REPLICAS
 from graviton.metadata.restore import restore_metadata
-from graviton.metadata.rows import CLAIMS, OWNERS
+from graviton.metadata.rows import CLAIMS, OWNERS, PAGES, RANGES
 from graviton.ports.kv import KeyValueStore, prefix_end
 from graviton.testing.conformance.checks import collect
 from graviton.testing.conformance.metadata_values import Metadata, Upload, block_keys
@@ -85,6 +86,27 @@ async def test_scans_are_ordered_and_bounded_as_bytes_are(database: PgDatabase) 
                 if key >= prefix and (end is None or key < end) and (after is None or key > after)
             ]
             assert found == expected[:limit], (name, prefix, after, limit)
+
+
+async def test_a_range_of_any_table_is_removed(database: PgDatabase) -> None:
+    await fill(on_postgres(database))
+    await fill_others(PgReplicaIndex(database), PgRangeTracker(database))
+    kv = PgMetadataRows(database)
+    draw = random.Random(9)
+    removed = 0
+    for name, rows in (await all_rows(kv)).items():
+        keys = [key for key, _ in rows]
+        if name not in (PAGES, RANGES, REPLICAS) or not keys:  # those that nothing else refers to
+            continue
+        start = draw.choice(keys[: len(keys) // 2 + 1])
+        end = draw.choice([None, draw.choice(keys), start + b"\xff"])
+        await kv.delete_range(name, start, end)
+        left = [key for key in keys if key < start or (end is not None and key >= end)]
+        assert [key for key, _ in await collect(kv.scan(name))] == left, (name, start, end)
+        removed += len(keys) - len(left)
+        await kv.delete_range(name, b"")
+        assert await collect(kv.scan(name)) == []
+    assert removed
 
 
 async def test_keys_are_found_one_by_one(database: PgDatabase) -> None:

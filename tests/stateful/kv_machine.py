@@ -36,6 +36,7 @@ STEPS = st.lists(
     | st.tuples(st.just("delete"), NAMESPACES, KEYS)
     | st.tuples(st.just("put_many"), NAMESPACES, st.lists(st.tuples(KEYS, VALUES), max_size=4))
     | st.tuples(st.just("delete_many"), NAMESPACES, st.lists(KEYS, max_size=4))
+    | st.tuples(st.just("delete_range"), NAMESPACES, PREFIXES, st.none() | KEYS)
     | st.tuples(st.just("get"), NAMESPACES, KEYS)
     | st.tuples(st.just("get_many"), NAMESPACES, st.lists(KEYS, max_size=4))
     | st.tuples(st.just("scan"), NAMESPACES, PREFIXES, st.none() | KEYS, LIMITS),
@@ -72,6 +73,11 @@ def step_model(model: Model, step: tuple[Any, ...]) -> object:
     if kind == "delete_many":
         for key in rest[0]:
             table.pop(key, None)
+        return None
+    if kind == "delete_range":
+        start, end = rest
+        for key in [key for key in table if key >= start and (end is None or key < end)]:
+            del table[key]
         return None
     if kind == "get":
         return table.get(rest[0])

@@ -14,7 +14,7 @@ Laws:
   block on anything else or keep `tx`, and may be run again after a conflict, so it has no other effects. Its result
   is the result of the run that took effect.
 - `read(fn)` runs `fn(tx)` against one snapshot; writes through `tx` raise Unsupported.
-- When `transact(durability=FULL)`, `put`, `delete` or `batch` returns, the change is as durable as `capabilities`
+- When `transact(durability=FULL)` or a single change of the store returns, it is as durable as `capabilities`
   says. After RELAXED it is visible to everybody at once and survives the end of the process, but may be lost with
   the power, never without losing all that was written after it too: a later FULL change makes it durable.
 - A cancelled call has either happened or not, as a whole.
@@ -34,12 +34,15 @@ from graviton.errors import InvalidInput, LimitExceeded
 from graviton.ports.capabilities import Capabilities
 
 __all__ = [
+    "Change",
     "Delete",
+    "DeleteRange",
     "Durability",
     "KeyValueStore",
     "Put",
     "ReadTransaction",
     "Transaction",
+    "apply_changes",
     "check_key",
     "check_namespace",
     "check_value",
@@ -76,6 +79,18 @@ class Delete(NamedTuple):
 
     namespace: str
     key: bytes
+
+
+class DeleteRange(NamedTuple):
+    """One removal of a batch: of every key from `start` on that is smaller than `end` (None: all of them)."""
+
+    namespace: str
+    start: bytes
+    end: bytes | None = None
+
+
+Change = Put | Delete | DeleteRange
+"""What a batch is made of."""
 
 
 class ReadTransaction(Protocol):
@@ -116,6 +131,11 @@ class Transaction(ReadTransaction, Protocol):
         """Remove `key`; whether it was there."""
         ...
 
+    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        """Remove every key from `start` on that is smaller than `end` (None: all of them); neither need be a key.
+        `start = prefix, end = prefix_end(prefix)` are the keys that begin with a prefix."""
+        ...
+
 
 class KeyValueStore(ABC):
     """Ordered key-value storage; see the module docstring for the laws."""
@@ -147,17 +167,13 @@ class KeyValueStore(ABC):
         """Remove one key, durably; whether it was there."""
         return await self.transact(lambda tx: tx.delete(namespace, key))
 
-    async def batch(self, operations: Sequence[Put | Delete]) -> None:
+    async def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        """Remove many keys, durably; see `Transaction.delete_range`."""
+        await self.transact(lambda tx: tx.delete_range(namespace, start, end))
+
+    async def batch(self, operations: Sequence[Change]) -> None:
         """Apply all of `operations` in their order, or none."""
-
-        def apply(tx: Transaction) -> None:
-            for operation in operations:
-                if isinstance(operation, Put):
-                    tx.put(operation.namespace, operation.key, operation.value)
-                else:
-                    tx.delete(operation.namespace, operation.key)
-
-        await self.transact(apply)
+        await self.transact(lambda tx: apply_changes(tx, operations))
 
     async def compare_and_set(self, namespace: str, key: bytes, expected: bytes | None, value: bytes | None) -> bool:
         """Set `key` to `value` (None: remove it) if its value is `expected` (None: absent); whether it was done."""
@@ -195,6 +211,17 @@ class KeyValueStore(ABC):
 
     async def aclose(self) -> None:
         """Give back threads and handles. Idempotent; using the store afterwards raises Unavailable."""
+
+
+def apply_changes(tx: Transaction, operations: Sequence[Change]) -> None:
+    """Do what a batch says, in its order."""
+    for operation in operations:
+        if isinstance(operation, Put):
+            tx.put(operation.namespace, operation.key, operation.value)
+        elif isinstance(operation, Delete):
+            tx.delete(operation.namespace, operation.key)
+        else:
+            tx.delete_range(operation.namespace, operation.start, operation.end)
 
 
 def prefix_end(prefix: bytes) -> bytes | None:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from graviton.core.keys import BlockKey
 from graviton.ports.blocks import DEFAULT_WRITE_PLAN, BlockBatchResult, BlockStore, BlockWritePlan, CanonicalBlock
-from graviton.ports.kv import Delete, Durability, KeyValueStore, Put, ReadTransaction, Transaction
+from graviton.ports.kv import Change, Durability, KeyValueStore, ReadTransaction, Transaction
 
 __all__ = ["FaultPlan", "FaultyBlockStore", "FaultyKeyValueStore", "Hold"]
 
@@ -148,7 +148,10 @@ class FaultyKeyValueStore(KeyValueStore):
     async def delete(self, namespace: str, key: bytes) -> bool:
         return await self.plan.around("delete", lambda: self.inner.delete(namespace, key))
 
-    async def batch(self, operations: Sequence[Put | Delete]) -> None:
+    async def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        await self.plan.around("delete_range", lambda: self.inner.delete_range(namespace, start, end))
+
+    async def batch(self, operations: Sequence[Change]) -> None:
         await self.plan.around("batch", lambda: self.inner.batch(operations))
 
     async def compare_and_set(self, namespace: str, key: bytes, expected: bytes | None, value: bytes | None) -> bool:

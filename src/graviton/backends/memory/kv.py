@@ -109,6 +109,9 @@ class _Reading:
     def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
         raise self._refusal()
 
+    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        raise self._refusal()
+
     @staticmethod
     def _refusal() -> Unsupported:
         return Unsupported("a read-only transaction cannot write", operation="kv.read")
@@ -148,6 +151,13 @@ class _Writing(_Reading):
     def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
         for key in keys:
             self.delete(namespace, key)
+
+    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        self._check(namespace)
+        keys = self._tables.get(namespace, _Table()).keys
+        stop = len(keys) if end is None else bisect_left(keys, end)
+        for key in reversed(keys[bisect_left(keys, start) : stop]):  # from behind: less has to move up
+            self._set(namespace, key, None)
 
     def _set(self, namespace: str, key: bytes, value: bytes | None) -> None:
         table = self._tables[namespace]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from graviton.backends.postgres._blocking import Connection
 from graviton.backends.postgres._outcomes import NUMBER, told_apart
@@ -12,12 +12,12 @@ from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.errors import LostReply
 from graviton.errors import Unsupported
 from graviton.ports.kv import (
-    Delete,
+    Change,
     Durability,
     KeyValueStore,
-    Put,
     ReadTransaction,
     Transaction,
+    apply_changes,
     check_key,
     check_namespace,
     check_value,
@@ -56,6 +56,13 @@ SELECT {NUMBER}
 
 _DELETE_MANY = f"""
 WITH gone AS (DELETE FROM kv WHERE namespace = %b AND key = ANY(%b::bytea[]) RETURNING 1)
+SELECT count(*), CASE WHEN count(*) > 0 THEN {NUMBER} END FROM gone
+"""
+
+_DELETE_RANGE = f"""
+WITH gone AS (
+    DELETE FROM kv WHERE namespace = %b AND key >= %b AND (%b::bytea IS NULL OR key < %b::bytea) RETURNING 1
+)
 SELECT count(*), CASE WHEN count(*) > 0 THEN {NUMBER} END FROM gone
 """
 
@@ -126,15 +133,11 @@ class PgKeyValueStore(KeyValueStore):
     async def delete(self, namespace: str, key: bytes) -> bool:
         return await self._transact("kv.delete", lambda tx: tx.delete(namespace, key))
 
-    async def batch(self, operations: Sequence[Put | Delete]) -> None:
-        def apply(tx: Transaction) -> None:
-            for operation in operations:
-                if isinstance(operation, Put):
-                    tx.put(operation.namespace, operation.key, operation.value)
-                else:
-                    tx.delete(operation.namespace, operation.key)
+    async def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        await self._transact("kv.delete_range", lambda tx: tx.delete_range(namespace, start, end))
 
-        await self._transact("kv.batch", apply)
+    async def batch(self, operations: Sequence[Change]) -> None:
+        await self._transact("kv.batch", lambda tx: apply_changes(tx, operations))
 
     async def namespaces(self) -> list[str]:
         rows = await self.database.fetch("kv.namespaces", "SELECT name FROM kv_namespaces ORDER BY name")
@@ -229,9 +232,15 @@ class PgTransaction:
     def _delete(self, namespace: str, keys: Sequence[bytes]) -> int:
         check_namespace(namespace)
         changes = self._writable()
-        if not keys:
-            return 0
-        row = self._connection.execute(_DELETE_MANY, [namespace, sorted(keys)]).fetchone()
+        return self._removed(changes, _DELETE_MANY, [namespace, sorted(keys)]) if keys else 0
+
+    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        """See `Transaction`."""
+        check_namespace(namespace)
+        self._removed(self._writable(), _DELETE_RANGE, [namespace, start, end, end])
+
+    def _removed(self, changes: Changes, sql: str, values: Sequence[Any]) -> int:
+        row = self._connection.execute(sql, values).fetchone()
         assert row is not None
         count, number = row
         changes.transaction = number or changes.transaction

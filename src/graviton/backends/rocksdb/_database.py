@@ -27,8 +27,10 @@ from graviton.backends.rocksdb._claims import Claim
 from graviton.backends.rocksdb._cursor import Cursor
 from graviton.backends.rocksdb._moments import Family, Moment
 from graviton.backends.rocksdb._options import Tuning, writing
+from graviton.backends.rocksdb._overlay import Table
 from graviton.backends.rocksdb.errors import is_stall, translate, translated
 from graviton.errors import AlreadyExists, GravitonError, Unavailable
+from graviton.ports.kv import MAX_KEY_BYTES
 
 __all__ = ["FAMILY_PREFIX", "NAMESPACE_PREFIX", "Changes", "Database"]
 
@@ -38,8 +40,10 @@ NAMESPACE_PREFIX: Final = b"namespace/"
 """Keys of the default column family: the namespaces that exist, which a family alone does not say (a crash may come
 between making it and the first write)."""
 
-Changes = Mapping[str, Mapping[bytes, bytes | None]]
-"""New values by namespace and key; None removes."""
+Changes = Mapping[str, Table]
+"""By namespace."""
+
+_BEHIND_ALL_KEYS: Final = b"\xff" * (MAX_KEY_BYTES + 1)
 
 _STALL_SECONDS: Final = (0.001, 0.05)
 """First and longest pause before a write is tried again that RocksDB would have wait."""
@@ -292,9 +296,12 @@ def _batch(changes: Changes, fresh: Sequence[str], families: Mapping[str, Family
     batch = WriteBatch(raw_mode=True)
     for namespace in fresh:
         batch.put(NAMESPACE_PREFIX + namespace.encode("ascii"), b"")
-    for namespace, pairs in changes.items():
-        batch.set_default_column_family(families[namespace].handle)  # quicker than saying it with each pair
-        for key, value in pairs.items():
+    for namespace, table in changes.items():
+        handle = families[namespace].handle
+        for start, end in table.cleared:  # which know no default family, whatever rocksdict's help says
+            batch.delete_range(start, _BEHIND_ALL_KEYS if end is None else end, handle)
+        batch.set_default_column_family(handle)  # quicker than saying it with each pair
+        for key, value in table.values.items():
             if value is None:
                 del batch[key]
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Final
 
@@ -75,6 +76,9 @@ class ReadView:
     def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
         raise self._refusal()
 
+    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        raise self._refusal()
+
     def namespaces(self) -> list[str]:
         """Names of the namespaces that exist at that moment, sorted."""
         self._check_usable()
@@ -139,18 +143,28 @@ class WriteView(ReadView):
             return super().get_many(namespace, keys)
         for key in keys:
             check_key(key)
-        changed = table.values
-        stored = iter(self._stored(namespace, [key for key in keys if key not in changed]))
-        return [changed[key] if key in changed else next(stored) for key in keys]
+        changed, asked = table.values, [key for key in keys if key not in table.values]
+        stored = iter(self._stored(namespace, asked))
+        found = [changed[key] if key in changed else next(stored) for key in keys]
+        if table.cleared:
+            return [
+                None if key not in changed and table.hides(key) else value
+                for key, value in zip(keys, found, strict=True)
+            ]
+        return found
 
     def scan(
         self, namespace: str, prefix: bytes = b"", after: bytes | None = None, limit: int | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        if namespace not in self._overlay.tables:
+        table = self._overlay.tables.get(namespace)
+        if table is None:
             return super().scan(namespace, prefix, after, limit)
         self._check_usable()
         changed = self._overlay.between(namespace, prefix, after)
-        pairs = merged(super().scan(namespace, prefix, after), changed)
+        stored = super().scan(namespace, prefix, after)
+        if table.cleared:
+            stored = (pair for pair in stored if not table.hides(pair[0]))
+        pairs = merged(stored, changed)
         return pairs if limit is None else islice(pairs, max(limit, 0))
 
     def put(self, namespace: str, key: bytes, value: bytes) -> None:
@@ -183,12 +197,24 @@ class WriteView(ReadView):
         if keys and (self._exists(namespace) or namespace in self._overlay.tables):
             self._set(namespace, [(bytes(key), None) for key in keys], sum(map(len, keys)))
 
+    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        if not self._exists(namespace) and namespace not in self._overlay.tables:
+            return
+        if end is None or start < end:  # RocksDB refuses one that ends before it begins
+            with self._bounded():
+                self._overlay.clear(namespace, bytes(start), None if end is None else bytes(end))
+
     def namespaces(self) -> list[str]:
         return sorted({*super().namespaces(), *self._overlay.tables})
 
     def _set(self, namespace: str, pairs: Sequence[tuple[bytes, bytes | None]], size: int) -> None:
-        try:
+        with self._bounded():
             self._overlay.set(namespace, pairs, size)
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        try:
+            yield
         except LimitExceeded as error:
             self.failure = error
             raise

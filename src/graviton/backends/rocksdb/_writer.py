@@ -53,7 +53,7 @@ class Writer:
                     break
             if overlay.tables:
                 full = self._sync_writes and any(call.full for call in done)
-                database.write({name: table.values for name, table in overlay.tables.items()}, full)
+                database.write(overlay.tables, full)
         except BaseException as error:  # noqa: BLE001 - the thread must live, and every caller be told
             for call in done if count else calls:
                 call.result, call.error = None, _outcome(own_copy(error))

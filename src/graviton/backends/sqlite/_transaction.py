@@ -118,6 +118,9 @@ class ReadView:
     def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
         raise self._refusal()
 
+    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        raise self._refusal()
+
     def namespaces(self) -> list[str]:
         """Names of the namespaces that exist in this snapshot, sorted."""
         rows = self._execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'ns_*'").fetchall()
@@ -243,6 +246,11 @@ class WriteView(ReadView):
             check_key(key)
         if keys and self._exists(namespace):
             self._execute_many(f"DELETE FROM ns_{namespace} WHERE key = ?", [(key,) for key in keys])
+
+    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        if self._exists(namespace):
+            below, values = ("", (start,)) if end is None else (" AND key < ?", (start, end))
+            self._execute(f"DELETE FROM ns_{namespace} WHERE key >= ?{below}", values)
 
     def _create(self, namespace: str) -> None:
         self._execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 
 from graviton.errors import InvalidInput, LimitExceeded
-from graviton.ports.kv import MAX_KEY_BYTES, SCAN_PAGE, Delete, KeyValueStore, Put
+from graviton.ports.kv import MAX_KEY_BYTES, SCAN_PAGE, Delete, DeleteRange, KeyValueStore, Put, prefix_end
 from graviton.testing.conformance.checks import collect, gather, raises
 from graviton.testing.conformance.contract import Contract, needs
 from graviton.testing.conformance.kv_lifecycle import KeyValueLifecycleLaws
@@ -278,6 +278,34 @@ class _OrderLaws(Contract[KeyValueStore]):
                 seen.append(key)
         assert [key for key in seen if key in set(stay)] == stay
         assert seen == sorted(set(seen))
+
+    async def test_every_range_removes_what_the_definition_says(self) -> None:
+        store = await self.open()
+        bounds = [b"", *ORDERED[::3], b"aaa", b"\xff\xff\xff", b"\xff" * (MAX_KEY_BYTES + 1)]
+        everything = [Put("a", key, b"v" + key) for key in ORDERED]
+        for start in bounds:
+            for end in [None, *bounds]:
+                await store.batch(everything)
+                await store.delete_range("a", start, end)
+                left = [(key, b"v" + key) for key in ORDERED if key < start or (end is not None and key >= end)]
+                assert await collect(store.scan("a")) == left, (start, end)
+
+    async def test_range_is_removed_in_the_order_of_its_batch(self) -> None:
+        store = await self.open()
+        await store.batch([Put("a", b"aa", b"1"), Put("b", b"aa", b"1")])
+        await store.batch([
+            Put("a", b"ab", b"2"), DeleteRange("a", b"a", prefix_end(b"a")), Put("a", b"ac", b"3"), Put("a", b"b", b"4")
+        ])  # fmt: skip
+        assert await collect(store.scan("a")) == [(b"ac", b"3"), (b"b", b"4")]
+        assert await collect(store.scan("b")) == [(b"aa", b"1")]
+
+    async def test_range_of_a_namespace_that_is_not_there_makes_none(self) -> None:
+        store = await self.open()
+        await store.delete_range("a", b"")
+        assert await store.namespaces() == []
+        for bad in BAD_NAMESPACES:
+            with raises(InvalidInput):
+                await store.delete_range(bad, b"")
 
     async def test_abandoned_scan_leaves_the_store_usable(self) -> None:
         store = await self.open()

@@ -41,6 +41,8 @@ def _change_everything(tx: Transaction) -> None:
     tx.put_many("a", [(b"kept", b"again"), (b"m1", b""), (b"other", b"back")])
     tx.delete_many("b", [b"kept", b"missing"])
     assert list(tx.scan("b")) == []
+    tx.put("c", b"gone", b"")
+    tx.delete_range("c", b"")
 
 
 class _AtomicLaws(Contract[KeyValueStore]):
@@ -71,9 +73,29 @@ class _AtomicLaws(Contract[KeyValueStore]):
         await store.transact(fn)
         assert await collect(store.scan("a")) == [(b"a", b"4"), (b"b", b"2")]
 
+    async def test_transaction_sees_that_a_range_is_gone_and_what_it_put_there_since(self) -> None:
+        store = await self.open()
+        await store.transact(lambda tx: tx.put_many("a", [(bytes((n,)), b"old") for n in range(9)]))
+
+        def fn(tx: Transaction) -> None:
+            tx.put("a", b"\x03", b"soon gone")
+            tx.put("a", b"\x03\x03", b"soon gone")
+            tx.delete_range("a", b"\x02", b"\x06")
+            assert tx.delete("a", b"\x05") is False
+            tx.put("a", b"\x04", b"new")
+            assert tx.get_many("a", [bytes((n,)) for n in (1, 2, 3, 4, 6)]) == [b"old", None, None, b"new", b"old"]
+            tx.delete_range("a", b"\x07")
+            assert [key[0] for key, _ in tx.scan("a")] == [0, 1, 4, 6]
+            assert [key[0] for key, _ in tx.scan("a", after=b"\x00", limit=2)] == [1, 4]
+
+        await store.transact(fn)
+        assert await collect(store.scan("a")) == [
+            (b"\x00", b"old"), (b"\x01", b"old"), (b"\x04", b"new"), (b"\x06", b"old")
+        ]  # fmt: skip
+
     async def test_exception_undoes_everything_and_comes_back(self) -> None:
         store = await self.open()
-        before = {"a": [(b"kept", b"0"), (b"other", b"9")], "b": [(b"kept", b"")]}
+        before = {"a": [(b"kept", b"0"), (b"other", b"9")], "b": [(b"kept", b"")], "c": [(b"a", b"1"), (b"b", b"2")]}
         for namespace, pairs in before.items():
             await store.transact(lambda tx, ns=namespace, pairs=pairs: tx.put_many(ns, pairs))  # type: ignore[misc]
         error = Oops("planned")
@@ -92,6 +114,7 @@ class _AtomicLaws(Contract[KeyValueStore]):
         after = [(b"kept", b"again"), (b"m1", b""), (b"new", b"1"), (b"other", b"back")]
         assert await collect(store.scan("a")) == after
         assert await collect(store.scan("b")) == []
+        assert await collect(store.scan("c")) == []
         assert await collect(store.scan("fresh")) == [(b"new", b"2")]
 
     async def test_large_transaction_is_undone_as_a_whole(self) -> None:
@@ -182,6 +205,7 @@ class _AtomicLaws(Contract[KeyValueStore]):
             lambda tx: tx.delete("a", b"key"),
             lambda tx: tx.delete("a", b"missing"),
             lambda tx: tx.delete_many("a", [b"key"]),
+            lambda tx: tx.delete_range("a", b"key"),
         ]
         for write in writes:
             with raises(Unsupported):

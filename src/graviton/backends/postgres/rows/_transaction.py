@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
 from typing import Any
 
 from graviton.backends.postgres._blocking import Connection
@@ -12,7 +13,7 @@ from graviton.backends.postgres.kv import PgTransaction
 from graviton.backends.postgres.rows._tables import TABLES, Table
 from graviton.core.names import decode_name, encode_name
 from graviton.errors import InvalidInput
-from graviton.ports.kv import check_key, check_namespace, prefix_end
+from graviton.ports.kv import MAX_KEY_BYTES, check_key, check_namespace, prefix_end
 
 __all__ = ["RowsTransaction"]
 
@@ -121,6 +122,22 @@ class RowsTransaction(PgTransaction):
             types = [part.sql_type for part in table.layout.parts]
             count += self._each(table.delete, "gone", names, types, list(rows.values()), number)
         return count
+
+    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        """See `Transaction`. Rows of `TABLES` a page at a time: their key is of several columns, in several domains."""
+        if _table(namespace) is None:
+            super().delete_range(namespace, start, end)
+            return
+        self._writable()
+        page = [start] if 0 < len(start) <= MAX_KEY_BYTES and (end is None or start < end) else []
+        after = start
+        while True:
+            self._delete(namespace, page)
+            pairs = takewhile(lambda pair: end is None or pair[0] < end, self.scan(namespace, after=after))
+            page = [key for key, _ in islice(pairs, _SCAN_ROWS)]
+            if not page:
+                return
+            after = page[-1]
 
     def _number(self) -> None:
         """Before the first change: our statements are many and do not tell it."""
