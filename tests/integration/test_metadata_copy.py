@@ -23,7 +23,7 @@ from graviton.core.locators import Locator
 from graviton.core.ranges import Span
 from graviton.errors import ConfigError, InvalidInput, PermissionDenied, Retired, Unavailable
 from graviton.metadata.audit import audit
-from graviton.metadata.copy import MetadataCopy
+from graviton.metadata.copy_handover import Handover
 from graviton.testing.conformance.checks import collect
 from graviton.testing.conformance.metadata_values import Upload, block_keys
 from tests.integration.cli_process import Cli, children_env
@@ -402,11 +402,11 @@ def test_a_copy_that_was_killed_closed_is_given_up_by_command(
     (tmp_path / "one").write_bytes(b"one")
     assert run("put", tmp_path / "one").code == 0
 
-    async def vanish(self: MetadataCopy, *args: object, **options: object) -> None:
+    async def vanish(self: Handover, *args: object, **options: object) -> None:
         raise Unavailable("the network is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(MetadataCopy, "_switch", vanish)
+        patched.setattr(Handover, "pass_on", vanish)
         failed = run("meta", "copy", "--to", f"sqlite:{tmp_path}/new")
     assert failed.code == 1
     assert "takes no changes until the same command was run again" in failed.err

@@ -76,7 +76,7 @@ def _tell_state(call: Call, work: MetadataCopy) -> None:
     """What became of a copy that did not come to its end."""
     if work.is_done:
         call.out.note(f"the copy is complete: set {work.target.settings}")
-    elif work.source_is_closed:
+    elif work.source_row is not None and work.source_row.state.value == "moving":
         call.out.note(
             f"the metadata at {work.source.where} takes no changes until the same command was run again to its end, or"
             " with --abort"

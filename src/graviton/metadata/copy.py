@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.clock import Clock, SystemClock
-from graviton.errors import ConfigError, Conflict, GravitonError, IntegrityError
+from graviton.errors import ConfigError, Conflict, IntegrityError
 from graviton.metadata.audit import audit
+from graviton.metadata.copy_handover import Handover, open_again
 from graviton.metadata.copy_marks import HalfCopy
 from graviton.metadata.copy_plan import OPERATION, Found, Place, Way, find, plan, read_found
 from graviton.metadata.copy_rows import MADE_ANEW, Digests, Sync, make_claims, read_digests, sum_claims
 from graviton.metadata.marker import MarkerStore, Side, StoreMarker, new_id
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
-from graviton.metadata.read_only import READ_ONLY_KEY, ReadOnly, ReadOnlyState, read_only_row
+from graviton.metadata.read_only import ReadOnly, ReadOnlyState
 from graviton.metadata.refill import clear, count_totals
 from graviton.metadata.replica_indexes import rebuild_replica_indexes
 from graviton.metadata.rows import CLAIMS, STORE
@@ -67,51 +68,64 @@ class MetadataCopy:
         self._progress = progress or (lambda rows: None)
         self._clock = clock or SystemClock()
         self._run = secrets.token_hex(_RUN_BYTES)
+        self._handover = Handover(source, target, markers, self._run, self._clock)
         self.has_begun = False
         """The target is ours, and holds some rows maybe."""
-        self.is_done = False
+
+    @property
+    def is_done(self) -> bool:
         """The target is in use, and the source knows it."""
-        self.source_is_closed = False
-        """Nobody may write to the source now: true after a failure means that the copy has to be run again, or given
-        up with `abort`."""
+        return self._handover.is_done
+
+    @property
+    def source_row(self) -> ReadOnly | None:
+        """Why nobody may write to the source, as far as is known. One that names this target, after a failure, means
+        that the copy has to be run again, or given up with `abort`."""
+        return self._handover.source_row
 
     async def run(self) -> CopyResult:
         """Copy, verify and switch; from where an earlier run was stopped, if one was.
 
         A failure or cancellation before the switch leaves the source in use; if even that fails, and after a kill,
-        `source_is_closed` tells so. Raises ConfigError where the three sides do not fit together, Retired for a source
+        `source_row` tells so. Raises ConfigError where the three sides do not fit together, Retired for a source
         that was moved elsewhere, Conflict if another run took over, IntegrityError for rows that cannot be read or do
         not come out the same, and what the stores raise.
         """
         ours, theirs, blocks = await self._look()
-        self.source_is_closed = ours.read_only is not None and ours.read_only.state is ReadOnlyState.MOVING
         way = plan(self.source, self.target, ours, theirs, blocks, self._replaces)
         assert ours.marker is not None, "plan refuses that"
         if way is Way.FINISH:
             assert theirs.marker is not None
-            await self._retire(theirs.marker.metadata_id)
+            await self._handover.retire(theirs.marker.metadata_id)
             return CopyResult(theirs.marker.store_id, theirs.marker.metadata_id, 0, "")
         await self.source.kv.check_gate()
         if theirs.read_only is not None:
             await self.target.kv.check_gate()
         half = self._mark(ours.marker, theirs, way)
-        marker = ours.marker._replace(metadata_id=half.metadata_id)
         await self._take(theirs, half)
         self.has_begun = True
+        digests = await self._copy(half, ours.read_only)
+        marker = ours.marker._replace(metadata_id=half.metadata_id)
+        self._on_step("switching")
+        await finish_anyway(self._handover.pass_on(marker, is_gated=theirs.read_only is not None))
+        return CopyResult(marker.store_id, marker.metadata_id, digests.rows, digests.digest())
+
+    async def _copy(self, half: HalfCopy, found: ReadOnly | None) -> Digests:
+        """Everything, into a target that is ours; then the source is closed. `found` is what closed it before."""
         if not half.is_cleared:
             await self._clear(half)
-        if not self.source_is_closed:
+        if found is None:
             self._on_step("copying, while the source is in use")
             await self._sync(half).run(last=False)
         try:
-            await self._close(half, ours.read_only)
+            self._on_step("closing the source for changes")
+            await self._handover.close(half.metadata_id, found)
             digests = await self._last_pass(half)
             await self._verify(digests)
         except BaseException:
-            await finish_anyway(self._reopen())
+            await finish_anyway(self._handover.give_back())
             raise
-        await finish_anyway(self._switch(marker, is_closed=theirs.read_only is not None))
-        return CopyResult(marker.store_id, marker.metadata_id, digests.rows, digests.digest())
+        return digests
 
     async def abort(self) -> None:
         """Give up a copy that was killed: the source is in use again. Raises ConfigError if there is nothing to give
@@ -135,10 +149,11 @@ class MetadataCopy:
             raise self._refusal(text, "If it is lost for good: `graviton store adopt --retired`.")
         if blocks.marker is not None and blocks.marker.metadata_id == row.metadata_id:
             await self._markers.replace(ours.marker.encode())
-        await self.source.kv.change_gate(lambda tx: _open(tx, metadata_id=row.metadata_id))
+        await self.source.kv.change_gate(partial(open_again, run=row.run))
 
     async def _look(self) -> tuple[Found, Found, Side]:
         ours = await read_found(self.source)  # first: a target that is missing is made by looking at it
+        self._handover.source_row = ours.read_only
         if ours.marker is None:
             raise self._refusal(f"there is no store at {self.source.where}", "Check --from, and the settings.")
         data = await self._markers.read()
@@ -170,55 +185,26 @@ class MetadataCopy:
     async def _clear(self, half: HalfCopy) -> None:
         self._on_step("clearing the target")
         kv = self.target.kv.past_gate
-        await clear(kv, await kv.namespaces(), self._check)
+        await clear(kv, await kv.namespaces(), self._handover.check)
 
         def say_so(tx: Transaction) -> None:
-            self._check(tx)
+            self._handover.check(tx)
             tx.put(STORE, RESTORING_KEY, half._replace(is_cleared=True).encode())
 
         await kv.transact(say_so)
 
-    def _check(self, tx: Transaction) -> None:
-        mark = tx.get(STORE, RESTORING_KEY)
-        half = None if mark is None else HalfCopy.decode(mark)
-        if half is None or half.run != self._run:
-            raise Conflict(f"another run took over the copy into {self.target.where}", operation=OPERATION)
-
     def _sync(self, half: HalfCopy) -> Sync:
-        return Sync(self.source.kv, self.target.kv, half.began_ns, self._check, self._progress)
-
-    async def _close(self, half: HalfCopy, found: ReadOnly | None) -> None:
-        """Close the source for changes, unless another run has done so since we `found` it so. Whoever was at a change
-        has come to its end."""
-        self._on_step("closing the source for changes")
-        place, settings = self.target.where, self.target.settings
-        now = self._clock.now_ns()
-        row = ReadOnly(ReadOnlyState.MOVING, place, settings, half.metadata_id, self._run, now)
-
-        def close(tx: Transaction) -> None:
-            if read_only_row(tx) not in (found, row):
-                raise Conflict(f"another run closed or opened the metadata at {self.source.where}", operation=OPERATION)
-            tx.put(STORE, READ_ONLY_KEY, row.encode())
-
-        self.source_is_closed = True
-        await self.source.kv.change_gate(close)
-
-    async def _reopen(self) -> None:
-        """Let the source be written to again, unless another run closed it. What fails here is told by what failed
-        before, and by `source_is_closed`."""
-        with suppress(GravitonError):
-            await self.source.kv.change_gate(lambda tx: _open(tx, run=self._run))
-            self.source_is_closed = False
+        return Sync(self.source.kv, self.target.kv, half.began_ns, self._handover.check, self._progress)
 
     async def _last_pass(self, half: HalfCopy) -> Digests:
         self._on_step("copying what has changed")
         sync = self._sync(half)
         await sync.run(last=True)
         kv = self.target.kv.past_gate
-        await clear(kv, sorted(MADE_ANEW.intersection(await kv.namespaces())), self._check)
-        await count_totals(kv, self._check)
+        await clear(kv, sorted(MADE_ANEW.intersection(await kv.namespaces())), self._handover.check)
+        await count_totals(kv, self._handover.check)
         if self.target.kv.keeps_derived_rows:
-            await rebuild_replica_indexes(kv, self._check)
+            await rebuild_replica_indexes(kv, self._handover.check)
         return sync.digests
 
     async def _verify(self, wanted: Digests) -> None:
@@ -227,8 +213,8 @@ class MetadataCopy:
         found = await read_digests(self.target.kv, self._progress)
         if found.claims != wanted.claims:  # lost or left over from a run before: they follow from others
             kv = self.target.kv.past_gate
-            await clear(kv, [CLAIMS], self._check)
-            await make_claims(kv, self._check)
+            await clear(kv, [CLAIMS], self._handover.check)
+            await make_claims(kv, self._handover.check)
             found.claims = await sum_claims(kv)
         told, read = wanted.by_namespace(), found.by_namespace()
         wrong = sorted(name for name in told.keys() | read.keys() if told.get(name) != read.get(name))
@@ -249,46 +235,5 @@ class MetadataCopy:
             hint="The source stays in use. `graviton verify --all` tells whether it is sound itself; then try again.",
         )
 
-    async def _switch(self, marker: StoreMarker, is_closed: bool) -> None:
-        """Blocks, target, source, in this order: there is never a moment with two that are written to."""
-        self._on_step("switching")
-        row = await self.source.kv.read(read_only_row)
-        if row is None or row.run != self._run:
-            raise Conflict(f"somebody else opened the metadata at {self.source.where}", operation=OPERATION)
-        data = marker.encode()
-        if await self._markers.read() != data:
-            await self._markers.replace(data)
-
-        def join(tx: Transaction) -> None:
-            if tx.get(STORE, MARKER_KEY) == data:
-                return  # done before, and the reply was lost
-            self._check(tx)
-            tx.delete_many(STORE, [RESTORING_KEY, READ_ONLY_KEY])
-            tx.put(STORE, MARKER_KEY, data)
-
-        await (self.target.kv.change_gate(join) if is_closed else self.target.kv.transact(join))
-        await self._retire(marker.metadata_id)
-
-    async def _retire(self, metadata_id: str) -> None:
-        now = self._clock.now_ns()
-
-        def retire(tx: Transaction) -> None:
-            row = read_only_row(tx)
-            if row is None or row.metadata_id != metadata_id:
-                raise Conflict(f"somebody else opened the metadata at {self.source.where}", operation=OPERATION)
-            if row.state is not ReadOnlyState.MOVED:
-                moved = row._replace(state=ReadOnlyState.MOVED, since_ns=now)
-                tx.put(STORE, READ_ONLY_KEY, moved.encode())
-
-        await self.source.kv.change_gate(retire)
-        self.source_is_closed, self.is_done = False, True
-
     def _refusal(self, text: str, hint: str) -> ConfigError:
         return ConfigError(text, operation=OPERATION, subject=self.source.where, hint=hint)
-
-
-def _open(tx: Transaction, *, run: str | None = None, metadata_id: str | None = None) -> None:
-    """Take the row away, if it is of that run or of a copy into that metadata."""
-    row = read_only_row(tx)
-    if row is not None and row.state is ReadOnlyState.MOVING and (row.run == run or row.metadata_id == metadata_id):
-        tx.delete(STORE, READ_ONLY_KEY)

@@ -202,7 +202,7 @@ async def test_an_error_at_any_change_leaves_one_in_use_or_says_that_none_is() -
         try:
             await copy.run()
         except Unavailable:
-            assert copy.source_is_closed == (await world.writable() != ["source"])
+            assert (copy.source_row is None) == (await world.writable() == ["source"])
         await put(GuardedKeyValueStore(world.source), 900) if await world.writable() == ["source"] else None
         there = await blobs(world.source)
         await (await world.copy()).run()
@@ -391,7 +391,7 @@ async def test_a_target_that_is_not_what_was_written_is_not_switched_to(world: W
     copy = await world.copy(fate)
     with pytest.raises(IntegrityError, match=namespace):
         await copy.run()
-    assert (await world.writable(), copy.source_is_closed) == (["source"], False)
+    assert (await world.writable(), copy.source_row) == (["source"], None)
     await (await world.copy()).run()
     assert await world.writable() == ["target"]
     assert [finding async for finding in audit(world.target)] == []

@@ -1,0 +1,107 @@
+"""What a copy does with its source and with the marker beside the blocks: closing, giving back, passing on.
+
+Never two metadata stores are written to, whoever is frozen where: docs/metadata-copy.md.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+
+from graviton.core.clock import Clock
+from graviton.errors import Conflict, GravitonError
+from graviton.metadata.copy_marks import HalfCopy
+from graviton.metadata.copy_plan import OPERATION, Place
+from graviton.metadata.marker import MarkerStore, StoreMarker
+from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
+from graviton.metadata.read_only import READ_ONLY_KEY, ReadOnly, ReadOnlyState, read_only_row
+from graviton.metadata.rows import STORE
+from graviton.ports.kv import ReadTransaction, Transaction
+
+__all__ = ["Handover", "open_again"]
+
+
+class Handover:
+    """From one metadata store to another, by one run."""
+
+    def __init__(self, source: Place, target: Place, markers: MarkerStore, run: str, clock: Clock) -> None:
+        self._source, self._target, self._markers = source, target, markers
+        self._run, self._clock = run, clock
+        self.source_row: ReadOnly | None = None
+        """Why nobody may write to the source, as far as is known."""
+        self.is_done = False
+        """The target is in use, and the source knows it."""
+
+    def check(self, tx: ReadTransaction) -> None:
+        """Raises Conflict if the target is this run's no more. To be called in each transaction on it."""
+        mark = tx.get(STORE, RESTORING_KEY)
+        half = None if mark is None else HalfCopy.decode(mark)
+        if half is None or half.run != self._run:
+            raise Conflict(f"another run took over the copy into {self._target.where}", operation=OPERATION)
+
+    async def close(self, metadata_id: str, found: ReadOnly | None) -> None:
+        """Close the source for changes, unless another run has done so since it was `found`. Whoever was at a change
+        has come to its end. `metadata_id` is that of the target."""
+        place, settings, now = self._target.where, self._target.settings, self._clock.now_ns()
+        row = ReadOnly(ReadOnlyState.MOVING, place, settings, metadata_id, self._run, now)
+
+        def close(tx: Transaction) -> None:
+            if read_only_row(tx) not in (found, row):
+                raise self._lost()
+            tx.put(STORE, READ_ONLY_KEY, row.encode())
+
+        self.source_row = row
+        await self._source.kv.change_gate(close)
+
+    async def give_back(self) -> None:
+        """Let the source be written to again, unless another run closed it. What fails here is told by what failed
+        before, and by `source_row`."""
+        with suppress(GravitonError):
+            self.source_row = await self._source.kv.change_gate(partial(open_again, run=self._run))
+
+    async def pass_on(self, marker: StoreMarker, *, is_gated: bool) -> None:
+        """Blocks, target, source, in this order. `is_gated`: the target was retired before."""
+        row = await self._source.kv.read(read_only_row)
+        if row is None or row.run != self._run:
+            raise self._lost()
+        data = marker.encode()
+        if await self._markers.read() != data:
+            await self._markers.replace(data)
+
+        def join(tx: Transaction) -> None:
+            if tx.get(STORE, MARKER_KEY) == data:
+                return  # done before, and the reply was lost
+            self.check(tx)
+            tx.delete_many(STORE, [RESTORING_KEY, READ_ONLY_KEY])
+            tx.put(STORE, MARKER_KEY, data)
+
+        await (self._target.kv.change_gate(join) if is_gated else self._target.kv.transact(join))
+        await self.retire(marker.metadata_id)
+
+    async def retire(self, metadata_id: str) -> None:
+        """Tell the source that the target is in use."""
+        now = self._clock.now_ns()
+
+        def retire(tx: Transaction) -> ReadOnly:
+            row = read_only_row(tx)
+            if row is None or row.metadata_id != metadata_id:
+                raise self._lost()
+            if row.state is not ReadOnlyState.MOVED:
+                row = row._replace(state=ReadOnlyState.MOVED, since_ns=now)
+                tx.put(STORE, READ_ONLY_KEY, row.encode())
+            return row
+
+        self.source_row = await self._source.kv.change_gate(retire)
+        self.is_done = True
+
+    def _lost(self) -> Conflict:
+        return Conflict(f"another run closed or opened the metadata at {self._source.where}", operation=OPERATION)
+
+
+def open_again(tx: Transaction, run: str) -> ReadOnly | None:
+    """Take the row away if it is of that run; the one that is left."""
+    row = read_only_row(tx)
+    if row is None or row.state is not ReadOnlyState.MOVING or row.run != run:
+        return row
+    tx.delete(STORE, READ_ONLY_KEY)
+    return None
