@@ -61,12 +61,12 @@ class Handover:
 
     async def pass_on(self, marker: StoreMarker, *, is_gated: bool) -> None:
         """Blocks, target, source, in this order. `is_gated`: the target was retired before."""
-        row = await self._source.kv.read(read_only_row)
-        if row is None or row.run != self._run:
-            raise self._lost()
+        try:
+            await self._point_blocks(marker)
+        except BaseException:
+            await self.give_back()
+            raise
         data = marker.encode()
-        if await self._markers.read() != data:
-            await self._markers.replace(data)
 
         def join(tx: Transaction) -> None:
             if tx.get(STORE, MARKER_KEY) == data:
@@ -77,6 +77,29 @@ class Handover:
 
         await (self._target.kv.change_gate(join) if is_gated else self._target.kv.transact(join))
         await self.retire(marker.metadata_id)
+
+    async def _point_blocks(self, marker: StoreMarker) -> None:
+        """Let the blocks' marker name the target, if it names nobody but the source: hours have passed since it was
+        looked at."""
+        source_id = await self._check_source()
+        await self._target.kv.read(self.check)
+        data, where = await self._markers.read(), self._markers.where
+        if data is None:
+            raise _conflict(f"the store marker at {where} is gone", "Check the folder or bucket: is it mounted?")
+        found = StoreMarker.decode(data, where)
+        if found == marker:
+            return
+        if found.metadata_id != source_id:
+            text = f"the blocks at {where} belong to other metadata by now, {found.metadata_id}"
+            raise _conflict(text, "Use that, or run `graviton store adopt` to say what belongs together.")
+        await self._markers.replace(marker.encode())
+
+    async def _check_source(self) -> str:
+        """The source's own metadata id. Raises Conflict unless this run has closed it."""
+        row, marker = await self._source.kv.read(_row_and_marker)
+        if row is None or row.run != self._run or marker is None:
+            raise self._lost()
+        return StoreMarker.decode(marker, self._source.where).metadata_id
 
     async def retire(self, metadata_id: str) -> None:
         """Tell the source that the target is in use."""
@@ -95,7 +118,15 @@ class Handover:
         self.is_done = True
 
     def _lost(self) -> Conflict:
-        return Conflict(f"another run closed or opened the metadata at {self._source.where}", operation=OPERATION)
+        return _conflict(f"another run closed or opened the metadata at {self._source.where}", "")
+
+
+def _conflict(text: str, hint: str) -> Conflict:
+    return Conflict(text, operation=OPERATION, hint=hint)
+
+
+def _row_and_marker(tx: ReadTransaction) -> tuple[ReadOnly | None, bytes | None]:
+    return read_only_row(tx), tx.get(STORE, MARKER_KEY)
 
 
 def open_again(tx: Transaction, run: str) -> ReadOnly | None:

@@ -87,6 +87,9 @@ def plan(source: Place, target: Place, ours: Found, theirs: Found, blocks: Side,
     expected = ours.marker._replace(metadata_id=half.metadata_id) if half is not None else None
     if blocks.marker is None or blocks.marker != expected:
         check_pair(blocks, Side(source.where, ours.marker, not ours.has_data, ours.read_only))
+    if blocks.marker is None:  # and no data: initialised half way
+        text = f"there is no store marker at {blocks.where}"
+        raise _refusal(text, source, "Check the folder or bucket: is it mounted? Else run `graviton store init`.")
     if ours.read_only is not None:
         return _go_on(source, target, ours.read_only, theirs, blocks)
     return Way.RESUME if half is not None else _new_target(target, ours.marker, theirs, replaces)
@@ -95,6 +98,12 @@ def plan(source: Place, target: Place, ours: Found, theirs: Found, blocks: Side,
 def _go_on(source: Place, target: Place, row: ReadOnly, theirs: Found, blocks: Side) -> Way:
     """The source is closed."""
     if theirs.marker is not None and theirs.marker.metadata_id == row.metadata_id and not theirs.is_half:
+        its_own = blocks.marker is not None and blocks.marker.metadata_id == row.metadata_id
+        if not its_own and theirs.read_only is None:  # else it was in use, and was moved on since
+            # To point to it is for people: a program that was frozen right before it did would put a second one in use.
+            text = f"the copy at {target.where} is complete, and the blocks at {blocks.where} belong to other metadata"
+            hint = f"If nobody uses that any more, run `graviton store adopt` with {target.settings}."
+            raise _refusal(text, target, hint)
         return Way.FINISH
     if row.state is ReadOnlyState.MOVED:
         raise row.refusal(source.where)

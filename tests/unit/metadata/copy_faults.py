@@ -31,6 +31,12 @@ class Fate:
         """What others do before the change with this number."""
         self.then: Callable[[int], Awaitable[None]] | None = None
         """And after it."""
+        self.reads = 0
+        """Of the blocks' marker."""
+        self.before_read: Callable[[int], Awaitable[None]] | None = None
+        """What others do before the read with this number; or what it raises."""
+        self.marker_changes: list[int] = []
+        """The numbers of the changes that write the marker."""
         self._at, self._after, self._error = at, after, error
         self._is_gone = False
 
@@ -53,6 +59,13 @@ class Fate:
         if self.then is not None:
             await self.then(number)
         return result
+
+    async def read_marker(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        self.look()
+        number, self.reads = self.reads, self.reads + 1
+        if self.before_read is not None:
+            await self.before_read(number)
+        return await work()
 
     def look(self) -> None:
         if self._is_gone:
@@ -81,15 +94,34 @@ class _Fated(KeyValueStore):
         return await self._inner.namespaces()
 
 
+class Markers(InMemoryMarkerStore):
+    """One that can be gone for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_unmounted = False
+        self._beneath: bytes | None = None
+
+    def unmount(self) -> None:
+        """What is written from now on is written into the empty mount point."""
+        self._data, self._beneath, self.is_unmounted = None, self._data, True
+
+    def mount(self) -> None:
+        """What is in the mount point is hidden; nothing if it is mounted."""
+        if self.is_unmounted:
+            self._data, self.is_unmounted = self._beneath, False
+
+
 class _FatedMarkers(InMemoryMarkerStore):
     def __init__(self, inner: InMemoryMarkerStore, fate: Fate) -> None:
         super().__init__()
         self._inner, self._fate = inner, fate
 
     async def read(self) -> bytes | None:
-        return await self._inner.read()
+        return await self._fate.read_marker(self._inner.read)
 
     async def replace(self, data: bytes) -> None:
+        self._fate.marker_changes.append(self._fate.changes)
         await self._fate.change(lambda: self._inner.replace(data))
 
 
@@ -97,12 +129,12 @@ class World:
     """A source, a target and the blocks' marker, which outlive every process."""
 
     def __init__(self, source: KeyValueStore, target: KeyValueStore, marker: StoreMarker) -> None:
-        self.source, self.target, self.markers = source, target, InMemoryMarkerStore()
+        self.source, self.target, self.markers = source, target, Markers()
         self.marker = marker
 
     async def copy(self, fate: Fate | None = None, **options: bool) -> MetadataCopy:
         """A new process."""
-        if await self.markers.read() is None:
+        if await self.markers.read() is None and not self.markers.is_unmounted:
             await self.markers.write_new(self.marker.encode())
         fate = fate or Fate()
         source, target = (GuardedKeyValueStore(_Fated(kv, fate)) for kv in (self.source, self.target))
