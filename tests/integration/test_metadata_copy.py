@@ -396,17 +396,17 @@ def test_a_lost_target_is_given_up_by_hand(tmp_path: Path, run: Cli) -> None:
     assert run("verify", "--all").code == 0
 
 
+async def _vanish(self: Handover, *args: object, **options: object) -> None:
+    raise Unavailable("the network is gone")
+
+
 def test_a_copy_that_was_killed_closed_is_given_up_by_command(
     tmp_path: Path, run: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "one").write_bytes(b"one")
     assert run("put", tmp_path / "one").code == 0
-
-    async def vanish(self: Handover, *args: object, **options: object) -> None:
-        raise Unavailable("the network is gone")
-
     with monkeypatch.context() as patched:
-        patched.setattr(Handover, "pass_on", vanish)
+        patched.setattr(Handover, "pass_on", _vanish)
         failed = run("meta", "copy", "--to", f"sqlite:{tmp_path}/new")
     assert failed.code == 1
     assert "takes no changes until the same command was run again" in failed.err
@@ -417,6 +417,30 @@ def test_a_copy_that_was_killed_closed_is_given_up_by_command(
     assert "is being moved to" in wrong.err
     assert run("meta", "copy", "--to", f"sqlite:{tmp_path}/new", "--abort").code == 0
     assert run("put", tmp_path / "one").code == 0
-    monkeypatch.setenv("GRAVITON_META_PATH", str(tmp_path / "new"))
-    assert run("meta", "status", "--json").objects[0]["state"] == "half_copy"
-    assert "half a copy" in run("ls").err
+    with monkeypatch.context() as patched:
+        patched.setenv("GRAVITON_META_PATH", str(tmp_path / "new"))
+        assert run("meta", "status", "--json").objects[0]["state"] == "half_copy"
+        assert "half a copy" in run("ls").err
+
+
+@pytest.mark.parametrize("lost", ["missing", "damaged"])
+def test_a_target_that_is_lost_while_it_is_half_is_given_up_by_hand(
+    lost: str, tmp_path: Path, run: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one").write_bytes(b"one")
+    assert run("put", tmp_path / "one").code == 0
+    to = ("meta", "copy", "--to", f"sqlite:{tmp_path}/new")
+    with monkeypatch.context() as patched:
+        patched.setattr(Handover, "pass_on", _vanish)
+        assert run(*to).code == 1
+    for path in tmp_path.glob("new*"):
+        path.unlink() if lost == "missing" else path.write_bytes(os.urandom(20_000))
+    assert run(*to, "--abort").code == 1
+    if lost == "missing":
+        assert "adopt --retired" in run(*to, "--abort").err
+        assert not (tmp_path / "new").exists()
+    assert run("put", tmp_path / "one").code == 1
+    assert "adopt --retired" in run("store", "adopt").err
+    assert run("store", "adopt", "--retired").code == 0
+    assert run("put", tmp_path / "one").code == 0
+    assert run("verify", "--all").code == 0

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.clock import Clock, SystemClock
 from graviton.errors import ConfigError, Conflict, IntegrityError
 from graviton.metadata.audit import audit
-from graviton.metadata.copy_handover import Handover, open_again
+from graviton.metadata.copy_handover import Handover
 from graviton.metadata.copy_marks import HalfCopy
 from graviton.metadata.copy_plan import OPERATION, Found, Place, Way, find, plan, read_found
 from graviton.metadata.copy_rows import MADE_ANEW, Digests, Sync, make_claims, read_digests, sum_claims
@@ -123,14 +122,14 @@ class MetadataCopy:
             digests = await self._last_pass(half)
             await self._verify(digests)
         except BaseException:
-            await finish_anyway(self._handover.give_back())
+            await finish_anyway(self._handover.recover())
             raise
         return digests
 
     async def abort(self) -> None:
         """Give up a copy that was killed: the source is in use again. Raises ConfigError if there is nothing to give
-        up, if the target is not the one of that copy, or if it is in use already."""
-        ours, theirs, blocks = await self._look()
+        up, if the target is not the one of that copy, or if it is in use already; Conflict if another run took over."""
+        ours, theirs, _ = await self._look()
         row = ours.read_only
         if row is None or ours.marker is None:
             raise self._refusal(f"nothing is being moved from {self.source.where}", "The store is in use as it is.")
@@ -139,17 +138,20 @@ class MetadataCopy:
         if row.place != self.target.where:
             text = f"the metadata is being moved to {row.place}, not to {self.target.where}"
             raise self._refusal(text, "Name that place with --to.")
-        if theirs.half is not None and theirs.half.metadata_id == row.metadata_id:
-            await self._take(theirs, theirs.half._replace(run=self._run))  # whoever is at it still is refused
-        elif theirs.marker is not None and theirs.marker.metadata_id == row.metadata_id:
+        if theirs.half is None or theirs.half.metadata_id != row.metadata_id:
+            raise self._not_half(theirs, row)
+        await self._take(theirs, theirs.half._replace(run=self._run))  # whoever is at it still is refused
+        await self._handover.give_back(row)
+        if self.source_row is not None:
+            raise Conflict(f"another run took over the copy from {self.source.where}", operation=OPERATION)
+
+    def _not_half(self, theirs: Found, row: ReadOnly) -> ConfigError:
+        """Without the half copy nobody who is at it still can be refused."""
+        if theirs.marker is not None and theirs.marker.metadata_id == row.metadata_id:
             text = f"the metadata at {self.target.where} has taken the place of the source already"
-            raise self._refusal(text, "Run `graviton meta copy` without --abort: it finishes.")
-        elif blocks.marker is not None and blocks.marker.metadata_id == row.metadata_id:
-            text = f"the blocks belong to metadata that was at {self.target.where} and is not there"
-            raise self._refusal(text, "If it is lost for good: `graviton store adopt --retired`.")
-        if blocks.marker is not None and blocks.marker.metadata_id == row.metadata_id:
-            await self._markers.replace(ours.marker.encode())
-        await self.source.kv.change_gate(partial(open_again, run=row.run))
+            return self._refusal(text, "Run `graviton meta copy` without --abort: it finishes.")
+        text = f"the half copy that was at {self.target.where} is not there"
+        return self._refusal(text, "If it is lost for good: `graviton store adopt --retired`.")
 
     async def _look(self) -> tuple[Found, Found, Side]:
         ours = await read_found(self.source)  # first: a target that is missing is made by looking at it

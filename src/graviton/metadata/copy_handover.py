@@ -18,7 +18,7 @@ from graviton.metadata.read_only import READ_ONLY_KEY, ReadOnly, ReadOnlyState, 
 from graviton.metadata.rows import STORE
 from graviton.ports.kv import ReadTransaction, Transaction
 
-__all__ = ["Handover", "open_again"]
+__all__ = ["Handover"]
 
 
 class Handover:
@@ -27,6 +27,8 @@ class Handover:
     def __init__(self, source: Place, target: Place, markers: MarkerStore, run: str, clock: Clock) -> None:
         self._source, self._target, self._markers = source, target, markers
         self._run, self._clock = run, clock
+        self._closed_by: ReadOnly | None = None
+        """The row of this run, which is in the source maybe."""
         self.source_row: ReadOnly | None = None
         """Why nobody may write to the source, as far as is known."""
         self.is_done = False
@@ -50,21 +52,39 @@ class Handover:
                 raise self._lost()
             tx.put(STORE, READ_ONLY_KEY, row.encode())
 
-        self.source_row = row
+        self.source_row = self._closed_by = row
         await self._source.kv.change_gate(close)
 
-    async def give_back(self) -> None:
-        """Let the source be written to again, unless another run closed it. What fails here is told by what failed
-        before, and by `source_row`."""
-        with suppress(GravitonError):
-            self.source_row = await self._source.kv.change_gate(partial(open_again, run=self._run))
+    async def recover(self) -> None:
+        """Give back what this run has closed. What fails here is told by what failed before, and by `source_row`."""
+        if self._closed_by is not None:
+            with suppress(GravitonError):
+                await self.give_back(self._closed_by)
+
+    async def give_back(self, row: ReadOnly) -> None:
+        """Let the source be written to again, and the blocks be its own, unless another run than that of `row` closed
+        it. The target is half, and this run's."""
+        left, marker = await self._source.kv.read(_row_and_marker)
+        if left is None or left.run == row.run:
+            await self._point_back(row.metadata_id, marker)
+            if left is not None:
+                left = await self._source.kv.change_gate(partial(_open, run=row.run))
+        self.source_row = left
+
+    async def _point_back(self, metadata_id: str, marker: bytes | None) -> None:
+        """Let the blocks' marker be the source's, if it is the target's."""
+        if marker is None:
+            return
+        target = StoreMarker.decode(marker, self._source.where)._replace(metadata_id=metadata_id)
+        if await self._markers.read() == target.encode():
+            await self._markers.replace(marker)
 
     async def pass_on(self, marker: StoreMarker, *, is_gated: bool) -> None:
         """Blocks, target, source, in this order. `is_gated`: the target was retired before."""
         try:
             await self._point_blocks(marker)
         except BaseException:
-            await self.give_back()
+            await self.recover()
             raise
         data = marker.encode()
 
@@ -93,6 +113,8 @@ class Handover:
             text = f"the blocks at {where} belong to other metadata by now, {found.metadata_id}"
             raise _conflict(text, "Use that, or run `graviton store adopt` to say what belongs together.")
         await self._markers.replace(marker.encode())
+        # Frozen right before it wrote, it may have written over what somebody said meanwhile who has opened the source.
+        await self._check_source()
 
     async def _check_source(self) -> str:
         """The source's own metadata id. Raises Conflict unless this run has closed it."""
@@ -129,7 +151,7 @@ def _row_and_marker(tx: ReadTransaction) -> tuple[ReadOnly | None, bytes | None]
     return read_only_row(tx), tx.get(STORE, MARKER_KEY)
 
 
-def open_again(tx: Transaction, run: str) -> ReadOnly | None:
+def _open(tx: Transaction, run: str) -> ReadOnly | None:
     """Take the row away if it is of that run; the one that is left."""
     row = read_only_row(tx)
     if row is None or row.state is not ReadOnlyState.MOVING or row.run != run:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.hashing import HashAlgo
-from graviton.errors import AlreadyExists, ConfigError, IntegrityError
+from graviton.errors import AlreadyExists, ConfigError, Conflict, IntegrityError
 from graviton.metadata.copy_marks import HalfCopy
 from graviton.metadata.marker import Decision, MarkerStore, Side, StoreMarker, check_pair, new_id
-from graviton.metadata.read_only import READ_ONLY_KEY, MetadataStore, ReadOnly, ReadOnlyState, read_only_row
+from graviton.metadata.read_only import READ_ONLY_KEY, MetadataStore, ReadOnly, read_only_row
 from graviton.metadata.rows import DATA_NAMESPACES, STORE
 from graviton.metadata.schema_store import register_builtin_schemas
 from graviton.ports.kv import KeyValueStore, ReadTransaction, Transaction
@@ -194,11 +194,12 @@ async def adopt(
     """
     meta = await read_meta_side(kv, kv_where)
     if meta.read_only is not None:
+        refusal = meta.read_only.refusal(kv_where)
         raise ConfigError(
-            f"{meta.read_only.refusal(kv_where).message}, so it cannot manage blocks",
+            f"{refusal.message}, so it cannot manage blocks",
             operation="store.adopt",
             subject=kv_where,
-            hint=f"Set {meta.read_only.settings}. If that is lost for good: `graviton store adopt --retired`.",
+            hint=f"{refusal.hint} If {meta.read_only.place} is lost for good: `graviton store adopt --retired`.",
         )
     data = await markers.read()
     theirs = None if data is None else StoreMarker.decode(data, markers.where)
@@ -209,41 +210,62 @@ async def adopt(
         marker = StoreMarker.decode(encoded, kv_where)
     else:
         marker = meta.marker
-    if theirs is None:
-        try:
-            await markers.write_new(marker.encode())
-        except AlreadyExists:
-            raise ConfigError(
-                f"somebody else wrote a store marker at {markers.where} meanwhile",
-                operation="store.adopt",
-                subject=markers.where,
-                hint="Look at it, then run the command again.",
-            ) from None
-    elif theirs != marker:
-        await markers.replace(marker.encode())
+    if theirs != marker:
+        await _write_marker(markers, marker, is_new=theirs is None)
     return marker
 
 
+async def _write_marker(markers: MarkerStore, marker: StoreMarker, *, is_new: bool) -> None:
+    if not is_new:
+        await markers.replace(marker.encode())
+        return
+    try:
+        await markers.write_new(marker.encode())
+    except AlreadyExists:
+        raise ConfigError(
+            f"somebody else wrote a store marker at {markers.where} meanwhile",
+            operation="store.adopt",
+            subject=markers.where,
+            hint="Look at it, then run the command again.",
+        ) from None
+
+
 async def take_back(kv: MetadataStore, kv_where: str, markers: MarkerStore) -> None:
-    """Say that the metadata that took the place of this one is lost for good: it takes changes again, under a new
-    metadata id, so that the other one is refused should it turn up. Then it is to be adopted. Raises ConfigError while
-    a copy may be under way whose target has not taken its place yet."""
-    metadata_id = new_id()
-    data = await markers.read()
-    theirs = None if data is None else StoreMarker.decode(data, markers.where)
+    """Say that the metadata that took the place of this one, or was to take it, is lost for good: this one takes
+    changes again, and the blocks are its own. It gets a new metadata id, so that the other one is refused should it
+    turn up; a copy that is still at it ends in Conflict. Interrupted, it can be run again. Raises PermissionDenied,
+    StorageFull, Unavailable, and Conflict if another copy begins meanwhile."""
+    if await kv.read(read_only_row) is None:
+        return
+    await kv.check_gate()
+    run, metadata_id = new_id(), new_id()
+
+    def stop_copy(tx: Transaction) -> StoreMarker | None:
+        row, data = read_only_row(tx), tx.get(STORE, MARKER_KEY)
+        if row is None or data is None:
+            return None
+        tx.put(STORE, READ_ONLY_KEY, row._replace(run=run).encode())
+        return StoreMarker.decode(data, kv_where)._replace(metadata_id=metadata_id)
+
+    # In this order: docs/metadata-copy.md. Were it opened before the blocks are its own, a copy right before its last
+    # step would put a second one in use.
+    marker = await kv.change_gate(stop_copy)
+    if marker is None:
+        return
+    await _write_marker(markers, marker, is_new=await markers.read() is None)
 
     def open_again(tx: Transaction) -> None:
-        row, ours = read_only_row(tx), tx.get(STORE, MARKER_KEY)
-        if row is None or ours is None:
-            return
-        if row.state is ReadOnlyState.MOVING and (theirs is None or theirs.metadata_id != row.metadata_id):
-            raise ConfigError(
-                row.refusal(kv_where).message,
+        row = read_only_row(tx)
+        if row is None and tx.get(STORE, MARKER_KEY) == marker.encode():
+            return  # done before, and the reply was lost
+        if row is None or row.run != run:
+            raise Conflict(
+                f"somebody else closed or opened the metadata at {kv_where} meanwhile",
                 operation="store.adopt",
                 subject=kv_where,
-                hint="Give that up: `graviton meta copy --to PLACE --abort`.",
+                hint="End the `graviton meta copy` that runs, then try again.",
             )
         tx.delete(STORE, READ_ONLY_KEY)
-        tx.put(STORE, MARKER_KEY, StoreMarker.decode(ours, kv_where)._replace(metadata_id=metadata_id).encode())
+        tx.put(STORE, MARKER_KEY, marker.encode())
 
     await kv.change_gate(open_again)

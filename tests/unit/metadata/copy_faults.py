@@ -10,7 +10,7 @@ from graviton.errors import GravitonError
 from graviton.metadata.copy import MetadataCopy
 from graviton.metadata.copy_plan import Place
 from graviton.metadata.marker import StoreMarker
-from graviton.metadata.pairing import look
+from graviton.metadata.pairing import adopt, look, take_back
 from graviton.metadata.read_only import GuardedKeyValueStore
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 
@@ -120,6 +120,9 @@ class _FatedMarkers(InMemoryMarkerStore):
     async def read(self) -> bytes | None:
         return await self._fate.read_marker(self._inner.read)
 
+    async def write_new(self, data: bytes) -> None:
+        await self._fate.change(lambda: self._inner.write_new(data))
+
     async def replace(self, data: bytes) -> None:
         self._fate.marker_changes.append(self._fate.changes)
         await self._fate.change(lambda: self._inner.replace(data))
@@ -144,6 +147,13 @@ class World:
             _FatedMarkers(self.markers, fate),
             **options,
         )
+
+    async def take_back(self, fate: Fate | None = None) -> None:
+        """`graviton store adopt --retired` with the source."""
+        fate = fate or Fate()
+        source, markers = GuardedKeyValueStore(_Fated(self.source, fate)), _FatedMarkers(self.markers, fate)
+        await take_back(source, "the source", markers)
+        await adopt(source, "the source", markers, self.marker.hash, self.marker.chunker)
 
     async def written_to(self) -> list[str]:
         """Which of the two somebody can write to: the source also who has it open since before the copy."""

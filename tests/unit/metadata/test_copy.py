@@ -19,7 +19,7 @@ from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.copy_marks import HalfCopy
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import StoreMarker
-from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY, take_back
+from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
 from graviton.metadata.range_tracker import KvRangeTracker
 from graviton.metadata.read_only import GuardedKeyValueStore, ReadOnly, ReadOnlyState
 from graviton.metadata.replica_index import KvReplicaIndex
@@ -326,13 +326,7 @@ async def test_a_frozen_run_does_not_undo_that_it_was_given_up(world: World) -> 
             await (await world.copy(fate)).run()
         except (Conflict, ConfigError):
             assert given_up
-        assert await world.written_to() == (["source"] if given_up else ["target"])
-        data = await world.markers.read()
-        if given_up and data != MARKER.encode():  # it woke up right before it wrote the marker
-            assert await world.writable() == []
-            await (await world.copy()).run()
-            given_up = False
-        assert await world.writable() == (["source"] if given_up else ["target"])
+        assert await world.written_to() == await world.writable() == (["source"] if given_up else ["target"])
         if fate.changes <= at:
             return
     raise AssertionError("it never came to its end")
@@ -490,32 +484,49 @@ async def test_a_target_that_is_lost_is_given_up_by_hand(world: World) -> None:
     await (await world.copy()).run()
     lost, world.target = world.target, InMemoryKeyValueStore()
     assert await world.writable() == []
-    guarded = GuardedKeyValueStore(world.source)
-    await take_back(guarded, "the source", world.markers)
-    marker = StoreMarker.decode(await world.source.get(STORE, MARKER_KEY) or b"", "")
-    await world.markers.replace(marker.encode())
+    await world.take_back()
     assert await world.writable() == ["source"]
     world.target = lost
     assert await world.writable() == ["source"], "the lost one turned up"
 
 
-async def test_a_source_is_not_taken_back_from_a_copy_that_may_still_run(world: World) -> None:
-    """Killed, or frozen, right before each change: given up by hand as soon as the blocks belong to the target."""
+async def test_a_target_that_is_lost_while_it_is_half_is_given_up_by_hand() -> None:
+    """The copy was killed right before each of its last changes; should its target turn up, it is refused."""
     last = await _before_join()
-    for at in (last - 2, last - 1, last):
+    for at in (last - 2, last - 1, last, last + 1):
         world = World(InMemoryKeyValueStore(), InMemoryKeyValueStore(), MARKER)
         await fill(world.source)
         with pytest.raises(Gone):
             await (await world.copy(Fate(at))).run()
-        guarded = GuardedKeyValueStore(world.source)
-        if at < last:
-            with pytest.raises(ConfigError, match="is being moved to"):
-                await take_back(guarded, "the source", world.markers)
-            assert await world.written_to() == []
+        lost, world.target = world.target, InMemoryKeyValueStore()
+        with pytest.raises(ConfigError, match="is not there") as refused:
             await (await world.copy()).abort()
-        else:
-            await take_back(guarded, "the source", world.markers)
-        assert await world.written_to() == ["source"]
+        assert "adopt --retired" in refused.value.hint
+        assert await world.written_to() == []
+        await world.take_back()
+        world.target = lost
+        assert await world.written_to() == await world.writable() == ["source"]
+        with pytest.raises(ConfigError):
+            await (await world.copy()).run()
+        if at <= last:  # else it is whole, and may be what somebody needs
+            await (await world.copy(replace_target=True)).run()
+            assert await world.writable() == ["target"]
+
+
+async def test_taking_back_can_be_killed_too() -> None:
+    for at in range(MAX_CHANGES):
+        world = World(InMemoryKeyValueStore(), InMemoryKeyValueStore(), MARKER)
+        await fill(world.source)
+        await (await world.copy()).run()
+        fate = Fate(at)
+        with suppress(Gone):
+            await world.take_back(fate)
+        assert len(await world.written_to()) <= 1
+        await world.take_back()
+        assert await world.written_to() == await world.writable() == ["source"]
+        if not fate.was_met:
+            return
+    raise AssertionError("it never came to its end")
 
 
 async def test_a_restore_does_not_take_half_a_copy(world: World, tmp_path: Path) -> None:
