@@ -97,6 +97,7 @@ class MetadataCopy:
             assert theirs.marker is not None
             await self._handover.retire(theirs.marker.metadata_id)
             return CopyResult(theirs.marker.store_id, theirs.marker.metadata_id, 0, "")
+        await self._markers.check_replace()
         await self.source.kv.check_gate()
         if theirs.read_only is not None:
             await self.target.kv.check_gate()

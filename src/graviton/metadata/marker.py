@@ -174,6 +174,11 @@ class MarkerStore(Protocol):
         """Store `data` durably and at once over whatever is there."""
         ...
 
+    async def check_replace(self) -> None:
+        """Raise what `replace` would for want of rights or room, as far as that can be told without touching the
+        marker."""
+        ...
+
 
 class Side(NamedTuple):
     """One side of a store, as found."""

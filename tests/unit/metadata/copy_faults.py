@@ -37,6 +37,8 @@ class Fate:
         """What others do before the read with this number; or what it raises."""
         self.marker_changes: list[int] = []
         """The numbers of the changes that write the marker."""
+        self.may_not_write: GravitonError | None = None
+        """What asking whether the marker may be written raises."""
         self._at, self._after, self._error = at, after, error
         self._is_gone = False
 
@@ -119,6 +121,10 @@ class _FatedMarkers(InMemoryMarkerStore):
 
     async def read(self) -> bytes | None:
         return await self._fate.read_marker(self._inner.read)
+
+    async def check_replace(self) -> None:
+        if self._fate.may_not_write is not None:
+            raise self._fate.may_not_write
 
     async def write_new(self, data: bytes) -> None:
         await self._fate.change(lambda: self._inner.write_new(data))

@@ -8,7 +8,15 @@ import pytest
 
 from graviton.backends.memory.kv import InMemoryKeyValueStore
 from graviton.core.hashing import HashAlgo
-from graviton.errors import ConfigError, Conflict, GravitonError, IntegrityError, Unavailable
+from graviton.errors import (
+    ConfigError,
+    Conflict,
+    GravitonError,
+    IntegrityError,
+    PermissionDenied,
+    StorageFull,
+    Unavailable,
+)
 from graviton.metadata.pairing import MARKER_KEY, adopt
 from graviton.metadata.read_only import GuardedKeyValueStore
 from graviton.metadata.rows import STORE
@@ -111,6 +119,25 @@ async def test_a_marker_that_cannot_be_read_leaves_one_in_use_or_says_that_none_
         assert (copy.source_row is None) == (await world.writable() == ["source"])
         await (await world.copy()).run()
         assert await world.writable() == ["target"]
+
+
+async def test_who_may_not_write_the_marker_is_told_before_anything_is_done(world: World) -> None:
+    fate = Fate()
+    fate.may_not_write = PermissionDenied("the folder is read-only")
+    with pytest.raises(PermissionDenied):
+        await (await world.copy(fate)).run()
+    assert fate.changes == 0
+
+
+async def test_a_marker_that_cannot_be_written_when_it_is_due_leaves_the_source_in_use(world: World) -> None:
+    [at] = (await undisturbed()).marker_changes
+    copy = await world.copy(Fate(at, error=StorageFull("no room")))
+    with pytest.raises(StorageFull):
+        await copy.run()
+    assert copy.source_row is None
+    assert await world.writable() == ["source"]
+    await (await world.copy()).run()
+    assert await world.writable() == ["target"]
 
 
 async def test_a_copy_that_is_complete_and_not_pointed_to_says_how_it_is_used(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import threading
@@ -195,6 +196,31 @@ async def test_unmounted_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no store marker"):
         await initialise(kv, "memory", FsMarkerStore(tmp_path / "mount point"), yes, HashAlgo.BLAKE3, SPEC)
     assert not (tmp_path / "mount point").exists()
+
+
+async def test_asking_whether_the_marker_may_be_written_touches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    markers = FsMarkerStore(tmp_path / "root")
+    await markers.write_new(MARKER.encode())
+    await markers.check_replace()
+    assert os.listdir(tmp_path / "root") == [MARKER_FILE]
+
+    def read_only(fd: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "write", read_only)
+    with pytest.raises(StorageFull):
+        await markers.check_replace()
+    assert os.listdir(tmp_path / "root") == [MARKER_FILE]
+    assert await markers.read() == MARKER.encode()
+
+
+async def test_a_folder_that_is_gone_is_not_made_to_replace_its_marker(tmp_path: Path) -> None:
+    for write in (FsMarkerStore(tmp_path / "gone").check_replace(), FsMarkerStore(tmp_path / "gone").replace(b"new")):
+        with pytest.raises(Unavailable):
+            await write
+        assert not (tmp_path / "gone").exists()
 
 
 async def test_initialising_during_a_look_is_no_error(tmp_path: Path) -> None:

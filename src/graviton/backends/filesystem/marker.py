@@ -21,6 +21,9 @@ _FILE_NAME = "graviton-store.json"
 _MAX_READ_BYTES = 64 * 1024
 """More than any marker has; a huge file under its name must not be read into memory to learn that it is not one."""
 
+_MARKER_BYTES = 512
+"""Somewhat more than a marker has: the room that a new one needs."""
+
 _NO_LINKS = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
 """What file systems without hard links answer (FAT, some network and FUSE file systems)."""
 
@@ -55,6 +58,20 @@ class FsMarkerStore:
         """Put `data` in the place of the file, durably and at once."""
         await in_own_thread(self._write, data, True)
 
+    async def check_replace(self) -> None:
+        """Write a file beside it, and remove that. Raises PermissionDenied, StorageFull, Unavailable."""
+        await in_own_thread(self._check_replace)
+
+    def _check_replace(self) -> None:
+        with self._translated("write the store marker"):
+            temporary = self._temporary()
+            _write_synced(temporary, b" " * _MARKER_BYTES)
+            os.unlink(temporary)
+
+    def _temporary(self) -> Path:
+        """Hidden and random: no reader takes it for the marker, and two writers never share it."""
+        return self._root / f".{_FILE_NAME}.{secrets.token_hex(8)}.tmp"
+
     def _read(self) -> bytes | None:
         with self._translated("read the store marker"):
             try:
@@ -65,9 +82,9 @@ class FsMarkerStore:
 
     def _write(self, data: bytes, over: bool) -> None:
         with self._translated("write the store marker"):
-            _make_folder(self._root)
-            # Hidden and random: no reader takes it for the marker, and two writers never share it.
-            temporary = self._root / f".{_FILE_NAME}.{secrets.token_hex(8)}.tmp"
+            if not over:  # what is replaced lies in a folder: if that is gone it is unmounted, and not to be made
+                _make_folder(self._root)
+            temporary = self._temporary()
             try:
                 _write_synced(temporary, data)
                 if over:

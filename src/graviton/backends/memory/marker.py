@@ -28,3 +28,6 @@ class InMemoryMarkerStore:
     async def replace(self, data: bytes) -> None:
         """Set the marker."""
         self._data = data
+
+    async def check_replace(self) -> None:
+        """It can always be."""

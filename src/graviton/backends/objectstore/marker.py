@@ -38,6 +38,9 @@ class ObjectMarkerStore:
         """Put `data` in the place of the object."""
         await self._driver.put(self._path, data, self._subject)
 
+    async def check_replace(self) -> None:
+        """A bucket tells only those who put."""
+
     @property
     def _subject(self) -> str:
         return f"the store marker at {self._where}"
