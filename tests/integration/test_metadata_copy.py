@@ -410,7 +410,10 @@ def test_a_copy_that_was_killed_closed_is_given_up_by_command(
         failed = run("meta", "copy", "--to", f"sqlite:{tmp_path}/new")
     assert failed.code == 1
     assert "takes no changes until the same command was run again" in failed.err
-    assert run("meta", "status", "--json").objects[0]["state"] == "moving"
+    status = run("meta", "status", "--json").objects[0]
+    assert (status["state"], status["target"]) == ("moving", str(tmp_path / "new"))
+    assert "settings" not in status
+    assert "GRAVITON_METADATA" not in run("meta", "status").out
     waits = run("put", tmp_path / "one", "--json").objects[0]
     assert (waits["error"], "--abort" in waits["hint"]) == ("unavailable", True)
     wrong = run("meta", "copy", "--to", f"sqlite:{tmp_path}/elsewhere", "--abort")

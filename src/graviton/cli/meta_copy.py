@@ -74,13 +74,16 @@ async def copy(call: Call, source: str | None, target: str, replace_target: bool
 
 def _tell_state(call: Call, work: MetadataCopy) -> None:
     """What became of a copy that did not come to its end."""
+    row = work.source_row
     if work.is_done:
         call.out.note(f"the copy is complete: set {work.target.settings}")
-    elif work.source_row is not None and work.source_row.state.value == "moving":
+    elif row is not None and row.state.value == "moving" and row.place == work.target.where:
         call.out.note(
             f"the metadata at {work.source.where} takes no changes until the same command was run again to its end, or"
             " with --abort"
         )
+    elif work.has_begun and row is not None:  # somebody else's
+        call.out.note(row.refusal(work.source.where).message)
     elif work.has_begun:
         call.out.note(
             f"the metadata at {work.source.where} is in use as before; the same command goes on with the copy"
@@ -124,12 +127,11 @@ def _state(found: Found) -> tuple[str, str, dict[str, str]]:
     if found.is_half:
         return "half_restored", "a restore did not come to its end", {}
     if row is not None:
-        how = "was moved to" if row.state.value == "moved" else "takes no changes while it is being moved to"
-        return (
-            row.state.value,
-            f"{how} {row.place}; set {row.settings}",
-            {"target": row.place, "settings": row.settings},
-        )
+        if row.state.value == "moved":
+            text = f"was moved to {row.place}; set {row.settings}"
+            return "moved", text, {"target": row.place, "settings": row.settings}
+        text = f"takes no changes while it is being moved to {row.place}"
+        return row.state.value, text, {"target": row.place}  # which is half, and refuses who uses its settings
     if found.marker is None:
         return "empty", "belongs to no store yet", {}
     return "in_use", "takes changes", {}

@@ -16,7 +16,9 @@ from graviton.core.ranges import Span
 from graviton.errors import ConfigError, Conflict, IntegrityError, Retired, Unavailable
 from graviton.metadata.audit import audit
 from graviton.metadata.block_index import KvBlockIndex
+from graviton.metadata.copy import MetadataCopy
 from graviton.metadata.copy_marks import HalfCopy
+from graviton.metadata.copy_plan import Place
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import StoreMarker
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
@@ -330,6 +332,23 @@ async def test_a_frozen_run_does_not_undo_that_it_was_given_up(world: World) -> 
         if fate.changes <= at:
             return
     raise AssertionError("it never came to its end")
+
+
+async def test_who_was_overtaken_by_a_copy_to_somewhere_else_says_where_the_source_went(world: World) -> None:
+    elsewhere = InMemoryKeyValueStore()
+
+    async def overtake(number: int) -> None:
+        if number == 3:
+            target = Place(GuardedKeyValueStore(elsewhere), "elsewhere", "A=elsewhere")
+            await MetadataCopy(Place(GuardedKeyValueStore(world.source), "the source", ""), target, world.markers).run()
+
+    fate = Fate()
+    fate.before = overtake
+    copy = await world.copy(fate)
+    with pytest.raises(Conflict):
+        await copy.run()
+    assert copy.source_row is not None
+    assert (copy.source_row.state, copy.source_row.place) == (ReadOnlyState.MOVED, "elsewhere")
 
 
 async def test_rows_that_are_gone_since_an_earlier_run_are_gone_in_the_target(world: World) -> None:
