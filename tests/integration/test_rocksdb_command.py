@@ -10,6 +10,7 @@ import pytest
 
 import graviton
 from graviton.assembly.wiring import own_places
+from graviton.concurrency.executors import in_own_thread
 from graviton.errors import ConfigError, InvalidInput
 from tests.integration.command_runs import Run
 from tests.integration.command_runs import graviton as command
@@ -92,6 +93,16 @@ def test_what_belongs_to_the_store_is_neither_read_nor_written_over(tmp_path: Pa
     put = rocks(root, "put", "-r", tmp_path / "tree")
     assert put.code == 0, put.err
     assert rocks(root, "ls").code == 0
+
+
+async def test_the_state_of_metadata_is_told_also_while_a_server_has_them(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    async with graviton.open(root, metadata="rocksdb://") as store:
+        await store.put(b"some bytes")
+        status = await in_own_thread(rocks, root, "meta", "status", "--json")
+        assert (status.code, status.err) == (0, "")
+        assert status.objects[0]["state"] == "in_use"
+        assert "in use by process" in (await in_own_thread(rocks, root, "ls")).err
 
 
 async def test_the_library_opens_it_by_address(tmp_path: Path) -> None:

@@ -89,7 +89,9 @@ async def metadata_status(settings: Settings) -> tuple[Place, Found] | None:
     """The metadata of these settings as found, also if nobody may use it; None if there is none. Changes nothing."""
     if not wiring.metadata_exists(settings):
         return None
-    place = _place(settings, wiring.open_metadata(settings, create=False))
+    # What only one process may have is looked at beside the one that has it.
+    looking = settings._replace(metadata_read_only=True)
+    place = _place(settings, wiring.open_metadata(looking, create=False))
     try:
         return place, await read_found(place)
     finally:

@@ -203,5 +203,7 @@ async def _look(call: Call) -> dict[str, Any] | None:
         totals = await store.totals()
         found = {"store_id": marker.store_id, "hash": marker.hash.value, "chunker": marker.chunker}
         moved = await store.read_only()
-        found |= {} if moved is None else {"moved_to": moved.place, "settings": moved.settings}
+        if moved is not None:
+            found |= {"moved_to": moved.place}
+            found |= {"settings": moved.settings} if moved.state.value == "moved" else {}
         return found | {"blobs": totals.blobs, "unique_blocks": totals.blocks}

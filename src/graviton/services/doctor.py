@@ -178,7 +178,7 @@ def check_entries(folder: Path, many: int = MANY_ENTRIES) -> Check:
 
 async def check_store(look: Callable[[], Awaitable[dict[str, Any] | None]]) -> Check:
     """Whether the store can be opened. `look` opens it and gives what its marker says, or None if there is none; where
-    its metadata takes no changes, also `moved_to` and `settings`."""
+    its metadata takes no changes, also `moved_to` and, once that is in use, `settings`."""
     try:
         found = await look()
     except GravitonError as error:
@@ -188,6 +188,7 @@ async def check_store(look: Callable[[], Awaitable[dict[str, Any] | None]]) -> C
         return Check("store", Level.OK, "there is no store yet; `graviton store init` or the first put makes one")
     if "moved_to" in found:
         text = f"the metadata takes no changes here: its place is taken, or is being taken, by {found['moved_to']}"
-        return Check("store", Level.WARNING, text, f"Set {found['settings']}; `graviton meta status` says more.", found)
+        hint = f"Set {found['settings']}; " if "settings" in found else ""
+        return Check("store", Level.WARNING, text, f"{hint}`graviton meta status` says more.", found)
     text = ", ".join(f"{name} {value}" for name, value in found.items())
     return Check("store", Level.OK, f"both sides answer: {text}", values=found)
