@@ -319,6 +319,22 @@ async def test_a_role_that_does_not_own_the_tables_is_told_before_anything_is_do
             await owner.execute(f"DROP ROLE {role}")
 
 
+@pytest.mark.parametrize("end", ["-journal", "-wal", "-shm"])
+def test_what_sqlite_keeps_beside_a_database_is_no_place_for_another(
+    end: str, run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite would take it for its own, and remove it."""
+    (tmp_path / "one").write_bytes(b"one")
+    [blob] = run("put", tmp_path / "one").ids
+    beside = f"{run.root}/meta.sqlite{end}"
+    assert "belongs to the store" in run("meta", "copy", "--to", f"sqlite:{beside}").err
+    assert run("meta", "copy", "--to", f"sqlite:{tmp_path}/x{end}").code == 0
+    monkeypatch.setenv("GRAVITON_META_PATH", f"{tmp_path}/x{end}")
+    assert "belongs to the store" in run("meta", "copy", "--to", f"sqlite:{tmp_path}/x").err
+    assert run("verify", "--all").code == 0
+    assert run("get", blob, "-o", tmp_path / "copy").code == 0
+
+
 def test_an_interrupted_copy_says_what_is_and_goes_on(tmp_path: Path) -> None:
     """SIGINT at several moments of a copy of some thousand blobs."""
     root = tmp_path / "store"

@@ -57,8 +57,8 @@ async def moving(
     for one in (settings, target):
         if one.metadata == "memory":
             raise ConfigError("metadata in memory cannot be moved: nobody else could open it", operation="meta.copy")
-    if target.postgres is None:
-        wiring.own_places(settings)._replace(database=()).check_output(str(target.metadata_path))
+    _check_apart(settings, target)
+    _check_apart(target, settings)
     async with AsyncExitStack() as opened:
         side = wiring.block_side(settings, wiring.kernel_for(settings))
         opened.push_async_callback(_close, side.blocks)
@@ -71,6 +71,14 @@ async def moving(
         yield MetadataCopy(
             source, there, side.markers, replace_target=replace_target, on_step=on_step, progress=progress
         )
+
+
+def _check_apart(settings: Settings, other: Settings) -> None:
+    """Raise InvalidInput if the other metadata lies where the store of these settings keeps something, say in the file
+    that SQLite takes for its own journal. The database itself may be the same: what is found there says more."""
+    if other.postgres is None:
+        places = wiring.own_places(settings)
+        places._replace(database=places.database[1:]).check_output(str(other.metadata_path))
 
 
 async def _close(what: BlockStore | MetadataStore) -> None:
