@@ -15,6 +15,7 @@ from graviton.errors import ConfigError
 from graviton.ports.events import EventKind
 
 SECRET = "kh3-geheim"
+_ODD_NAMES = {"host": "h", "user": "u@x", "dbname": "d@b", "application_name": "a@b"}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ SECRET = "kh3-geheim"
     [
         ("postgresql://h:5433/db", {"host": "h", "port": "5433", "dbname": "db"}),
         ("postgres://u@h/db", {"host": "h", "user": "u", "dbname": "db"}),
+        ("postgresql://u%40x@h/d%40b?application_name=a@b", _ODD_NAMES),
         ("jdbc:postgresql://h/db", {"host": "h", "dbname": "db"}),
         ("jdbc:postgresql://h1:1,h2:2/db", {"host": "h1,h2", "port": "1,2", "dbname": "db"}),
         ("postgresql:///db?host=/run/pg", {"host": "/run/pg", "dbname": "db"}),
@@ -107,6 +109,13 @@ def test_their_own_session_options_come_last_and_win() -> None:
         f"postgresql://u:{SECRET}%zz@h/db",
         f"jdbc:postgresql://h/db?targetServerType={SECRET}",
         f"postgresql://h/db?maxConnections={SECRET}",
+        # Passwords that were not escaped: what follows their first @, / or ? looks like another part.
+        f"postgresql://u:p@{SECRET}@h/db",
+        f"postgresql://u:1234/{SECRET}@h/db",
+        f"postgresql://u:p/{SECRET}@h/db",
+        f"postgresql://u:p?{SECRET}@h/db",
+        f"postgresql://u:p?{SECRET}=1@h/db",
+        f"jdbc:postgresql://u:1?{SECRET}=1@h/db",
     ],
 )
 def test_wrong_address_is_refused_without_quoting_it(address: str) -> None:

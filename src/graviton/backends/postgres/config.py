@@ -148,7 +148,7 @@ def parse_address(
     text: str, user: str = "", password: str = "", **settings: int | float | str | frozenset[EventKind]
 ) -> PgConfig:
     """The configuration that an address gives; `user` and `password` take the place of those in it. Raises ConfigError,
-    which quotes nothing of the address but names of options: it may hold a password."""
+    which quotes nothing of the address but names of options: it may hold a password, also in the wrong place."""
     is_jdbc = text.startswith("jdbc:")
     options = _options(text.removeprefix("jdbc:"), is_jdbc)
     schema = options.pop("currentSchema", DEFAULT_SCHEMA)
@@ -165,8 +165,11 @@ def parse_address(
 def _options(url: str, is_jdbc: bool) -> dict[str, str]:
     """Parameters of libpq, and `_OURS`."""
     base, _, query = url.partition("?")
+    authority, _, database = base.partition("://")[2].partition("/")
+    if "@" in database or authority.count("@") > 1:
+        raise _wrong("an @ is in it that parts nothing; write %40 for @, %2F for / in a password")
     pairs = dict(_pair(pair) for pair in query.split("&") if pair)
-    own = _translated(pairs) if is_jdbc else pairs
+    own = _translated(pairs, query) if is_jdbc else pairs
     ours = {name: own.pop(name) for name in _OURS if name in own}
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
@@ -175,7 +178,7 @@ def _options(url: str, is_jdbc: bool) -> dict[str, str]:
     known = {option.keyword.decode() for option in Conninfo.get_defaults()}
     for name in own:
         if name not in known:
-            raise _wrong(f"it has the option {name[:40]!r}, which means nothing here")
+            raise _meaningless(name, query)
     try:
         parsed = conninfo_to_dict(base, **own)
     except ProgrammingError as error:
@@ -186,8 +189,8 @@ def _options(url: str, is_jdbc: bool) -> dict[str, str]:
     return {name: str(value) for name, value in parsed.items() if value is not None} | ours
 
 
-def _translated(pairs: Mapping[str, str]) -> dict[str, str]:
-    """Options of the JDBC driver as those of libpq."""
+def _translated(pairs: Mapping[str, str], query: str) -> dict[str, str]:
+    """Options of the JDBC driver as those of libpq; `query` is what they were read from."""
     made: dict[str, str] = {}
     for name, value in pairs.items():
         if name in _JDBC_NAMES:
@@ -203,7 +206,7 @@ def _translated(pairs: Mapping[str, str]) -> dict[str, str]:
         elif name in ("host", "port"):
             made[name] = value
         elif name != "socketFactory" and name not in _JDBC_WITHOUT_EFFECT:
-            raise _wrong(f"it has the option {name[:40]!r}, which means nothing here")
+            raise _meaningless(name, query)
     return made
 
 
@@ -221,6 +224,12 @@ def _whole(text: str) -> int:
 def _without_quotes(message: str) -> str:
     """A message of libpq without what it quotes of the address."""
     return re.sub(r'"[^"]*"', "…", message.strip().splitlines()[0])
+
+
+def _meaningless(name: str, query: str) -> ConfigError:
+    if "@" in query:  # then it may be the end of a password with a question mark in it
+        return _wrong("it has an option that means nothing here; write %3F for ? in a password")
+    return _wrong(f"it has the option {name[:40]!r}, which means nothing here")
 
 
 def _wrong(what: str) -> ConfigError:
