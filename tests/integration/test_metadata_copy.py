@@ -196,6 +196,17 @@ def test_places_are_what_people_write_and_never_shown(run: Cli, tmp_path: Path) 
     assert run("meta", "copy", "--to", f"sqlite:{tmp_path}/new", "--abort").code == 1
     assert not (tmp_path / "new").exists()
     assert run("--root", tmp_path / "none", "meta", "status", "--json").objects[0]["state"] == "absent"
+    for address, user, names in (
+        ("postgresql://me@h/d", "me", {"PG_PASSWORD": "yours"}),
+        ("postgresql://you@h/d", "you", {"PG_USERNAME": "you", "PG_PASSWORD": "yours"}),
+        ("jdbc:postgresql://h/d?user=me", "me", {"PG_PASSWORD": "yours"}),
+    ):
+        half = metadata_at(Settings(), address, names).postgres
+        assert half is not None
+        assert (half.options["user"], half.secrets["password"].reveal()) == (user, "yours")
+    other = metadata_at(Settings(), "postgresql://me@h/d", {"PG_USERNAME": "you", "PG_PASSWORD": "yours"}).postgres
+    assert other is not None
+    assert (other.options["user"], dict(other.secrets)) == ("me", {})
     own = metadata_at(Settings(), "postgresql://me:mine@h/d", {"PG_USERNAME": "you", "PG_PASSWORD": "yours"}).postgres
     given = metadata_at(Settings(), "postgresql://h/d", {"PG_USERNAME": "you", "PG_PASSWORD": "yours"}).postgres
     assert own is not None

@@ -21,15 +21,11 @@ _FILES = ("sqlite", "rocksdb")
 
 def metadata_at(settings: Settings, text: str, environment: Mapping[str, str]) -> Settings:
     """The settings with their metadata at `sqlite:PATH`, `rocksdb:PATH`, or the address of a PostgreSQL database.
-    PG_USERNAME and PG_PASSWORD of the environment are for an address that names no user. Raises ConfigError, which does
-    not quote an address, for it may hold a password."""
+    PG_USERNAME and PG_PASSWORD of the environment stand for what an address does not say. Raises ConfigError, which
+    does not quote an address, for it may hold a password."""
     kind, separator, rest = text.partition(":")
     if text.startswith(("postgresql://", "postgres://", "jdbc:")):
-        own = settings_from({"GRAVITON_METADATA": "postgres", "PG_JDBC_URL": text})
-        if own.postgres is not None and "user" not in own.postgres.options:
-            names = ("PG_USERNAME", "PG_PASSWORD")
-            given = {name: environment[name] for name in names if name in environment}
-            own = settings_from({"GRAVITON_METADATA": "postgres", "PG_JDBC_URL": text} | given)
+        own = _database_at(text, environment)
     elif separator and kind in _FILES and rest:
         own = settings_from({"GRAVITON_METADATA": kind, "GRAVITON_META_PATH": rest})
     else:
@@ -40,6 +36,19 @@ def metadata_at(settings: Settings, text: str, environment: Mapping[str, str]) -
         )
     path = None if own.meta_path is None else own.meta_path.absolute()
     return settings._replace(metadata=own.metadata, meta_path=path, postgres=own.postgres)
+
+
+def _database_at(address: str, environment: Mapping[str, str]) -> Settings:
+    text = {"GRAVITON_METADATA": "postgres", "PG_JDBC_URL": address}
+    own = settings_from(text)
+    assert own.postgres is not None, "asked for"
+    user = own.postgres.options.get("user")
+    given = {} if user is not None else {"PG_USERNAME": environment.get("PG_USERNAME", "")}
+    # The password of somebody else (the source is a database, too) is not sent there.
+    is_theirs = user is None or environment.get("PG_USERNAME") in (None, "", user)
+    if is_theirs and "password" not in own.postgres.secrets:
+        given["PG_PASSWORD"] = environment.get("PG_PASSWORD", "")
+    return settings_from(text | {name: value for name, value in given.items() if value})
 
 
 @asynccontextmanager

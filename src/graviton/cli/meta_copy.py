@@ -33,8 +33,9 @@ __all__ = ["copy", "status"]
 async def copy(call: Call, source: str | None, target: str, replace_target: bool, abort: bool) -> None:
     """Move all metadata to another metadata store, which takes the place of the first one.
 
-    PLACE is sqlite:PATH, rocksdb:PATH or postgresql://HOST/DATABASE; PG_USERNAME and PG_PASSWORD are for an address
-    without a user. Tables are made by `graviton db migrate` before. No block is touched.
+    PLACE is sqlite:PATH, rocksdb:PATH or postgresql://HOST/DATABASE; PG_USERNAME and PG_PASSWORD stand for a user and
+    password that it does not name: others see what is in a command. Tables are made by `graviton db migrate` before.
+    No block is touched.
 
     The store stays in use while rows are copied. For the last of them, and while all are read again and compared, it
     takes no changes. Then the blocks belong to the new metadata; the old one only reads, and says where it went.
