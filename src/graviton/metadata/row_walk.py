@@ -18,6 +18,9 @@ __all__ = ["Row", "each_row", "read_rows", "walk_rows"]
 _WALK_ROWS = 256
 """Rows per hop of `walk_rows`."""
 
+_WALK_BYTES = 4 << 20
+"""Bytes after which a hop of `walk_rows` ends; one row may go beyond by its own size."""
+
 _EACH_ROWS = 1000
 """Rows fetched at once by `each_row`."""
 
@@ -36,13 +39,19 @@ async def walk_rows(
     after: bytes | None = None
     while True:
         rows = await kv.read(
-            lambda tx, after=after: read_rows(tx, namespace, prefix, after, rows_per_hop)  # type: ignore[misc]
+            lambda tx, after=after: read_rows(  # type: ignore[misc]
+                tx, namespace, prefix, after, rows_per_hop, _WALK_BYTES
+            )
         )
         for row in rows:
             yield row
-        if len(rows) < rows_per_hop:
+        if len(rows) < rows_per_hop and sum(map(_size, rows)) < _WALK_BYTES:
             return
         after = rows[-1].key
+
+
+def _size(row: Row) -> int:
+    return len(row.key) + len(row.value or b"")
 
 
 def each_row(tx: ReadTransaction, namespace: str, prefix: bytes) -> Iterator[Row]:
@@ -56,15 +65,22 @@ def each_row(tx: ReadTransaction, namespace: str, prefix: bytes) -> Iterator[Row
         after = rows[-1].key
 
 
-def read_rows(tx: ReadTransaction, namespace: str, prefix: bytes, after: bytes | None, limit: int) -> list[Row]:
-    """Up to `limit` rows after the key `after`, damaged ones among them; fewer only at the end. A damaged one costs a
-    few thousand lookups, some 50 ms. Raises IntegrityError where the rest cannot be reached."""
+def read_rows(
+    tx: ReadTransaction, namespace: str, prefix: bytes, after: bytes | None, limit: int, max_bytes: int | None = None
+) -> list[Row]:
+    """Up to `limit` rows after the key `after`, damaged ones among them; fewer only at the end, or when they have
+    `max_bytes`. A damaged one costs a few thousand lookups, some 50 ms. Raises IntegrityError where the rest cannot be
+    reached."""
     rows: list[Row] = []
+    size = 0
     while len(rows) < limit:
         try:
             for key, value in tx.scan(namespace, prefix, after, limit - len(rows)):
-                rows.append(Row(key, value))
+                rows.append(row := Row(key, value))
                 after = key
+                size += _size(row)
+                if max_bytes is not None and size >= max_bytes:
+                    break
             return rows
         except IntegrityError:
             after = _damaged_key(tx, namespace, prefix, after)

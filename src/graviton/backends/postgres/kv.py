@@ -41,10 +41,18 @@ SELECT kv.key, kv.value FROM unnest(%b::bytea[]) AS wanted(key)
 JOIN kv ON kv.namespace = %b AND kv.key = wanted.key
 """
 
-_SCAN = "SELECT key, value FROM kv WHERE namespace = %b AND key >= %b AND key > %b ORDER BY key LIMIT %b"
-_SCAN_BELOW = """
-SELECT key, value FROM kv WHERE namespace = %b AND key >= %b AND key > %b AND key < %b ORDER BY key LIMIT %b
+_SCAN_BYTES = 4 << 20
+"""Bytes of values after which such a statement ends, for all its rows are held at once; one may go beyond by its own
+size."""
+
+_SCAN_PAGE = """
+SELECT key, value FROM (
+    SELECT key, value, coalesce(sum(octet_length(value)) OVER page, 0) AS before FROM kv WHERE {where}
+    WINDOW page AS (ORDER BY key ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) ORDER BY key LIMIT %b
+) AS read WHERE before < {bytes} ORDER BY key
 """
+_SCAN = _SCAN_PAGE.format(where="namespace = %b AND key >= %b AND key > %b", bytes=_SCAN_BYTES)
+_SCAN_BELOW = _SCAN_PAGE.format(where="namespace = %b AND key >= %b AND key > %b AND key < %b", bytes=_SCAN_BYTES)
 
 _PUT_MANY = f"""
 WITH put AS (
@@ -191,7 +199,7 @@ class PgTransaction:
             bounds = [namespace, prefix, after, *([] if end is None else [end]), wanted]
             rows = self._connection.execute(_SCAN if end is None else _SCAN_BELOW, bounds, binary=True).fetchall()
             yield from rows
-            if len(rows) < wanted:
+            if len(rows) < wanted and sum(len(value) for _, value in rows) < _SCAN_BYTES:
                 return
             after = rows[-1][0]
             left = None if left is None else left - len(rows)
