@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 import graviton
-from graviton.assembly.moving import moving
+from graviton.assembly.moving import metadata_at, moving
+from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
 from tests.faults.harness.bench import Bench, Place
 from tests.faults.harness.scenarios import OLD, SMALL
@@ -38,7 +39,7 @@ def test_killed_at_a_call_the_copy_goes_on(bench: Bench, act: Act, calls: Calls)
         argv += ["--from", f"sqlite:{old}", "--to", f"sqlite:{place.root / 'meta.sqlite'}"]
         outcome = bench.children.run("command", arm := Arm(act, n, calls=calls), watch=place.watch, argv=argv)
         must = {blob.id for blob in OLD}
-        if asyncio.run(_put_somewhere(place, old)):
+        if asyncio.run(_put_somewhere(place, str(old), str(place.root / "meta.sqlite"))):
             must.add(SMALL.id)
         again = bench.children.run("command", Arm(), watch=place.watch, argv=argv)
         assert again.of("exit") == ["0"], (arm, again)
@@ -52,10 +53,47 @@ def test_killed_at_a_call_the_copy_goes_on(bench: Bench, act: Act, calls: Calls)
     assert killed > 5
 
 
-async def _put_somewhere(place: Place, old: Path) -> bool:
+@pytest.mark.parametrize(("kind", "other"), [("rocksdb", "sqlite"), ("sqlite", "rocksdb")])
+def test_killed_at_a_call_with_rocksdb_on_one_side_the_copy_goes_on(bench: Bench, kind: str, other: str) -> None:
+    killed = 0
+    for n in range(1, 10_000, bench.reach.steps(31)):
+        place = bench.place("put_small")
+        source, target = place.watch / f"{kind}-source", place.watch / f"{other}-target"
+        own = f"sqlite:{place.root / 'meta.sqlite'}"
+        asyncio.run(_move(place, own, f"{kind}:{source}"))
+        argv = ["--root", str(place.root), "meta", "copy", "--from", f"{kind}:{source}", "--to", f"{other}:{target}"]
+        outcome = bench.children.run("command", arm := Arm(Act.KILL, n), watch=place.watch, argv=argv)
+        must = {blob.id for blob in OLD}
+        if asyncio.run(_put_somewhere(place, _address(kind, source), _address(other, target))):
+            must.add(SMALL.id)
+        again = bench.children.run("command", Arm(), watch=place.watch, argv=argv)
+        assert again.of("exit") == ["0"], (arm, again)
+        asyncio.run(_move(place, f"{other}:{target}", own))
+        bench.check_store("put_small", place, must, set(), arm)
+        place.remove()
+        if not outcome.signal:
+            break
+        assert outcome.signal == signal.SIGKILL
+        killed += 1
+        bench.figures.add(f"kill: metadata copy, {kind} to {other}")
+    assert killed > 5
+
+
+def _address(kind: str, path: Path) -> str:
+    return f"rocksdb://{path}" if kind == "rocksdb" else str(path)
+
+
+async def _move(place: Place, source: str, target: str) -> None:
+    settings = Settings(fs_root=place.root)
+    one, other = (metadata_at(settings, text, {}) for text in (source, target))
+    async with moving(one, other, replace_target=True) as copy:
+        await copy.run()
+
+
+async def _put_somewhere(place: Place, *addresses: str) -> bool:
     """Put a blob into the source or the target; whether one of them took it. Never do both."""
     taken = 0
-    for metadata in (old, place.root / "meta.sqlite"):
+    for metadata in addresses:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that it was moved
             async with graviton.open(place.root, metadata=metadata) as store:
