@@ -97,8 +97,8 @@ class Store(BlobStore):
     async def adopt(self, *, without_metadata: bool = False, retired: bool = False) -> StoreMarker:
         """Say that these blocks and this metadata belong together, whatever their markers say. Blocks whose metadata is
         missing or empty are refused, and nothing is touched, unless `without_metadata` says that it is lost for good:
-        no blob is left then. Metadata that was moved elsewhere is refused, unless `retired` says that it is lost there:
-        what was put since is lost then. Raises ConfigError."""
+        no blob is left then. Metadata that was moved elsewhere, or is being moved, is refused, unless `retired` says
+        that it is lost there: what was put since is lost then. Raises ConfigError, and Conflict if a copy goes on."""
         async with self._opening:
             self._check_open()
             if not without_metadata:

@@ -78,7 +78,7 @@ async def init(call: Call, spec_text: str | None, hash_text: str | None) -> None
 @click.option(
     "--retired",
     is_flag=True,
-    help="Also metadata that was moved elsewhere and is lost there: what was put since is given up.",
+    help="Also metadata that was, or is being, moved elsewhere and is lost there: what was put since is given up.",
 )
 async def adopt(call: Call, without_metadata: bool, retired: bool) -> None:
     """Say that these blocks and this metadata belong together.

@@ -86,7 +86,16 @@ class Handover:
         except BaseException:
             await self.recover()
             raise
-        data = marker.encode()
+        try:
+            await self._join(marker.encode(), is_gated)
+            await self.retire(marker.metadata_id)
+        except GravitonError:
+            with suppress(GravitonError):  # perhaps it was given up
+                self.source_row = await self._source.kv.read(read_only_row)
+            raise
+
+    async def _join(self, data: bytes, is_gated: bool) -> None:
+        """Put the target in use: this is the moment."""
 
         def join(tx: Transaction) -> None:
             if tx.get(STORE, MARKER_KEY) == data:
@@ -96,7 +105,6 @@ class Handover:
             tx.put(STORE, MARKER_KEY, data)
 
         await (self._target.kv.change_gate(join) if is_gated else self._target.kv.transact(join))
-        await self.retire(marker.metadata_id)
 
     async def _point_blocks(self, marker: StoreMarker) -> None:
         """Let the blocks' marker name the target, if it names nobody but the source: hours have passed since it was

@@ -324,10 +324,12 @@ async def test_a_frozen_run_does_not_undo_that_it_was_given_up(world: World) -> 
 
         fate = Fate()
         fate.before = give_up
+        copy = await world.copy(fate)
         try:
-            await (await world.copy(fate)).run()
+            await copy.run()
         except (Conflict, ConfigError):
             assert given_up
+            assert copy.source_row is None
         assert await world.written_to() == await world.writable() == (["source"] if given_up else ["target"])
         if fate.changes <= at:
             return
