@@ -101,9 +101,10 @@ class WorkerPool:
         """Raise Unavailable after `close`, and in a child made by fork, which has none of the threads."""
         self._lifetime.check()
 
-    async def close(self) -> None:
-        """Let the calls that were accepted finish and end the threads; cancelling does not cut it short. Idempotent."""
-        await joined(self._crew.end())
+    async def close(self, seconds: float | None = None) -> None:
+        """Let the calls that were accepted finish and end the threads; cancelling does not cut it short. With
+        `seconds`, a thread that needs longer is left alone. Idempotent."""
+        await joined(self._crew.end(), seconds)
 
     def shutdown(self) -> None:
         """The same, standing still meanwhile: for a pool whose calls were all waited for, which ends at once."""

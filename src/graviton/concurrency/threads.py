@@ -25,8 +25,9 @@ def started(work: Callable[[], None], name: str) -> threading.Thread:
     return thread
 
 
-async def joined(threads: Sequence[threading.Thread]) -> None:
-    """Wait for threads that are about to end, without blocking the loop; cancelling does not cut it short."""
+async def joined(threads: Sequence[threading.Thread], seconds: float | None = None) -> None:
+    """Wait for threads that are about to end, without blocking the loop; cancelling does not cut it short. With
+    `seconds` at most so long for each: what hangs is left alone then, and ends with the process."""
     if not threads:
         return
     loop = asyncio.get_running_loop()
@@ -34,14 +35,14 @@ async def joined(threads: Sequence[threading.Thread]) -> None:
 
     def join() -> None:
         for thread in threads:
-            thread.join()
+            thread.join(seconds)
         loop.call_soon_threadsafe(ended.set_result, None)
 
     try:
         waiting = started(join, "graviton-closing")
     except Unavailable:
         for thread in threads:
-            thread.join()  # better the loop stands still than nothing is closed
+            thread.join(seconds)  # better the loop stands still than nothing is closed
         return
     cancelled = False
     while not ended.done():

@@ -53,7 +53,8 @@ class MetricKeys(StrEnum):
     CACHE_READ_BYTES = "graviton_cache_read_bytes_total"
     """Counter, label `outcome` as above: bytes of the blocks read."""
     CACHE_FILLS = "graviton_cache_fills_total"
-    """Counter, label `outcome`: stored; busy (too much waits to be written), failed, large (than the whole cache)."""
+    """Counter, label `outcome`: stored; busy (too much waits to be written, or the disk hangs), failed, large (than the
+    whole cache)."""
     CACHE_EVICTIONS = "graviton_cache_evictions_total"
     """Counter, label `queue` small (never used since it came) or main."""
     CACHE_EVICTED_BYTES = "graviton_cache_evicted_bytes_total"
@@ -61,7 +62,8 @@ class MetricKeys(StrEnum):
     CACHE_DAMAGED = "graviton_cache_damaged_total"
     """Counter: entries whose bytes were wrong, dropped and fetched again."""
     CACHE_FAILURES = "graviton_cache_failures_total"
-    """Counter, labels `operation` open|read|write|remove|index, `code`: of the cache's own disk; no reader failed."""
+    """Counter, labels `operation` open|read|write|remove|index, `code` of the error, or timeout: of the cache's own
+    disk; no reader failed."""
     CACHE_BYTES = "graviton_cache_bytes"
     """Gauge, label `kind` used|limit."""
     CACHE_ENTRIES = "graviton_cache_entries"

@@ -21,6 +21,9 @@ from graviton.testing.fake_clock import FakeClock
 
 LIMIT = 1 << 20
 
+PATIENCE = 60.0
+"""With the cache's disk, in seconds: a machine that is busy with something else is no reason for a miss in a test."""
+
 
 class CountingBlocks(InMemoryBlockStore):
     """Blocks that are far away: counts what is fetched."""
@@ -52,6 +55,7 @@ class Cached(CachedBlockStore):
         disk: Disk | None = None,
         clock: FakeClock | None = None,
         budget: ByteBudget | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self.registry = InMemoryMetrics()
         self.inner = inner
@@ -63,6 +67,7 @@ class Cached(CachedBlockStore):
             budget=budget,
             metrics=self.registry,
             clock=clock,
+            patience_seconds=patience,
         )
         super().__init__(inner, self.cache, metrics=self.registry)
 

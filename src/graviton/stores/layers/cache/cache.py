@@ -15,6 +15,7 @@ from graviton.errors import GravitonError, IntegrityError, Unavailable
 from graviton.ports.metrics import MetricsRegistry
 from graviton.stores.layers.cache.folder import CacheFolder
 from graviton.stores.layers.cache.keeper import Keeper, OpenIndex
+from graviton.stores.layers.cache.looks import PATIENCE_SECONDS, Looks
 from graviton.stores.layers.cache.metrics import CacheMetrics
 
 __all__ = ["BlockCache"]
@@ -27,6 +28,10 @@ _READERS = 2
 """Threads that read entries: one hashes while the other waits for the disk. Measured on two cores with 1, 2, 4 and 8
 threads, 8 blocks of 1 MiB asked for at once: from the page cache 5.2, 3.4, 2.4 and 4.0 GB/s (threads wait for each
 other to get fresh memory), from the disk 0.9, 1.2, 1.1 and 1.4."""
+
+CLOSE_SECONDS = 10.0
+"""How long the end waits for what is to be written: a disk that does not take 16 MiB in that time hangs. What it takes
+later is whole, or is found and tidied up at the next start."""
 
 
 class BlockCache:
@@ -44,13 +49,16 @@ class BlockCache:
         budget: ByteBudget | None = None,
         metrics: MetricsRegistry | None = None,
         clock: Clock | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """`budget` is drawn on for what waits to be written. `open_index` is called on the keeper's thread."""
+        """`budget` is drawn on for what waits to be written. `open_index` is called on the keeper's thread. No reader
+        waits for the folder longer than `patience_seconds`."""
         self.limit_bytes = limit_bytes
         self._folder = folder
         self._metrics = CacheMetrics(metrics)
-        self._keeper = Keeper(folder, open_index, limit_bytes, self._metrics, clock or SystemClock())
-        self._readers = WorkerPool(_READERS, "cache")
+        clock = clock or SystemClock()
+        self._keeper = Keeper(folder, open_index, limit_bytes, self._metrics, clock)
+        self._looks = Looks(_READERS, clock, patience_seconds)
         self._writer = WorkerPool(1, "cache-keeper")
         self._budget = budget
         self._waiting = ByteBudget(WAITING_BYTES)
@@ -73,19 +81,24 @@ class BlockCache:
             self._users -= 1
 
     async def read(self, key: BlockKey) -> bytes | None:
-        """The verified bytes of an entry, or None. Raises Unavailable after the end, and after a fork."""
+        """The verified bytes of an entry, or None if there is none or the disk hangs. Raises Unavailable after the end,
+        and after a fork."""
         if not self._is_used:
             self._is_used = True
             self._post(self._keeper.keeps)
-        self._readers.check_usable()
+        self._looks.check_usable()
         data = self._unwritten.get(key)
         if data is not None:
             return data
+        if self._looks.is_paused:
+            return None
         try:
-            return await self._readers.run(lambda flag: self._read(key))
+            return await self._looks.run(lambda: self._read(key))
+        except TimeoutError:
+            self._metrics.failed("read", "timeout")
         except Unavailable as error:  # no thread to be had
             self._metrics.failed("read", error.code)
-            return None
+        return None
 
     def _read(self, key: BlockKey) -> bytes | None:
         try:
@@ -106,7 +119,7 @@ class BlockCache:
         if not self._keeper.wants or key in self._unwritten:
             return
         size = len(data)
-        if not self._waiting.try_acquire(size):
+        if self._looks.is_paused or not self._waiting.try_acquire(size):
             self._metrics.filled("busy")
             return
         lease = None
@@ -145,18 +158,18 @@ class BlockCache:
         await self._writer.run(lambda flag: None)
 
     async def aclose(self) -> None:
-        """One user less; the last one waits for what is to be written and ends the threads."""
+        """One user less; the last one waits for what is to be written and ends the threads, unless the disk hangs."""
         with self._lock:
             self._users = max(0, self._users - 1)
             if self._users:
                 return
         self._keeper.is_closing = True
         try:
-            await self._readers.close()
+            await self._looks.close()
         finally:
             if self._is_used:
                 self._post(self._keeper.close)
-            await self._writer.close()
+            await self._writer.close(CLOSE_SECONDS)
 
 
 def _job(work: Callable[[], object]) -> None:
