@@ -54,7 +54,7 @@ class MetricKeys(StrEnum):
     """Counter, label `outcome` as above: bytes of the blocks read."""
     CACHE_FILLS = "graviton_cache_fills_total"
     """Counter, label `outcome`: stored; busy (too much waits to be written, or the disk hangs), failed, large (than the
-    whole cache)."""
+    whole cache, or than what may wait)."""
     CACHE_EVICTIONS = "graviton_cache_evictions_total"
     """Counter, label `queue` small (never used since it came) or main."""
     CACHE_EVICTED_BYTES = "graviton_cache_evicted_bytes_total"

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from graviton.backends.filesystem._disk import Disk
+from graviton.constraints.budget import ByteBudget
 from graviton.ports.blocks import CanonicalBlock
 from graviton.stores.layers.cache.looks import PAUSE_SECONDS
+from graviton.testing.conformance.block_values import block
 from graviton.testing.fake_clock import FakeClock
 from tests.unit.cache.caches import Cached, blocks_of_8k, far
 
@@ -177,3 +179,40 @@ async def test_the_end_does_not_wait_for_a_write_that_hangs(tmp_path: Path, monk
     await store.aclose()
     assert time.monotonic() - began < SOON
     disk.go_on.set()
+
+
+async def test_what_waits_for_a_hanging_disk_leaves_the_memory_to_streams(tmp_path: Path) -> None:
+    blocks, disk = [block(bytes([number]) * (1 << 20)) for number in range(12)], HangingDisk("create")
+    budget = ByteBudget(16 << 20)
+    disk.hangs = True
+    store = Cached(tmp_path, far(*blocks), limit=64 << 20, disk=disk, budget=budget)
+    for one in blocks:
+        assert await store.get(one.key) == one.payload
+    assert budget.used == 2 << 20, "an eighth"
+    assert store.count("fills", outcome="busy") == 10
+    assert budget.try_acquire(8 << 20, budget.for_puts), "a put"
+    assert budget.try_acquire(6 << 20), "and a read"
+    budget.release(14 << 20)
+    disk.go_on.set()
+    await store.aclose()
+    assert budget.used == 0
+
+
+async def test_what_reads_ahead_and_what_waits_to_be_written_share_half_of_the_memory(tmp_path: Path) -> None:
+    one, budget = block(bytes(1 << 20)), ByteBudget(16 << 20)
+    store = Cached(tmp_path, far(one), limit=64 << 20, budget=budget)
+    assert budget.try_acquire(8 << 20)
+    await store.read(one)
+    assert store.count("fills", outcome="busy") == 1
+    budget.release(8 << 20)
+    await store.read(one)
+    assert store.count("fills", outcome="stored") == 1
+    await store.aclose()
+
+
+async def test_a_block_that_may_never_wait_is_too_large(tmp_path: Path) -> None:
+    one = block(bytes((2 << 20) + 1))
+    store = Cached(tmp_path, far(one), limit=64 << 20, budget=ByteBudget(16 << 20))
+    await store.read(one, one)
+    assert store.count("fills", outcome="large") == 2
+    await store.aclose()
