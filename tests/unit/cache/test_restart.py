@@ -19,6 +19,7 @@ from graviton.concurrency.executors import in_own_thread
 from graviton.ports.blocks import CanonicalBlock
 from graviton.stores.layers.cache.keeper import FLUSH_CHANGES, RETRY_SECONDS
 from graviton.stores.layers.cache.policy import Queue
+from graviton.testing.conformance.block_values import block
 from graviton.testing.fake_clock import FakeClock
 from tests.unit.cache.caches import Cached, blocks_of_8k, far, files
 
@@ -40,7 +41,7 @@ def order(store: Cached) -> list[tuple[bytes, Queue, int]]:
 async def opened(root: Path, blocks: Sequence[CanonicalBlock], limit: int = 1 << 20) -> Cached:
     """A cache after it was loaded."""
     store = Cached(root, far(*blocks), limit=limit)
-    await store.cache.read(blocks[0].key)
+    assert await store.cache.read(block(b"of no cache").key) is None
     await store.cache.settled()
     return store
 
@@ -53,11 +54,25 @@ async def test_entries_survive_with_their_order(tmp_path: Path) -> None:
     assert {queue for _, queue, _ in before} == {Queue.SMALL, Queue.MAIN}
     await first.aclose()
     again = await opened(tmp_path, blocks, limit=40 * 8192)
-    assert [key for key, _, _ in order(again)] == [key for key, _, _ in before]
-    assert [queue for _, queue, _ in order(again)] == [queue for _, queue, _ in before]
+    assert order(again) == before
     assert again.inner.fetched == 0  # type: ignore[attr-defined]
     await again.read(*blocks[40:])
     assert again.inner.fetched == 0  # type: ignore[attr-defined]
+    await again.aclose()
+
+
+async def test_uses_survive_also_those_of_a_process_that_only_had_hits(tmp_path: Path) -> None:
+    blocks = blocks_of_8k(30)
+    await filled(tmp_path, blocks)
+    for uses in (1, 2, 3, 3):
+        again = await opened(tmp_path, blocks)
+        await again.read(*blocks[1::3])
+        before = order(again)
+        await again.aclose()
+        assert [use for _, _, use in before] == [1, uses, 0] * 10
+        assert [key for key, _, _ in before] == [one.key.to_bytes() for one in blocks], "hits change no order"
+    again = await opened(tmp_path, blocks)
+    assert order(again) == before
     await again.aclose()
 
 

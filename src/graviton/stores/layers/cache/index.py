@@ -53,6 +53,12 @@ class CacheIndex:
         while some := list(islice(rest, MAX_CHANGES)):
             await self._kv.transact(partial(_apply, some), Durability.RELAXED)
 
+    async def write_uses(self, uses: Mapping[bytes, int]) -> None:
+        """Remember the uses of entries whose places are remembered; of others nothing. Raises as `places`."""
+        rest = iter(uses.items())
+        while some := list(islice(rest, MAX_CHANGES)):
+            await self._kv.transact(partial(_apply_uses, some), Durability.RELAXED)
+
     async def aclose(self) -> None:
         """Close the key-value store."""
         await self._kv.aclose()
@@ -61,6 +67,18 @@ class CacheIndex:
 def _apply(changes: Sequence[tuple[bytes, Place | None]], tx: Transaction) -> None:
     tx.put_many(NAMESPACE, [(key, _form(place)) for key, place in changes if place is not None])
     tx.delete_many(NAMESPACE, [key for key, place in changes if place is None])
+
+
+def _apply_uses(uses: Sequence[tuple[bytes, int]], tx: Transaction) -> None:
+    values = tx.get_many(NAMESPACE, [key for key, _ in uses])
+    tx.put_many(
+        NAMESPACE,
+        [
+            (key, _form(_parse(value)._replace(uses=count)))
+            for (key, count), value in zip(uses, values, strict=True)
+            if value is not None
+        ],
+    )
 
 
 def _form(place: Place) -> bytes:

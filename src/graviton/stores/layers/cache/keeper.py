@@ -109,9 +109,10 @@ class Keeper:
             self._tell()
 
     def close(self) -> None:
-        """Write down the order and let others keep the folder."""
+        """Write down the order and the uses, and let others keep the folder."""
         if self.is_kept:
             self._flush()
+            self._write_uses()
             self._close_index()
             self.is_kept = False
         self._folder.disown()
@@ -186,6 +187,7 @@ class Keeper:
     def _changed(self, entry: Entry[bytes]) -> None:
         self._number += 1
         is_gone = entry.queue is Queue.GONE
+        entry.recorded_uses = entry.uses
         self._changes[entry.key] = None if is_gone else Place(self._number, entry.queue, entry.uses)
 
     def _flush(self) -> None:
@@ -193,6 +195,12 @@ class Keeper:
         if self._index is not None and changes:
             with self._counting("index"):
                 asyncio.run(self._index.write(changes))
+
+    def _write_uses(self) -> None:
+        uses = {entry.key: entry.uses for entry in self.policy if entry.uses != entry.recorded_uses}
+        if self._index is not None and uses:
+            with self._counting("index"):
+                asyncio.run(self._index.write_uses(uses))
 
     def _close_index(self) -> None:
         index, self._index = self._index, None

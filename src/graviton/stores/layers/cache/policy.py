@@ -42,7 +42,7 @@ class Queue(IntEnum):
 class Entry(Generic[_K]):
     """One thing in the cache. Readers may raise `uses` while the keeper does anything else: it is only a hint."""
 
-    __slots__ = ("charge", "key", "queue", "uses")
+    __slots__ = ("charge", "key", "queue", "recorded_uses", "uses")
 
     def __init__(self, key: _K, charge: int, queue: Queue, uses: int = 0) -> None:
         self.key = key
@@ -50,6 +50,8 @@ class Entry(Generic[_K]):
         """Bytes it takes."""
         self.queue = queue
         self.uses = uses
+        self.recorded_uses = uses
+        """As the keeper last wrote them down: hits, which he is not told of, make the difference."""
 
 
 class Eviction(NamedTuple, Generic[_K]):
