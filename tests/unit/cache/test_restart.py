@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -139,6 +140,58 @@ async def test_a_lowered_limit_takes_effect_at_once(tmp_path: Path) -> None:
     blocks = blocks_of_8k(20)
     await filled(tmp_path, blocks)
     store = await opened(tmp_path, blocks, limit=5 * 8192)
+    assert len(files(tmp_path)) == 5
+    assert store.keeper.policy.used == 5 * 8192
+    await store.aclose()
+
+
+async def test_what_cannot_be_tidied_up_is_counted_and_does_not_stop_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = blocks_of_8k(10)
+    await filled(tmp_path, blocks)
+    folder = tmp_path / "blocks/blake3"
+    (folder / f".fill-{'a' * 24}").mkdir()
+    for letter in "bc":
+        (folder / f".fill-{letter * 24}").write_bytes(b"half")
+    unlink = os.unlink
+
+    def refusing(path: str) -> None:
+        if path.endswith(f".fill-{'b' * 24}"):
+            raise PermissionError(errno.EPERM, "planned")
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refusing)
+    store = await opened(tmp_path, blocks)
+    assert store.keeper.is_kept
+    assert len(store.keeper.policy) == 10
+    assert store.count("failures") == 1, "a folder is nothing of ours"
+    assert store.count("failures", operation="remove", code="permission_denied") == 1
+    await store.aclose()
+    assert sorted(path.name for path in folder.glob(".fill*")) == [f".fill-{letter * 24}" for letter in "ab"]
+
+
+async def test_an_entry_that_cannot_be_removed_does_not_stop_the_start_with_a_lower_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = blocks_of_8k(10)
+    await filled(tmp_path, blocks)
+    stuck = FsCacheFolder(tmp_path).path(blocks[1].key)
+    unlink = os.unlink
+
+    def refusing(path: str) -> None:
+        if path == stuck:
+            raise PermissionError(errno.EPERM, "planned")
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refusing)
+    store = await opened(tmp_path, blocks, limit=5 * 8192)
+    assert store.keeper.is_kept
+    assert store.count("failures", operation="remove") == 1
+    [new] = blocks_of_8k(1, "new")
+    store.inner.blocks[new.key] = new.payload  # type: ignore[attr-defined]
+    await store.read(new, blocks[1])
+    assert store.inner.fetched == 1, "what is stuck still counts, and is still served"  # type: ignore[attr-defined]
     assert len(files(tmp_path)) == 5
     assert store.keeper.policy.used == 5 * 8192
     await store.aclose()

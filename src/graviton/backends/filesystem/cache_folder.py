@@ -8,7 +8,7 @@ import re
 import secrets
 import stat
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from graviton.backends.filesystem._batch import write_whole
@@ -18,7 +18,7 @@ from graviton.backends.filesystem._reading import read_verified
 from graviton.backends.filesystem.errors import mapped
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlockKey
-from graviton.errors import NotFound
+from graviton.errors import GravitonError, NotFound
 
 __all__ = ["FsCacheFolder"]
 
@@ -104,7 +104,7 @@ class FsCacheFolder:
                 os.close(lock)
         return None
 
-    def scan(self) -> Iterator[BlockKey]:
+    def scan(self, trouble: Callable[[GravitonError], object]) -> Iterator[BlockKey]:
         """See `CacheFolder.scan`."""
         for algo in HashAlgo:
             path = f"{self._blocks}/{algo.value}"
@@ -115,10 +115,15 @@ class FsCacheFolder:
                     continue
                 with entries as found:
                     for entry in found:
-                        if _TEMP.fullmatch(entry.name):
-                            os.unlink(f"{path}/{entry.name}")
-                        elif (key := _parse(algo, entry.name)) and entry.is_file(follow_symlinks=False):
+                        if not entry.is_file(follow_symlinks=False):
+                            continue  # nothing of ours, whatever its name
+                        if key := _parse(algo, entry.name):
                             yield key
+                        elif _TEMP.fullmatch(entry.name):
+                            try:
+                                self._unlink(f"{path}/{entry.name}", entry.name)
+                            except GravitonError as error:
+                                trouble(error)
 
     def look(self) -> tuple[int, int]:
         """How many entries there are, and their bytes. Reads names alone, and is no business of the owner alone."""
@@ -174,9 +179,12 @@ class FsCacheFolder:
 
     def remove(self, key: BlockKey) -> None:
         """See `CacheFolder.remove`."""
-        with mapped("cache.remove", key):
+        self._unlink(self.path(key), key)
+
+    def _unlink(self, path: str, subject: object) -> None:
+        with mapped("cache.remove", subject):
             try:
-                os.unlink(self.path(key))
+                os.unlink(path)
             except FileNotFoundError:
                 pass
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from graviton.core.keys import BlockKey
+from graviton.errors import GravitonError
 
 __all__ = ["CacheFolder"]
 
@@ -32,8 +33,9 @@ class CacheFolder(Protocol):
         """Let another process be the owner. Idempotent."""
         ...
 
-    def scan(self) -> Iterator[BlockKey]:
-        """Every entry by its name, in no order. What a crash left unfinished is removed on the way."""
+    def scan(self, trouble: Callable[[GravitonError], object]) -> Iterator[BlockKey]:
+        """Every entry by its name, in no order. What a crash left unfinished is removed on the way; `trouble` is told
+        of what cannot be."""
         ...
 
     def write(self, key: BlockKey, data: bytes) -> None:

@@ -147,7 +147,7 @@ class Keeper:
         places = self._read_index()
         ordered: list[tuple[Place, bytes, int]] = []
         new: list[tuple[bytes, int]] = []
-        for key in self._folder.scan():
+        for key in self._folder.scan(lambda error: self._metrics.failed("remove", error.code)):
             if self.is_closing:
                 return False
             name, charge = key.to_bytes(), charge_of(key.size)
@@ -165,7 +165,8 @@ class Keeper:
             entry = Entry(name, charge, Queue.SMALL)
             policy.restore(entry)
             self._changed(entry)
-        self._make_room(0)
+        with self._counting("remove"):  # what cannot be removed now is in the way of new entries, of nothing else
+            self._make_room(0)
         self._tell()
         return True
 
