@@ -331,6 +331,57 @@ async def test_a_second_process_reads_what_is_there_changes_nothing_and_takes_ov
     assert FsCacheFolder(tmp_path).keeper() is None
 
 
+FORKS = """
+import gc, os, signal, sys
+from pathlib import Path
+from graviton.backends.filesystem.cache_folder import FsCacheFolder
+
+folder = FsCacheFolder(Path(sys.argv[1]))
+assert folder.own()
+child = os.fork()
+if child == 0:
+    spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(10)]  # one of them where the lock was
+    folder.disown()
+    del folder
+    gc.collect()
+    for one in spare:
+        os.fstat(one)  # not closed in its place
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert not FsCacheFolder(Path(sys.argv[1])).own(), "the parent still keeps it"
+child = os.fork()
+if child == 0:
+    print(os.getpid(), flush=True)
+    os.close(0), os.close(1)
+    signal.pause()
+sys.stdin.read()
+"""
+
+
+async def test_a_child_made_by_fork_does_not_keep_the_folder_of_its_parent(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORKS, str(tmp_path)]
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    child = int(await in_own_thread(process.stdout.readline))
+    folder = FsCacheFolder(tmp_path)
+    try:
+        assert not folder.own()
+        assert folder.keeper() == str(process.pid)
+        process.stdin.close()
+        assert await in_own_thread(process.wait) == 0
+        os.kill(child, 0)
+        assert folder.keeper() is None
+        assert folder.own()
+        folder.disown()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdin.close()
+        process.stdout.close()
+
+
 async def test_two_stores_of_one_process_that_do_not_know_each_other_are_like_two_processes(tmp_path: Path) -> None:
     blocks = blocks_of_8k(5)
     first, second = Cached(tmp_path, far(*blocks)), Cached(tmp_path, far(*blocks))

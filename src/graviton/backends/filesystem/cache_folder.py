@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
 import stat
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from graviton.backends.filesystem._batch import write_whole
 from graviton.backends.filesystem._disk import FOLDER_MODE, Disk
+from graviton.backends.filesystem._folder_lock import FolderLock
 from graviton.backends.filesystem._names import block_name, parse_block
 from graviton.backends.filesystem._reading import read_verified
 from graviton.backends.filesystem.errors import mapped
@@ -28,8 +27,6 @@ _SUFFIX = ".cached"
 _TEMP = re.compile(r"\.fill-[0-9a-f]{24}")
 _TOKEN_BYTES = 12
 
-_LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-
 
 class FsCacheFolder:
     """See `CacheFolder`, in `root`. Making one touches nothing."""
@@ -39,10 +36,8 @@ class FsCacheFolder:
         self.index_path = self.root / "block-index.sqlite"
         """Where the index belongs."""
         self._blocks = str(self.root / "blocks")
-        self._lock_path = str(self.root / "lock")
+        self._lock = FolderLock(str(self.root / "lock"))
         self._disk = Disk() if disk is None else disk
-        self._unlock: weakref.finalize[..., FsCacheFolder] | None = None
-        """Gives the lock back, at the latest when nobody refers to this any more."""
 
     def read(self, key: BlockKey) -> bytes | None:
         """See `CacheFolder.read`."""
@@ -65,44 +60,18 @@ class FsCacheFolder:
 
     def own(self) -> bool:
         """See `CacheFolder.own`. The lock is `flock`, so it ends with the process however that ends."""
-        if self._unlock is not None:
-            return True
         with mapped("cache.open", str(self.root)):
             os.makedirs(self.root, FOLDER_MODE, exist_ok=True)
-            lock = os.open(self._lock_path, _LOCK, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(lock, 0)
-                os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)  # for people, see `keeper`
-            except BlockingIOError:
-                os.close(lock)
-                return False
-            except BaseException:
-                os.close(lock)
-                raise
-        self._unlock = weakref.finalize(self, os.close, lock)
-        return True
+            return self._lock.take()
 
     def disown(self) -> None:
         """See `CacheFolder.disown`."""
-        unlock, self._unlock = self._unlock, None
-        if unlock is not None:
-            unlock()
+        self._lock.give_back()
 
     def keeper(self) -> str | None:
         """The process that owns the folder, as text for people; None if nobody does. Changes nothing."""
         with mapped("cache.look", str(self.root)):
-            try:
-                lock = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "?"
-            finally:
-                os.close(lock)
-        return None
+            return self._lock.holder()
 
     def scan(self, trouble: Callable[[GravitonError], object]) -> Iterator[BlockKey]:
         """See `CacheFolder.scan`."""
