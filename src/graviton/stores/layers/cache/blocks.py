@@ -24,7 +24,8 @@ class _Look(NamedTuple):
 class CachedBlockStore(BlockStore):
     """`inner`, with `get` through a cache; everything else goes to `inner` as it comes (docs/caching.md says why).
 
-    Who wants to know whether the original is there and sound asks `inner`. Both are closed with this.
+    It keeps the laws of the port but one: `get` of a block that was removed or damaged below gives the bytes while they
+    are cached. Who wants to know whether the original is there and sound asks `inner`. Both are closed with this.
     """
 
     def __init__(self, inner: BlockStore, cache: BlockCache, *, metrics: MetricsRegistry | None = None) -> None:
