@@ -10,7 +10,10 @@ from pathlib import Path
 
 
 def may_mount() -> bool:
-    """Whether this process may mount at all; containers often say no to root too."""
+    """Whether this process may mount at all; containers often say no to root too. In CI it must: there a skip would hide
+    that nobody ever tried, so mounting fails and says why."""
+    if os.environ.get("CI"):
+        return True
     if os.geteuid() != 0:
         return False
     return subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode == 0
