@@ -76,7 +76,8 @@ def _days(passes: int) -> Iterator[Request]:
 
 
 TRACES: dict[str, Callable[[], Iterator[Request]]] = {"zipf": zipf, "scans": scans, "loops": loops}
-"""Chosen before anything was measured: here the chosen policy should be near the best, and on the last it is not."""
+"""Chosen before anything was measured: here the chosen policy should have 0.95 of the best, and on the last it has not
+(docs/decisions/0040-cache-eviction.md)."""
 
 OTHERS: dict[str, Callable[[], Iterator[Request]]] = {"shifting": shifting, "news": news}
 """A milder loop, and where W-TinyLFU fails: shown, so that nobody is surprised."""

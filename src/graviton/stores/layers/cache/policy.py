@@ -5,8 +5,9 @@ through a small queue; those that were used there move on to the main queue, the
 *ghosts*: who comes back while its ghost is there goes straight to the main queue. So one pass over everything throws
 out a tenth of the cache. In the main queue, an entry that was used gets another round for each use, up to three.
 
-Why this one: of LRU, W-TinyLFU and S3-FIFO it is the one that is never far from the best (benchmarks/cache/README.md).
-And a hit changes one number of one entry and no order, so readers need no lock and no turn with the thread that evicts.
+Why this one: it is within 2 % of the best where popularity lasts and where scans pass through; loops larger than the
+cache are its weakness (docs/decisions/0040-cache-eviction.md). And a hit changes one number of one entry and no order,
+so readers need no lock and no turn with the thread that evicts.
 """
 
 from __future__ import annotations
