@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 def may_mount() -> bool:
-    """Whether this process may mount at all; containers often say no to root too. In CI it must: there a skip would hide
-    that nobody ever tried, so mounting fails and says why."""
+    """Whether this process may mount at all; containers often say no to root too. In CI it must: there a skip would
+    hide that nobody ever tried, so mounting fails and says why."""
     if os.environ.get("CI"):
         return True
     if os.geteuid() != 0:

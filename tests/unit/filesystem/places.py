@@ -13,7 +13,7 @@ from pathlib import Path
 def can_mount() -> bool:
     """Whether this process may mount; everything that needs it is skipped with a reason otherwise, but not in CI, where
     a skip would hide that nobody ever tried."""
-    return bool(os.environ.get("CI")) or os.geteuid() == 0 and shutil.which("mount") is not None
+    return bool(os.environ.get("CI")) or (os.geteuid() == 0 and shutil.which("mount") is not None)
 
 
 def make_read_only(folder: Path) -> None:
