@@ -108,6 +108,23 @@ def test_stats_are_the_sums(tmp_path: Path) -> None:
     assert f"{stored:,}" in text
 
 
+def test_stats_tell_how_full_the_cache_is(tmp_path: Path) -> None:
+    root, cache = tmp_path / "store", tmp_path / "cache"
+    blob = put_file(root, tmp_path / "one", DATA)
+    cached = {"GRAVITON_CACHE_ROOT": str(cache), "GRAVITON_CACHE_BYTES": "64MiB"}
+    [found] = graviton(root, "stats", "--json", **cached).objects
+    expected = {"root": str(cache), "entries": 0, "bytes": 0, "limit_bytes": 64 << 20, "keeper": None}
+    assert found["cache"] == expected
+    assert not cache.exists()
+    assert graviton(root, "get", blob, "-o", tmp_path / "copy", **cached).code == 0
+    [found] = graviton(root, "stats", "--json", **cached).objects
+    assert found["cache"] == expected | {"entries": len(block_files(root)), "bytes": len(DATA)}
+    assert f"{len(block_files(root)):,} blocks, " in graviton(root, "stats", **cached).out
+    (tmp_path / "file").write_bytes(b"")
+    run = graviton(root, "stats", "--json", GRAVITON_CACHE_ROOT=str(tmp_path / "file"))
+    assert (run.code, run.objects[0]["cache"]) == (0, None), "a cache that cannot be used fails nothing"
+
+
 def test_chunk_shows_cuts_and_sizes_without_a_store(tmp_path: Path) -> None:
     root, file = tmp_path / "none", tmp_path / "file"
     data = random.Random(2).randbytes(300_000)

@@ -73,7 +73,7 @@ def open_index(path: Path, anew: bool) -> KeyValueStore:
 
 
 def check_cache(settings: CacheSettings) -> Check:
-    """For `graviton doctor`: what is there, who keeps it, and whether there is room for the rest."""
+    """For `graviton doctor` and `stats`: what is there, who keeps it, and whether there is room for the rest."""
     folder = FsCacheFolder(settings.root)
     try:
         entries, size = folder.look()
@@ -84,7 +84,13 @@ def check_cache(settings: CacheSettings) -> Check:
         text = error.message if isinstance(error, GravitonError) else f"{settings.root}: {error.strerror or error}"
         hint = "Reading goes on without it. Check the path, its owner and mode."
         return Check("cache", Level.WARNING, f"the cache cannot be used: {text}", hint)
-    values = {"entries": entries, "bytes": size, "limit_bytes": settings.max_bytes, "keeper": keeper}
+    values = {
+        "root": str(settings.root),
+        "entries": entries,
+        "bytes": size,
+        "limit_bytes": settings.max_bytes,
+        "keeper": keeper,
+    }
     who = f"kept by process {keeper}" if keeper else "kept by no process now"
     text = f"{entries:,} blocks, {size / 2**30:,.2f} GiB of at most {settings.max_bytes / 2**30:,.2f}; {who}"
     hint = ""

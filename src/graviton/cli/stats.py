@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from graviton.cli.call import Call
 from graviton.cli.options import command
+
+if TYPE_CHECKING:
+    from graviton.services.doctor import Check
 
 __all__ = ["stats"]
 
@@ -13,7 +18,7 @@ MANY_BLOCKS = 5_000_000
 
 @command()
 async def stats(call: Call) -> None:
-    """Totals of the store and what deduplication saves."""
+    """Totals of the store, what deduplication saves, and how full the cache is, if there is one."""
     from graviton.cli.units import human_bytes
 
     async with call.store() as store:
@@ -27,6 +32,9 @@ async def stats(call: Call) -> None:
         ("stored bytes", f"{totals.stored_bytes:,}  ({human_bytes(totals.stored_bytes)})"),
         ("dedup ratio", "-" if ratio is None else f"{ratio:.2f}"),
     ]
+    cache = _cache(call)
+    if cache is not None:
+        rows.append(("cache", cache.text))
     call.out.result(
         "\n".join(f"{name:<15}{value}" for name, value in rows),
         blobs=totals.blobs,
@@ -34,9 +42,20 @@ async def stats(call: Call) -> None:
         unique_blocks=totals.blocks,
         stored_bytes=totals.stored_bytes,
         dedup_ratio=ratio,
+        **({} if cache is None else {"cache": dict(cache.values) or None}),
     )
     if totals.blocks >= MANY_BLOCKS and call.settings().blob_backend == "fs":
         call.out.warn(
             f"{totals.blocks:,} blocks lie in one folder; ext4 without large_dir ends near 9 million names."
             " Enable it (tune2fs -O large_dir) or move the store to XFS or Btrfs"
         )
+
+
+def _cache(call: Call) -> Check | None:
+    """How full the cache is. How well it works is known to the processes that read through it: their metrics tell."""
+    settings = call.settings().cache
+    if settings is None:
+        return None
+    from graviton.assembly.caches import check_cache
+
+    return check_cache(settings)
