@@ -19,6 +19,24 @@ REPOSITORY = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{REPOSITORY}/src:{REPOSITORY}"}
 COUNT = 60
 
+SMALL = """
+import asyncio, os, sys
+from pathlib import Path
+from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore
+
+async def main():
+    store = RocksKeyValueStore(RocksConfig(Path(sys.argv[1]), memtable_bytes=8 << 20))
+    async def write(namespace, numbers, size):
+        for n in numbers:
+            await store.put(namespace, b"%03d" % n, os.urandom(size))
+    await write("a", range(30), 300)
+    await write("large", range(int(sys.argv[2])), 500_000)  # a memtable is full: another log begins
+    await write("a", range(30, 60), 300)
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
 CRASHED = """
 import asyncio, os, sys
 from pathlib import Path
@@ -96,6 +114,73 @@ async def test_a_flipped_bit_in_a_log_is_refused_by_name_and_nothing_is_lost(
         assert "meta restore" in caught.value.hint
     change(log, flip(at))
     assert len(await keys(store)) == COUNT
+
+
+def left(tmp_path: Path, large: int) -> Path:
+    """What a process that was killed leaves, which wrote `large` large values among the others."""
+    path = tmp_path / "left" / "meta.rocks"
+    path.parent.mkdir()
+    subprocess.run([sys.executable, "-c", SMALL, str(path), str(large)], env=ENVIRONMENT, check=True, timeout=60)
+    return path
+
+
+async def refused(store: Path, name: str) -> None:
+    """It is not opened, whatever for, and what is in it stays."""
+    before = {log.name: log.read_bytes() for log in store.glob("*.log")}
+    for read_only in (True, False):
+        with pytest.raises(IntegrityError, match=name) as caught:
+            await keys(store, read_only=read_only)
+        assert "meta restore" in caught.value.hint
+    assert {log.name: log.read_bytes() for log in store.glob("*.log")} == before
+
+
+@pytest.mark.parametrize("bit", [32 + 11, 32 + 13, 32 + 14, 32 + 15, 48, 50, 54])
+async def test_a_bit_of_a_header_hides_nothing(tmp_path: Path, bit: int) -> None:
+    """Lengths that point past the end of the file, and kinds that are not in use: ends of the log to RocksDB."""
+    store = left(tmp_path, 0)
+    log = newest_log(store)
+    content = log.read_bytes()
+    starts = [0]
+    while starts[-1] < len(content):
+        starts.append(starts[-1] + 7 + int.from_bytes(content[starts[-1] + 4 : starts[-1] + 6], "little"))
+    for start in (starts[0], starts[30], starts[-2]):
+        at = start + bit // 8
+        change(log, lambda data, at=at: data.__setitem__(at, data[at] ^ 1 << bit % 8))  # type: ignore[misc]
+        await refused(store, log.name)
+        log.write_bytes(content)
+    change(log, lambda data: data[: starts[30]] + bytes(starts[31] - starts[30]) + data[starts[31] :])
+    await refused(store, log.name)
+    log.write_bytes(content)
+    assert len(await keys(store)) == COUNT
+
+
+async def test_an_older_log_that_was_cut_short_is_missed(tmp_path: Path) -> None:
+    store = left(tmp_path, 9)
+    logs = sorted(store.glob("*.log"))
+    assert len(logs) > 1, "there is one log: the test is too easy"
+    content = logs[0].read_bytes()
+    os.truncate(logs[0], 9_000)
+    await refused(store, logs[0].name)
+    logs[0].write_bytes(content)
+    assert len(await keys(store)) == COUNT
+
+
+async def test_a_store_whose_logs_were_removed_is_not_an_older_one(store: Path) -> None:
+    log = newest_log(store)
+    log.rename(store.parent / log.name)
+    await refused(store, "has no log")
+    (store.parent / log.name).rename(log)
+    assert len(await keys(store)) == COUNT
+
+
+async def test_a_crash_right_after_a_recovery_is_no_damage(store: Path) -> None:
+    """RocksDB begins the new log with an empty batch."""
+    for n in range(3):
+        change(newest_log(store), lambda data: data[:-5])
+        script = CRASHED.replace("range(60)", f"range({100 * n + 100}, {100 * n + 104})")
+        subprocess.run([sys.executable, "-c", script, str(store)], env=ENVIRONMENT, check=True, timeout=60)
+        assert len(await keys(store, read_only=True)) == COUNT - 1 + 4 + 3 * n
+    assert len(await keys(store)) == COUNT - 1 + 10
 
 
 async def test_a_damaged_table_is_named_and_never_ends_a_scan_early(store: Path) -> None:

@@ -10,7 +10,7 @@ from rocksdict import Rdict
 
 from graviton.backends.rocksdb._cursor import Cursor
 from graviton.backends.rocksdb._database import Database
-from graviton.backends.rocksdb._opening import look
+from graviton.backends.rocksdb._looking import look
 from graviton.backends.rocksdb._options import whole_files
 from graviton.backends.rocksdb.config import RocksConfig
 from graviton.errors import IntegrityError, Unsupported

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Final
 
-from rocksdict import AccessType, Rdict
+from rocksdict import Rdict
 
 from graviton.backends.rocksdb import _claims, _create
-from graviton.backends.rocksdb._create import FORMAT_KEY, FORMAT_VERSION, OPERATION
-from graviton.backends.rocksdb._database import FAMILY_PREFIX, Database
+from graviton.backends.rocksdb._create import OPERATION
+from graviton.backends.rocksdb._database import Database
+from graviton.backends.rocksdb._looking import look
+from graviton.backends.rocksdb._opened import check_logs_of, checked, failed, families_of
 from graviton.backends.rocksdb._options import Tuning
 from graviton.backends.rocksdb.config import RocksConfig
-from graviton.backends.rocksdb.errors import damaged, damaged_logs, is_held, translate
-from graviton.errors import ConfigError, GravitonError, IntegrityError, NotFound, PermissionDenied, StorageFull
+from graviton.backends.rocksdb.errors import is_held
+from graviton.errors import GravitonError, NotFound, PermissionDenied, StorageFull
 from graviton.metadata.local_files import translate_os
 
-__all__ = ["look", "open_database", "open_for_writing"]
+__all__ = ["open_database", "open_for_writing"]
 
 _POLL_SECONDS: Final = 0.05
 """How often the lock of another process is tried again."""
-_LOOKS: Final = 5
-"""Times a store is looked at that somebody changes meanwhile: files may go between finding and opening them."""
-_NOT_LOOKED_AT: Final = frozenset({_claims.LOCK_FILE, "rocksdict-config.json"})
 
 
 def open_database(config: RocksConfig, check_wanted: Callable[[], None]) -> Database:
@@ -97,7 +93,8 @@ class _HeldError(Exception):
 def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim) -> Database:
     path = str(config.path)
     try:
-        families = _families(path, tuning)
+        check_logs_of(path, path)  # first of all: RocksDB removes what it has read
+        families = families_of(path, tuning)
         if not families:  # new, or somebody else's, which must not be changed by opening it
             look(config, _not_writable(path, is_asked_for=True)).close(patient=True)
         root = Rdict(path, tuning.options, dict.fromkeys(families, tuning.options))
@@ -106,105 +103,8 @@ def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim) -> Database
     except Exception as error:
         if is_held(error):
             raise _HeldError from None
-        raise _failed(error, path, path) from error
-    return _checked(root, path, families, tuning, claim, config.stall_timeout_seconds, None)
-
-
-def look(config: RocksConfig, refusal: GravitonError) -> Database:
-    """Open the store as it is now for reading alone: no lock is taken, nothing in its folder is touched, and whoever
-    has it open goes on. Writing raises `refusal`. Raises IntegrityError, Unavailable."""
-    path = str(config.path)
-    _claims.begin_use(path)
-    tuning = Tuning(RocksConfig(config.path, read_only=True, block_cache_bytes=config.block_cache_bytes))
-    for _ in range(_LOOKS - 1):
-        with suppress(IntegrityError):
-            return _look(path, tuning, refusal)
-    return _look(path, tuning, refusal)
-
-
-def _look(path: str, tuning: Tuning, refusal: GravitonError) -> Database:
-    # rocksdict writes into the folder that it opens whatever one asks for, so it gets one of its own, full of links.
-    # All files are open when it returns, and what was linked may go.
-    try:
-        shadow = tempfile.mkdtemp(prefix="graviton-look-")
-    except OSError as error:
-        raise translate_os(error, tempfile.gettempdir(), OPERATION, "make a folder in") from error
-    try:
-        for name in os.listdir(path):
-            if name not in _NOT_LOOKED_AT and not name.startswith("LOG"):
-                os.symlink(os.path.join(path, name), os.path.join(shadow, name))
-        families = _families(shadow, tuning)
-        root = Rdict(
-            shadow, tuning.options, dict.fromkeys(families, tuning.options), access_type=AccessType.read_only(False)
-        )
-    except OSError as error:
-        raise translate_os(error, path, OPERATION, "read") from error
-    except GravitonError:
-        raise
-    except Exception as error:
-        raise _failed(error, path, shadow) from error
-    finally:
-        shutil.rmtree(shadow, ignore_errors=True)
-    return _checked(root, path, families, tuning, None, 0.0, refusal)
-
-
-def _families(path: str, tuning: Tuning) -> Sequence[str]:
-    names = [name for name in Rdict.list_cf(path, tuning.options) if name != "default"]
-    if not all(name.startswith(FAMILY_PREFIX) for name in names):
-        raise _foreign(path)
-    return names
-
-
-def _checked(
-    root: Rdict,
-    path: str,
-    families: Sequence[str],
-    tuning: Tuning,
-    claim: _claims.Claim | None,
-    stall_timeout_seconds: float,
-    refusal: GravitonError | None,
-) -> Database:
-    try:
-        _check_identity(root, path)
-        return Database(root, path, families, tuning, claim, stall_timeout_seconds, refusal)
-    except BaseException:
-        root.close()
-        raise
-
-
-def _check_identity(root: Rdict, path: str) -> None:
-    try:
-        version = root.get(FORMAT_KEY)
-    except Exception as error:
-        raise translate(error, path, OPERATION) from error
-    if version is None:
-        raise _foreign(path)
-    if version != FORMAT_VERSION:
-        raise ConfigError(
-            f"{path} has format version {version[:20].decode('ascii', 'replace')}; this program knows version"
-            f" {FORMAT_VERSION.decode()}",
-            operation=OPERATION,
-            subject=path,
-            hint="Use the Graviton version that wrote it, or a newer one; nothing of it was changed.",
-        )
-
-
-def _foreign(path: str) -> ConfigError:
-    return ConfigError(
-        f"{path} is a RocksDB database, but not a Graviton metadata store",
-        operation=OPERATION,
-        subject=path,
-        hint="Name another path; nothing of it was changed.",
-    )
-
-
-def _failed(error: Exception, path: str, opened: str) -> GravitonError:
-    """The error of ours for one of an open, of the store itself or of links to its files."""
-    found = translate(error, path, OPERATION)
-    if isinstance(found, IntegrityError):
-        text = str(error)
-        return damaged(path, OPERATION, text.replace(opened, path) + damaged_logs(opened, text))
-    return found
+        raise failed(error, path, path) from error
+    return checked(root, path, families, tuning, claim, config.stall_timeout_seconds, None)
 
 
 def _not_writable(path: str, is_asked_for: bool) -> PermissionDenied:

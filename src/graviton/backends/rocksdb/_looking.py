@@ -1,0 +1,74 @@
+"""Looks at a store, which take no lock and touch nothing in its folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from rocksdict import AccessType, Rdict
+
+from graviton.backends.rocksdb import _claims
+from graviton.backends.rocksdb._create import OPERATION
+from graviton.backends.rocksdb._database import Database
+from graviton.backends.rocksdb._opened import check_logs_of, checked, failed, families_of
+from graviton.backends.rocksdb._options import Tuning
+from graviton.backends.rocksdb.config import RocksConfig
+from graviton.errors import GravitonError, IntegrityError
+from graviton.metadata.local_files import translate_os
+
+__all__ = ["look"]
+
+_LOOKS: Final = 5
+"""Times a store is looked at that somebody changes meanwhile: files may go between finding and opening them."""
+_NOT_LOOKED_AT: Final = frozenset({_claims.LOCK_FILE, "rocksdict-config.json"})
+
+
+def look(config: RocksConfig, refusal: GravitonError) -> Database:
+    """Open the store as it is now for reading alone: no lock is taken, nothing in its folder is touched, and whoever
+    has it open goes on. Writing raises `refusal`. Raises IntegrityError, Unavailable."""
+    path = str(config.path)
+    _claims.begin_use(path)
+    tuning = Tuning(RocksConfig(config.path, read_only=True, block_cache_bytes=config.block_cache_bytes))
+    for _ in range(_LOOKS - 1):
+        with suppress(IntegrityError):
+            return _look(path, tuning, refusal)
+    return _look(path, tuning, refusal)
+
+
+def _look(path: str, tuning: Tuning, refusal: GravitonError) -> Database:
+    with _shadow(path) as shadow:
+        check_logs_of(shadow, path)
+        try:
+            families = families_of(shadow, tuning)
+            root = Rdict(
+                shadow, tuning.options, dict.fromkeys(families, tuning.options), access_type=AccessType.read_only(False)
+            )
+        except GravitonError:
+            raise
+        except Exception as error:
+            raise failed(error, path, shadow) from error
+    return checked(root, path, families, tuning, None, 0.0, refusal)
+
+
+@contextmanager
+def _shadow(path: str) -> Iterator[str]:
+    """A folder of links to the files of the store: rocksdict writes into the folder that it opens, whatever one asks
+    for. All files are open when it has opened it, so what was linked may go."""
+    try:
+        shadow = tempfile.mkdtemp(prefix="graviton-look-")
+    except OSError as error:
+        raise translate_os(error, tempfile.gettempdir(), OPERATION, "make a folder in") from error
+    try:
+        try:
+            for name in os.listdir(path):
+                if name not in _NOT_LOOKED_AT and not name.startswith("LOG"):
+                    os.symlink(os.path.join(path, name), os.path.join(shadow, name))
+        except OSError as error:
+            raise translate_os(error, path, OPERATION, "read") from error
+        yield shadow
+    finally:
+        shutil.rmtree(shadow, ignore_errors=True)
