@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.integration.command_runs import Run, graviton
 
 REPOSITORY = Path(__file__).parents[2]
@@ -110,3 +112,46 @@ def test_a_killed_holder_gives_the_store_back(tmp_path: Path) -> None:
         holder.kill()
         holder.wait(30)
         assert len(rocks(root, "ls", "--json").objects) == 1
+
+
+OPENERS = """
+import asyncio, sys, time
+from pathlib import Path
+
+import pytest
+from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore
+
+async def main():
+    me, wait = sys.argv[2].encode(), float(sys.argv[3])
+    n, ends = 0, time.monotonic() + 4
+    while time.monotonic() < ends:
+        store = RocksKeyValueStore(RocksConfig(Path(sys.argv[1]), lock_wait_seconds=wait))
+        try:
+            await store.put(sys.argv[2] + str(n % 20), b"%06d" % n, b"")
+            await store.put("all", me + b"%06d" % n, b"")
+            n += 1
+        except Exception as error:
+            if wait or "in use" not in str(error):
+                print(type(error).__name__, error)
+        await store.aclose()
+    print(n)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("wait", ["0", "60"])
+def test_processes_that_open_at_once_are_told_to_wait_and_nothing_else(tmp_path: Path, wait: str) -> None:
+    """RocksDB moves files of its folder before it asks for its lock."""
+    openers = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENERS, str(tmp_path / "kv"), name, wait],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("a", "b", "c", "d")
+    ]
+    said = [opener.communicate(timeout=120)[0].split("\n") for opener in openers]
+    assert [lines[:-2] for lines in said] == [[], [], [], []]
+    assert sum(int(lines[-2]) for lines in said) > 4

@@ -4,6 +4,10 @@ Between processes RocksDB itself takes a POSIX lock on the file LOCK. Such locks
 descriptor of the file in it drops them; so nobody here opens LOCK while a store of this process may have it, which the
 claims of this module say. They also tell a second store of the same process apart from another process.
 
+RocksDB moves and removes files of the folder before it asks for that lock, so two that open at once stumble over each
+other. Whoever opens holds a lock of ours on the folder itself meanwhile (`flock`, which closing another descriptor does
+not drop).
+
 A fork copies RocksDB without its background threads: whatever is opened in the child would wait for them for ever, and
 taking apart there what the parent has open would write into the parent's files. So a process that has used RocksDB
 before it forked cannot use it in the child.
@@ -19,11 +23,13 @@ import fcntl
 import os
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from graviton.errors import Retry, Unavailable
 
-__all__ = ["Claim", "begin_use", "holder", "somebody_has_it", "who_has"]
+__all__ = ["Claim", "begin_use", "holder", "opening", "somebody_has_it", "who_has"]
 
 LOCK_FILE: Final = "LOCK"
 
@@ -127,6 +133,27 @@ def holder(path: str) -> str | None:
     if kind == fcntl.F_UNLCK:
         return None
     return f"process {pid}" if pid > 0 else "another process"  # of another container, or another machine
+
+
+@contextmanager
+def opening(path: str) -> Iterator[bool]:
+    """While the store at `path` is opened: whether nobody else is doing that. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        is_alone = True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_alone = False
+        except OSError:
+            pass  # a file system without such locks: two that open at once may be told of errors
+        try:
+            yield is_alone
+        finally:
+            with suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)  # a child that was forked meanwhile may keep its copy open
+    finally:
+        os.close(fd)
 
 
 def somebody_has_it(path: str, by: str, waited_seconds: float) -> Unavailable:

@@ -62,32 +62,43 @@ def open_for_writing(config: RocksConfig, check_wanted: Callable[[], None]) -> D
 
 
 def _wait_for(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[], None]) -> Database:
-    path = str(config.path)
-    claim = _claims.Claim(path)
     deadline = time.monotonic() + config.lock_wait_seconds
     while True:
-        by = "another store of this process"
-        if claim.take():
-            try:
-                # Asked before RocksDB is: its attempt puts a new LOG in the place of that of whoever has the store.
-                holder = _claims.holder(path)
-                if holder is None:
-                    return _open(config, tuning, claim)
-                by = holder
-            except _HeldError:
-                by = "another process"  # which came between
-            except BaseException:
-                claim.give_back()
-                raise
-            claim.give_back()
-        if time.monotonic() >= deadline:
-            raise _claims.somebody_has_it(path, by, config.lock_wait_seconds)
+        try:
+            return _try_to_open(config, tuning)
+        except _HeldError as error:
+            if time.monotonic() >= deadline:
+                raise _claims.somebody_has_it(str(config.path), error.by, config.lock_wait_seconds) from None
         check_wanted()
         time.sleep(_POLL_SECONDS)
 
 
+def _try_to_open(config: RocksConfig, tuning: Tuning) -> Database:
+    path = str(config.path)
+    claim = _claims.Claim(path)
+    if not claim.take():
+        raise _HeldError("another store of this process")
+    try:
+        with _claims.opening(path) as is_alone:
+            # Asked before RocksDB is: its attempt puts a new LOG in the place of that of whoever has the store.
+            by = _claims.holder(path) if is_alone else "another process"
+            if by is not None:
+                raise _HeldError(by)
+            return _open(config, tuning, claim)
+    except OSError as error:
+        claim.give_back()
+        raise translate_os(error, path, OPERATION, "open") from error
+    except BaseException:
+        claim.give_back()
+        raise
+
+
 class _HeldError(Exception):
-    """Somebody else has the store open."""
+    """Somebody else, whom `by` names, has the store open."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__(by)
+        self.by = by
 
 
 def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim) -> Database:
@@ -102,7 +113,7 @@ def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim) -> Database
         raise
     except Exception as error:
         if is_held(error):
-            raise _HeldError from None
+            raise _HeldError("another process") from None  # a file system without `flock`
         raise failed(error, path, path) from error
     return checked(root, path, families, tuning, claim, config.stall_timeout_seconds, None)
 

@@ -28,7 +28,8 @@ _HELD: Final = re.compile(
 """What another process that has the store open looks like (EAGAIN, or EACCES on some systems), and another store of
 this process."""
 _MISSING: Final = re.compile(r"No such file or directory|Can't access .*\.sst|file is too short|File not found")
-"""A file of the store that is not there, or not whole: whoever removed it damaged the store."""
+_HOLDS: Final = re.compile(r"/(\d{6,}\.(sst|log)|MANIFEST-\d+|CURRENT)\b")
+"""The files that hold the store: where one of them is not there, or not whole, it is damaged. No other is missed."""
 _FILE: Final = re.compile(r"\d{6,}\.(sst|log)|MANIFEST|CURRENT")
 _ONE_LOG: Final = re.compile(r"\d{6,}\.log")
 _DROPPED: Final = re.compile(r"(\d{6,}\.log): dropping \d+ bytes; Corruption")
@@ -72,7 +73,7 @@ def translate(error: Exception, path: str, operation: str) -> GravitonError:
             subject=path,
             hint="Free space (or raise the quota) on the file system of the metadata store, then try again.",
         )
-    if text.startswith("Corruption") or _MISSING.search(text):
+    if text.startswith("Corruption") or (_MISSING.search(text) and _HOLDS.search(text)):
         return damaged(path, operation, text)
     if any(sign in text for sign in _DENIED):
         return PermissionDenied(
