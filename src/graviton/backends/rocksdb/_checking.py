@@ -28,7 +28,7 @@ def check_files(config: RocksConfig, check_wanted: Callable[[], None]) -> list[s
     the logs, the rest are the tables. `check_wanted` raises if nobody waits any more."""
     looking = RocksConfig(config.path, read_only=True, block_cache_bytes=_CACHE_BYTES)
     try:
-        database = look(looking, Unsupported("a check writes nothing"))
+        database = look(looking, Unsupported("a check writes nothing"), check_wanted)
     except IntegrityError as error:
         return [error.message]
     try:

@@ -28,7 +28,7 @@ from graviton.backends.rocksdb._cursor import Cursor
 from graviton.backends.rocksdb._moments import Family, Moment
 from graviton.backends.rocksdb._options import Tuning, writing
 from graviton.backends.rocksdb._overlay import Table
-from graviton.backends.rocksdb.errors import is_stall, translate, translated
+from graviton.backends.rocksdb.errors import damaged, is_stall, translate, translated
 from graviton.errors import AlreadyExists, GravitonError, Unavailable
 from graviton.ports.kv import MAX_KEY_BYTES
 
@@ -85,10 +85,19 @@ class Database:
             name.removeprefix(FAMILY_PREFIX): Family(root, root.get_column_family(name), name) for name in families
         }
         """Families by namespace, also of namespaces that do not exist yet."""
-        existing = self._registered()
-        self._moment = Moment({name: family for name, family in self._all.items() if name in existing})
+        try:
+            self._moment = Moment(self._existing())
+        except BaseException:
+            self._close_families()  # who keeps the error keeps this object
+            raise
         self._older: list[Moment] = []
         """Moments of the past that somebody looks at."""
+
+    def _existing(self) -> dict[str, Family]:
+        names = self._registered()
+        for name in sorted(names - self._all.keys()):
+            raise damaged(self.path, "metadata.open", f"its namespace {name} has no column family")
+        return {name: self._all[name] for name in names}
 
     def _registered(self) -> set[str]:
         cursor = Cursor(self._root, self.path, "metadata.open")
@@ -263,14 +272,17 @@ class Database:
             self._moment.forget()
             for cursor in list(self._cursors):  # that somebody keeps, with an error say
                 cursor.close()
-        for family in self._all.values():
-            with suppress(Exception):
-                family.close()
-        self._all.clear()
+        self._close_families()
         with suppress(Exception):
             self._root.close()
         if self._claim is not None:
             self._claim.give_back()
+
+    def _close_families(self) -> None:
+        for family in self._all.values():
+            with suppress(Exception):
+                family.close()
+        self._all.clear()
 
     def _is_left_alone(self) -> bool:
         return not self._moment.views and not self._older

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -17,26 +18,60 @@ from graviton.backends.rocksdb._database import Database
 from graviton.backends.rocksdb._opened import check_logs_of, checked, failed, families_of
 from graviton.backends.rocksdb._options import Tuning
 from graviton.backends.rocksdb.config import RocksConfig
-from graviton.errors import GravitonError, IntegrityError
+from graviton.errors import GravitonError, IntegrityError, Unavailable
 from graviton.metadata.local_files import translate_os
 
 __all__ = ["look"]
 
-_LOOKS: Final = 5
-"""Times a store is looked at that somebody changes meanwhile: files may go between finding and opening them."""
+_LOOK_SECONDS: Final = 5.0
+"""How long a store that somebody changes is looked at again: files may go between finding and opening them."""
+_PAUSE_SECONDS: Final = (0.01, 0.2)
+"""First and longest pause between two looks."""
 _NOT_LOOKED_AT: Final = frozenset({_claims.LOCK_FILE, "rocksdict-config.json"})
 
 
-def look(config: RocksConfig, refusal: GravitonError) -> Database:
+def look(config: RocksConfig, refusal: GravitonError, check_wanted: Callable[[], None]) -> Database:
     """Open the store as it is now for reading alone: no lock is taken, nothing in its folder is touched, and whoever
-    has it open goes on. Writing raises `refusal`. Raises IntegrityError, Unavailable."""
+    has it open goes on. Writing raises `refusal`; `check_wanted` raises if nobody waits any more. Raises IntegrityError,
+    and Unavailable, also if the store changes so much that no look at it succeeds."""
     path = str(config.path)
     _claims.begin_use(path)
     tuning = Tuning(RocksConfig(config.path, read_only=True, block_cache_bytes=config.block_cache_bytes))
-    for _ in range(_LOOKS - 1):
-        with suppress(IntegrityError):
+    deadline = time.monotonic() + _LOOK_SECONDS
+    pause, longest = _PAUSE_SECONDS
+    while True:
+        before = _state(path)
+        try:
             return _look(path, tuning, refusal)
-    return _look(path, tuning, refusal)
+        except (IntegrityError, Unavailable) as error:
+            if _state(path) == before:
+                raise
+            if time.monotonic() >= deadline:
+                raise _too_busy(path) from error
+        check_wanted()
+        time.sleep(pause)
+        pause = min(2 * pause, longest)
+
+
+def _state(path: str) -> dict[str, int]:
+    """What changes when files of the store may go: their names, and the size of the manifest."""
+    found = {}
+    with suppress(OSError):  # told by the look itself
+        for entry in os.scandir(path):
+            found[entry.name] = 0
+            if entry.name.startswith("MANIFEST"):
+                with suppress(OSError):
+                    found[entry.name] = entry.stat().st_size
+    return found
+
+
+def _too_busy(path: str) -> Unavailable:
+    return Unavailable(
+        f"{path} changes while it is looked at: no look in {_LOOK_SECONDS:g} s found all files in their place",
+        operation=OPERATION,
+        subject=path,
+        hint="Try again when less is written to it, or look at a checkpoint.",
+    )
 
 
 def _look(path: str, tuning: Tuning, refusal: GravitonError) -> Database:

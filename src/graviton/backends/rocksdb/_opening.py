@@ -36,7 +36,7 @@ def open_database(config: RocksConfig, check_wanted: Callable[[], None]) -> Data
         # Reading takes neither room nor rights, and goes on.
         if not os.path.exists(config.path):
             raise
-        return look(config, error)
+        return look(config, error, check_wanted)
 
 
 def open_for_writing(config: RocksConfig, check_wanted: Callable[[], None]) -> Database:
@@ -65,7 +65,7 @@ def _wait_for(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[], No
     deadline = time.monotonic() + config.lock_wait_seconds
     while True:
         try:
-            return _try_to_open(config, tuning)
+            return _try_to_open(config, tuning, check_wanted)
         except _HeldError as error:
             if time.monotonic() >= deadline:
                 raise _claims.somebody_has_it(str(config.path), error.by, config.lock_wait_seconds) from None
@@ -73,7 +73,7 @@ def _wait_for(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[], No
         time.sleep(_POLL_SECONDS)
 
 
-def _try_to_open(config: RocksConfig, tuning: Tuning) -> Database:
+def _try_to_open(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[], None]) -> Database:
     path = str(config.path)
     claim = _claims.Claim(path)
     if not claim.take():
@@ -84,7 +84,7 @@ def _try_to_open(config: RocksConfig, tuning: Tuning) -> Database:
             by = _claims.holder(path) if is_alone else "another process"
             if by is not None:
                 raise _HeldError(by)
-            return _open(config, tuning, claim)
+            return _open(config, tuning, claim, check_wanted)
     except OSError as error:
         claim.give_back()
         raise translate_os(error, path, OPERATION, "open") from error
@@ -101,13 +101,13 @@ class _HeldError(Exception):
         self.by = by
 
 
-def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim) -> Database:
+def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim, check_wanted: Callable[[], None]) -> Database:
     path = str(config.path)
     try:
         check_logs_of(path, path)  # first of all: RocksDB removes what it has read
         families = families_of(path, tuning)
         if not families:  # new, or somebody else's, which must not be changed by opening it
-            look(config, _not_writable(path, is_asked_for=True)).close(patient=True)
+            look(config, _not_writable(path, is_asked_for=True), check_wanted).close(patient=True)
         root = Rdict(path, tuning.options, dict.fromkeys(families, tuning.options))
     except GravitonError:
         raise
