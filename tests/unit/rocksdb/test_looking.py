@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rocksdict import Rdict
+from rocksdict import AccessType, Rdict
 
 from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore, _looking
+from graviton.backends.rocksdb._shadow import shadow_of
 from graviton.errors import IntegrityError, Retry, Unavailable
 from graviton.ports.kv import ReadTransaction
 from tests.unit.rocksdb.stores import keys, opened
@@ -144,6 +146,33 @@ async def test_an_open_that_fails_keeps_nothing_though_its_error_is_kept(tmp_pat
                 await store.get("a", b"key")
             kept.append(caught.value)
     assert not _open_files(path)
+
+
+async def test_without_a_folder_for_temporary_files_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kv"
+    await _made(path)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
+    async with opened(path, read_only=True) as looker:
+        with pytest.raises(Unavailable) as caught:
+            await looker.get("a", b"key")
+        assert "TMPDIR" in caught.value.hint
+
+
+async def test_files_that_go_while_they_are_looked_at_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "kv"
+    await _made(path)
+    before = sorted(os.listdir(path))
+    with shadow_of(str(path)) as shadow:
+        for table in path.glob("*.sst"):
+            table.unlink()
+        found = Rdict(shadow, access_type=AccessType.read_only(False))
+        assert found.latest_sequence_number() > 0
+        found.close()
+        assert {name for name in before if name.endswith("sst")} <= set(os.listdir(shadow))
+    assert not os.path.exists(shadow)
 
 
 def _open_files(path: Path) -> list[str]:

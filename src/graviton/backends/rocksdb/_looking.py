@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from rocksdict import AccessType, Rdict
@@ -17,9 +15,9 @@ from graviton.backends.rocksdb._create import OPERATION
 from graviton.backends.rocksdb._database import Database
 from graviton.backends.rocksdb._opened import check_logs_of, checked, failed, families_of
 from graviton.backends.rocksdb._options import Tuning
+from graviton.backends.rocksdb._shadow import shadow_of
 from graviton.backends.rocksdb.config import RocksConfig
 from graviton.errors import GravitonError, IntegrityError, Unavailable
-from graviton.metadata.local_files import translate_os
 
 __all__ = ["look"]
 
@@ -27,13 +25,12 @@ _LOOK_SECONDS: Final = 5.0
 """How long a store that somebody changes is looked at again: files may go between finding and opening them."""
 _PAUSE_SECONDS: Final = (0.01, 0.2)
 """First and longest pause between two looks."""
-_NOT_LOOKED_AT: Final = frozenset({_claims.LOCK_FILE, "rocksdict-config.json"})
 
 
 def look(config: RocksConfig, refusal: GravitonError, check_wanted: Callable[[], None]) -> Database:
     """Open the store as it is now for reading alone: no lock is taken, nothing in its folder is touched, and whoever
-    has it open goes on. Writing raises `refusal`; `check_wanted` raises if nobody waits any more. Raises IntegrityError,
-    and Unavailable, also if the store changes so much that no look at it succeeds."""
+    has it open goes on. Writing raises `refusal`; `check_wanted` raises if nobody waits. Raises
+    IntegrityError; and Unavailable, also if the store changes so much that no look at it succeeds."""
     path = str(config.path)
     _claims.begin_use(path)
     tuning = Tuning(RocksConfig(config.path, read_only=True, block_cache_bytes=config.block_cache_bytes))
@@ -75,7 +72,7 @@ def _too_busy(path: str) -> Unavailable:
 
 
 def _look(path: str, tuning: Tuning, refusal: GravitonError) -> Database:
-    with _shadow(path) as shadow:
+    with shadow_of(path) as shadow:
         check_logs_of(shadow, path)
         try:
             families = families_of(shadow, tuning)
@@ -87,23 +84,3 @@ def _look(path: str, tuning: Tuning, refusal: GravitonError) -> Database:
         except Exception as error:
             raise failed(error, path, shadow) from error
     return checked(root, path, families, tuning, None, 0.0, refusal)
-
-
-@contextmanager
-def _shadow(path: str) -> Iterator[str]:
-    """A folder of links to the files of the store: rocksdict writes into the folder that it opens, whatever one asks
-    for. All files are open when it has opened it, so what was linked may go."""
-    try:
-        shadow = tempfile.mkdtemp(prefix="graviton-look-")
-    except OSError as error:
-        raise translate_os(error, tempfile.gettempdir(), OPERATION, "make a folder in") from error
-    try:
-        try:
-            for name in os.listdir(path):
-                if name not in _NOT_LOOKED_AT and not name.startswith("LOG"):
-                    os.symlink(os.path.join(path, name), os.path.join(shadow, name))
-        except OSError as error:
-            raise translate_os(error, path, OPERATION, "read") from error
-        yield shadow
-    finally:
-        shutil.rmtree(shadow, ignore_errors=True)
