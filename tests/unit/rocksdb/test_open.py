@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,71 @@ async def test_whoever_waits_for_the_lock_can_be_cancelled(tmp_path: Path) -> No
                 with pytest.raises(asyncio.CancelledError):
                     await asyncio.wait_for(waiting, 5)
         assert await store.get("a", b"key") == b"value"
+
+
+async def test_calls_that_wait_for_the_lock_wait_together(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    async with opened(path) as store:
+        await store.put("a", b"key", b"value")
+        async with opened(path, lock_wait_seconds=1.0, max_readers=2, group_limit=1) as patient:
+            began = time.monotonic()
+            calls = [patient.get("a", b"key") for _ in range(8)] + [patient.put("a", b"key", b"") for _ in range(4)]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {Unavailable}
+            assert "after waiting 1 s" in str(outcomes[0])
+            assert 0.9 < time.monotonic() - began < 3, "each waited for itself"
+
+
+async def test_each_of_those_who_wait_for_the_lock_can_be_cancelled(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    async with opened(path) as store:
+        await store.put("a", b"key", b"value")
+        async with opened(path, lock_wait_seconds=300) as patient:
+            reads = [asyncio.ensure_future(patient.get("a", b"key")) for _ in range(2)]
+            writes = [asyncio.ensure_future(patient.put("a", b"%d" % n, b"")) for n in range(3)]
+            await asyncio.sleep(0.2)
+            for call in (reads[1], writes[1]):
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asyncio.wait_for(call, 5)
+            await store.aclose()
+            assert await reads[0] == b"value"
+            await asyncio.gather(writes[0], writes[2])
+            assert [await patient.get("a", b"%d" % n) for n in range(3)] == [b"", None, b""]
+
+
+async def test_closing_ends_the_wait_for_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    async with opened(path) as store:
+        await store.put("a", b"key", b"value")
+        patient = RocksKeyValueStore(RocksConfig(path, lock_wait_seconds=300))
+        calls = [asyncio.ensure_future(call) for call in (patient.get("a", b"key"), patient.put("a", b"key", b""))]
+        await asyncio.sleep(0.2)
+        await asyncio.wait_for(patient.aclose(), 10)
+        for call in calls:
+            with pytest.raises(Unavailable, match="in use"):
+                await call
+
+
+async def test_a_second_close_returns_when_the_store_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "meta.rocks"
+    store = RocksKeyValueStore(RocksConfig(path))
+    await store.put("a", b"key", b"value")
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read(tx: ReadTransaction) -> None:
+        reading.set()
+        go_on.wait(30)
+
+    looking = asyncio.ensure_future(store.read(read))
+    await in_own_thread(reading.wait, 30)
+    closing = [asyncio.ensure_future(store.aclose()) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    assert not any(one.done() for one in closing)
+    go_on.set()
+    await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
+    assert await keys(path) == [b"key"], "one of them returned too early"
+    await asyncio.gather(looking, *closing)
 
 
 async def test_an_error_or_a_scan_that_somebody_keeps_does_not_keep_the_store_open(tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
-from typing import Final
 
 from rocksdict import Rdict
 
@@ -20,16 +18,21 @@ from graviton.backends.rocksdb.errors import is_held
 from graviton.errors import GravitonError, NotFound, PermissionDenied, StorageFull
 from graviton.metadata.local_files import translate_os
 
-__all__ = ["open_database", "open_for_writing"]
+__all__ = ["HeldError", "open_database", "open_for_writing"]
 
-_POLL_SECONDS: Final = 0.05
-"""How often the lock of another process is tried again."""
+
+class HeldError(Exception):
+    """Somebody else, whom `by` names, has the store open."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__(by)
+        self.by = by
 
 
 def open_database(config: RocksConfig, check_wanted: Callable[[], None]) -> Database:
     """Open the store for reading and writing, or for reading alone where the configuration or the place says so.
-    `check_wanted` raises if nobody waits for it any more. Raises NotFound, ConfigError, IntegrityError, StorageFull,
-    Unavailable."""
+    `check_wanted` raises if nobody waits for it any more. Raises HeldError, NotFound, ConfigError, IntegrityError,
+    StorageFull, Unavailable."""
     try:
         return open_for_writing(config, check_wanted)
     except (PermissionDenied, StorageFull) as error:
@@ -58,32 +61,20 @@ def open_for_writing(config: RocksConfig, check_wanted: Callable[[], None]) -> D
         raise translate_os(error, path, OPERATION, "open or create") from error
     if config.read_only or not os.access(path, os.W_OK):
         raise _not_writable(path, config.read_only)
-    return _wait_for(config, tuning, check_wanted)
-
-
-def _wait_for(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[], None]) -> Database:
-    deadline = time.monotonic() + config.lock_wait_seconds
-    while True:
-        try:
-            return _try_to_open(config, tuning, check_wanted)
-        except _HeldError as error:
-            if time.monotonic() >= deadline:
-                raise _claims.somebody_has_it(str(config.path), error.by, config.lock_wait_seconds) from None
-        check_wanted()
-        time.sleep(_POLL_SECONDS)
+    return _try_to_open(config, tuning, check_wanted)
 
 
 def _try_to_open(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[], None]) -> Database:
     path = str(config.path)
     claim = _claims.Claim(path)
     if not claim.take():
-        raise _HeldError("another store of this process")
+        raise HeldError("another store of this process")
     try:
         with _claims.opening(path) as is_alone:
             # Asked before RocksDB is: its attempt puts a new LOG in the place of that of whoever has the store.
             by = _claims.holder(path) if is_alone else "another process"
             if by is not None:
-                raise _HeldError(by)
+                raise HeldError(by)
             return _open(config, tuning, claim, check_wanted)
     except OSError as error:
         claim.give_back()
@@ -91,14 +82,6 @@ def _try_to_open(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[],
     except BaseException:
         claim.give_back()
         raise
-
-
-class _HeldError(Exception):
-    """Somebody else, whom `by` names, has the store open."""
-
-    def __init__(self, by: str) -> None:
-        super().__init__(by)
-        self.by = by
 
 
 def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim, check_wanted: Callable[[], None]) -> Database:
@@ -113,7 +96,7 @@ def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim, check_wante
         raise
     except Exception as error:
         if is_held(error):
-            raise _HeldError("another process") from None  # a file system without `flock`
+            raise HeldError("another process") from None  # a file system without `flock`
         raise failed(error, path, path) from error
     return checked(root, path, families, tuning, claim, config.stall_timeout_seconds, None)
 

@@ -13,10 +13,9 @@ from typing import Any, Final
 
 from graviton.backends.rocksdb._database import Database
 from graviton.backends.rocksdb._overlay import Overlay
-from graviton.backends.rocksdb._shared import Shared
+from graviton.backends.rocksdb._shared import RocksCall, Shared
 from graviton.backends.rocksdb._views import WriteView
-from graviton.concurrency.calls import CallCancelled, own_copy
-from graviton.concurrency.view_calls import ViewCall
+from graviton.concurrency.calls import CallCancelled, deliver, own_copy
 from graviton.errors import Unavailable
 
 __all__ = ["OPERATION", "Writer"]
@@ -34,20 +33,22 @@ class Writer:
         self._shared = shared
         self._sync_writes = sync_writes
 
-    def run(self, calls: list[ViewCall[Any]]) -> None:
+    def run(self, calls: list[RocksCall[Any]]) -> None:
         while calls:
             calls = calls[self._run_some(calls) :]
 
-    def _run_some(self, calls: list[ViewCall[Any]]) -> int:
+    def _run_some(self, calls: list[RocksCall[Any]]) -> int:
         """Run calls from the first on, as many as share a commit; how many that were."""
         overlay = Overlay()
-        done: list[ViewCall[Any]] = []
+        done: list[RocksCall[Any]] = []
         count = 0
         try:
-            database = self._shared.for_writing(lambda: _check_wanted(calls))
+            database = self._shared.for_writing(lambda: _check_wanted(calls), max(call.since for call in calls))
             for call in calls:
                 count += 1
-                if self._run_one(database, overlay, call):
+                if call.cancelled:
+                    call.error = _outcome(CallCancelled())
+                elif self._run_one(database, overlay, call):
                     done.append(call)
                 if overlay.size >= _GROUP_BYTES:
                     break
@@ -60,7 +61,7 @@ class Writer:
             return count or len(calls)
         return count
 
-    def _run_one(self, database: Database, overlay: Overlay, call: ViewCall[Any]) -> bool:
+    def _run_one(self, database: Database, overlay: Overlay, call: RocksCall[Any]) -> bool:
         """Run one call; whether it wants to be committed."""
         overlay.begin()
         view = WriteView(database, database.present(), overlay, call.check)
@@ -94,6 +95,9 @@ def _outcome(error: BaseException) -> BaseException:
     return Unavailable("cancelled") if isinstance(error, CallCancelled) else error
 
 
-def _check_wanted(calls: list[ViewCall[Any]]) -> None:
-    if all(call.cancelled for call in calls):
+def _check_wanted(calls: list[RocksCall[Any]]) -> None:
+    """While the group waits for the database: who was cancelled waits no longer, and will not be run."""
+    cancelled = [call for call in calls if call.cancelled]
+    deliver(cancelled)
+    if len(cancelled) == len(calls):
         raise CallCancelled

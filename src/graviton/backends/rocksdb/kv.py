@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from graviton.backends.rocksdb._checking import check_files
 from graviton.backends.rocksdb._overlay import MAX_TRANSACTION_BYTES
-from graviton.backends.rocksdb._shared import Shared
+from graviton.backends.rocksdb._shared import RocksCall, Shared
 from graviton.backends.rocksdb._views import MAX_VALUE_BYTES, ReadView
 from graviton.backends.rocksdb._writer import OPERATION, Writer
 from graviton.backends.rocksdb.config import RocksConfig
@@ -25,8 +25,7 @@ from graviton.concurrency.calls import deliver
 from graviton.concurrency.crew import Crew
 from graviton.concurrency.group_thread import GroupThread
 from graviton.concurrency.lifetime import Lifetime
-from graviton.concurrency.threads import joined
-from graviton.concurrency.view_calls import ViewCall
+from graviton.concurrency.threads import joined, started
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 
@@ -58,17 +57,18 @@ class RocksKeyValueStore(KeyValueStore):
         self.config = config
         self._metrics = metrics
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._lifetime = Lifetime("metadata store", "kv", subject=str(config.path), fork_hint=_FORK_HINT)
         self._shared = shared = Shared(config)
-        self._writer: GroupThread[ViewCall[Any]] = GroupThread(
+        self._writer: GroupThread[RocksCall[Any]] = GroupThread(
             Writer(shared, config.sync_writes), config.group_limit, "graviton-rocksdb-writer", OPERATION
         )
-        self._readers: Crew[ViewCall[Any]] = Crew(
+        self._readers: Crew[RocksCall[Any]] = Crew(
             config.max_readers, "graviton-rocksdb-reader", partial(_serve, shared), self._lifetime
         )
         self._forget = None if metrics is None else metrics.watch(shared)
         # Forgotten without aclose. Not at the exit of the process, which would cut the threads off within RocksDB.
-        weakref.finalize(self, _abandon, self._writer, self._readers).atexit = False
+        weakref.finalize(self, _abandon, shared, self._writer, self._readers).atexit = False
 
     async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
         if self._metrics is None:
@@ -77,7 +77,7 @@ class RocksKeyValueStore(KeyValueStore):
 
     async def _transact(self, fn: Callable[[Transaction], _T], durability: Durability) -> _T:
         self._lifetime.check()  # first: in a child made by fork the lock may be held for ever
-        call: ViewCall[_T] = ViewCall(fn, durability is Durability.FULL)
+        call: RocksCall[_T] = RocksCall(fn, durability is Durability.FULL)
         if may_block():
             with self._lock:
                 self._lifetime.check()
@@ -96,7 +96,7 @@ class RocksKeyValueStore(KeyValueStore):
 
     async def _read(self, fn: Callable[[Any], _T]) -> _T:
         self._lifetime.check()
-        call: ViewCall[_T] = ViewCall(fn, full=False)
+        call: RocksCall[_T] = RocksCall(fn, full=False)
         with self._lock:
             self._lifetime.check()
             self._writer.start()  # it closes what a read opens
@@ -127,10 +127,19 @@ class RocksKeyValueStore(KeyValueStore):
             self._lifetime.is_closed = True
             return  # the threads are the parent's, and the lock may be
         with self._lock:
-            if self._lifetime.is_closed:
-                return
+            is_first = not self._lifetime.is_closed
             self._lifetime.is_closed = True
             readers: Sequence[threading.Thread] = self._readers.end()
+        if not is_first:
+            await joined([started(lambda: _until(self._closed), "graviton-closing")])
+            return
+        self._shared.end_waits()
+        try:
+            await self._end(readers)
+        finally:
+            self._closed.set()
+
+    async def _end(self, readers: Sequence[threading.Thread]) -> None:
         if self._forget is not None:
             self._forget()
         try:
@@ -141,7 +150,7 @@ class RocksKeyValueStore(KeyValueStore):
                 await joined([writer])
 
 
-def _serve(shared: Shared, calls: Iterable[ViewCall[Any]]) -> None:
+def _serve(shared: Shared, calls: Iterable[RocksCall[Any]]) -> None:
     """What a reading thread does."""
     for call in calls:
         if call.take():
@@ -153,8 +162,8 @@ def _serve(shared: Shared, calls: Iterable[ViewCall[Any]]) -> None:
         del call  # it holds what belongs to the caller
 
 
-def _run(shared: Shared, call: ViewCall[Any]) -> Any:
-    with shared.view(call.check) as (database, moment):
+def _run(shared: Shared, call: RocksCall[Any]) -> Any:
+    with shared.view(call.check, call.since) as (database, moment):
         view = ReadView(database, moment, call.check)
         try:
             return call.fn(view)
@@ -162,6 +171,11 @@ def _run(shared: Shared, call: ViewCall[Any]) -> Any:
             view.finish()
 
 
-def _abandon(writer: GroupThread[ViewCall[Any]], readers: Crew[ViewCall[Any]]) -> None:
+def _until(event: threading.Event) -> None:
+    event.wait()
+
+
+def _abandon(shared: Shared, writer: GroupThread[RocksCall[Any]], readers: Crew[RocksCall[Any]]) -> None:
+    shared.end_waits()
     readers.end()
     writer.stop()
