@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
-from graviton.errors import AlreadyExists
+from graviton.errors import AlreadyExists, InvalidInput, NotFound, PermissionDenied
 from graviton.ports.kv import ReadTransaction, Transaction
 from tests.unit.rocksdb.stores import opened
 
@@ -56,3 +57,33 @@ async def test_a_checkpoint_beside_a_writer_is_whole_and_stays_as_it_is(tmp_path
     assert counts[0] >= 20
     async with opened(tmp_path / "kv") as store:
         assert [key async for key, _ in store.scan("left")] == all_of_them
+
+
+async def test_what_cannot_be_copied_to_is_refused_with_a_reason_and_leaves_nothing(tmp_path: Path) -> None:
+    shared_memory = Path("/dev/shm")
+    async with opened(tmp_path / "kv") as store, opened(tmp_path / "kv", read_only=True) as looker:
+        await store.put("a", b"key", b"value")
+        before = sorted(os.listdir(tmp_path / "kv"))
+        with pytest.raises(NotFound, match="missing"):
+            await store.checkpoint(tmp_path / "missing" / "copy")
+        with pytest.raises(AlreadyExists):
+            await store.checkpoint(tmp_path / "kv")
+        with pytest.raises(InvalidInput, match="within the store"):
+            await store.checkpoint(tmp_path / "kv" / "copy")
+        with pytest.raises(PermissionDenied, match="reading only"):
+            await looker.checkpoint(tmp_path / "copy")
+        if shared_memory.is_dir() and shared_memory.stat().st_dev != tmp_path.stat().st_dev:
+            with pytest.raises(InvalidInput, match="another file system") as caught:
+                await store.checkpoint(shared_memory / "graviton-test-copy")
+            assert "beside the store" in caught.value.hint
+            assert not (shared_memory / "graviton-test-copy").exists()
+        assert sorted(os.listdir(tmp_path / "kv")) == before
+    assert os.listdir(tmp_path) == ["kv"]
+
+
+async def test_a_checkpoint_is_as_private_as_a_store(tmp_path: Path) -> None:
+    async with opened(tmp_path / "kv") as store:
+        await store.put("a", b"key", b"value")
+        await store.checkpoint(tmp_path / "copy")
+    assert oct((tmp_path / "copy").stat().st_mode & 0o777) == "0o700"
+    assert sorted(os.listdir(tmp_path)) == ["copy", "kv"]

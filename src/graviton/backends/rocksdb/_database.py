@@ -13,7 +13,6 @@ does not. `write` with sync would hold it as long as the disk takes, and stop ev
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -21,30 +20,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from rocksdict import Checkpoint, Rdict, WriteBatch
+from rocksdict import Rdict
 
+from graviton.backends.rocksdb._batches import NAMESPACE_PREFIX, Changes, StalledError, batch_of
+from graviton.backends.rocksdb._checkpoint import make_checkpoint
 from graviton.backends.rocksdb._claims import Claim
 from graviton.backends.rocksdb._cursor import Cursor
 from graviton.backends.rocksdb._moments import Family, Moment
 from graviton.backends.rocksdb._options import Tuning, writing
-from graviton.backends.rocksdb._overlay import Table
 from graviton.backends.rocksdb.errors import damaged, is_stall, translate, translated
-from graviton.errors import AlreadyExists, GravitonError, Unavailable
-from graviton.ports.kv import MAX_KEY_BYTES
+from graviton.concurrency.calls import own_copy
+from graviton.errors import GravitonError, Unavailable
 
-__all__ = ["FAMILY_PREFIX", "NAMESPACE_PREFIX", "Changes", "Database"]
+__all__ = ["FAMILY_PREFIX", "Database"]
 
 FAMILY_PREFIX: Final = "ns_"
 """Of the names of column families: RocksDB has one called `default`, which may be the name of a namespace too."""
-NAMESPACE_PREFIX: Final = b"namespace/"
-"""Keys of the default column family: the namespaces that exist, which a family alone does not say (a crash may come
-between making it and the first write)."""
-
-Changes = Mapping[str, Table]
-"""By namespace."""
-
-_BEHIND_ALL_KEYS: Final = b"\xff" * (MAX_KEY_BYTES + 1)
-
 _STALL_SECONDS: Final = (0.001, 0.05)
 """First and longest pause before a write is tried again that RocksDB would have wait."""
 _VIEWS_SECONDS: Final = 2.0
@@ -169,7 +160,7 @@ class Database:
             self._apply(changes, fresh, families)
             if full:
                 self._sync()
-        except _StalledError as error:
+        except StalledError as error:
             raise error.told(self.path) from None
         except BaseException:
             self.is_broken = True
@@ -200,7 +191,7 @@ class Database:
         waited = 0.0
         pause, longest = _STALL_SECONDS
         while True:
-            batch = _batch(changes, fresh, families)
+            batch = batch_of(changes, fresh, families)
             try:
                 self._root.write(batch, writing())
                 return
@@ -208,7 +199,7 @@ class Database:
                 if not is_stall(error):
                     raise translate(error, self.path, "kv.transact") from error
             if waited >= self._stall_timeout:
-                raise _StalledError(waited)
+                raise StalledError(waited)
             time.sleep(pause)
             waited += pause
             self.stalled_seconds += pause
@@ -230,14 +221,9 @@ class Database:
 
     def checkpoint(self, folder: str) -> None:
         """See `RocksKeyValueStore.checkpoint`."""
-        folder = os.path.abspath(folder)
-        if os.path.lexists(folder):
-            raise AlreadyExists(f"{folder} is there already", operation="kv.checkpoint", subject=folder)
-        with translated(folder, "kv.checkpoint"):
-            for family in list(self._all.values()):
-                family.data.flush()  # without the GIL, so that little is left to do with it
-            self._root.flush()
-            Checkpoint(self._root).create_checkpoint(folder)
+        if self.refusal is not None:
+            raise own_copy(self.refusal)
+        make_checkpoint(self._root, [family.data for family in list(self._all.values())], self.path, folder)
 
     def roots(self) -> tuple[Rdict, Mapping[str, Family]]:
         """RocksDB's own objects, for measuring."""
@@ -286,36 +272,3 @@ class Database:
 
     def _is_left_alone(self) -> bool:
         return not self._moment.views and not self._older
-
-
-class _StalledError(Exception):
-    """RocksDB took no write for too long; nothing was written."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
-
-    def told(self, path: str) -> Unavailable:
-        return Unavailable(
-            f"{path} took no writes for {self.seconds:.1f} s because compaction is behind",
-            operation="kv.transact",
-            subject=path,
-            hint="The disk is too slow for so many writes, or busy; try again, or write less at once.",
-        )
-
-
-def _batch(changes: Changes, fresh: Sequence[str], families: Mapping[str, Family]) -> WriteBatch:
-    batch = WriteBatch(raw_mode=True)
-    for namespace in fresh:
-        batch.put(NAMESPACE_PREFIX + namespace.encode("ascii"), b"")
-    for namespace, table in changes.items():
-        handle = families[namespace].handle
-        for start, end in table.cleared:  # which know no default family, whatever rocksdict's help says
-            batch.delete_range(start, _BEHIND_ALL_KEYS if end is None else end, handle)
-        batch.set_default_column_family(handle)  # quicker than saying it with each pair
-        for key, value in table.values.items():
-            if value is None:
-                del batch[key]
-            else:
-                batch[key] = value
-    return batch

@@ -37,8 +37,8 @@ class RocksCall(ViewCall[_T]):
 
 
 class Shared:
-    """From any thread. What is open is closed by `close`, after which nothing may be asked for. `since` is when the call
-    was made that needs the database: from then on counts the time to wait for another process."""
+    """From any thread. What is open is closed by `close`, after which nothing may be asked for. `since` is when the
+    call was made that needs the database: from then on counts the time to wait for another process."""
 
     def __init__(self, config: RocksConfig) -> None:
         self._config = config

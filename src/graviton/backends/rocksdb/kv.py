@@ -117,9 +117,10 @@ class RocksKeyValueStore(KeyValueStore):
         return await self._read(check)
 
     async def checkpoint(self, folder: str | os.PathLike[str]) -> None:
-        """Make a copy of the store, as it is at one moment, while it is used: `folder` must not exist, and is a store
-        itself when this returns. Files are linked, where it lies on the same file system, so it costs little time and
-        only the room of what changes afterwards. Raises AlreadyExists, StorageFull, PermissionDenied, Unavailable."""
+        """Make a copy of the store, as it is at one moment, while it is used: `folder` must not exist, lies on
+        the same file system, and is a store itself (0700) when this returns. Files are linked, so it costs little time
+        and only the room of what changes afterwards. Raises AlreadyExists, NotFound, InvalidInput, StorageFull,
+        PermissionDenied, Unavailable."""
         await self._read(lambda view: view.checkpoint(os.fspath(folder)))
 
     async def aclose(self) -> None:
