@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from graviton.backends.memory.metrics import InMemoryMetrics
-from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore, RocksMetrics
+from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore, RocksMetrics, metrics
 from graviton.errors import InvalidInput
 from graviton.ports.metrics import MetricKeys, MetricsSnapshot
 
@@ -44,3 +45,23 @@ async def test_operations_are_timed_and_rocksdb_is_asked_when_somebody_looks(tmp
     assert _sum(before, MetricKeys.ROCKSDB_WRITE_AMPLIFICATION) > 0.9
     after = registry.snapshot()
     assert after == before, "a closed store is not asked"
+
+
+async def test_a_snapshot_in_a_child_made_by_fork_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = InMemoryMetrics()
+    store = RocksKeyValueStore(RocksConfig(tmp_path / "kv"), RocksMetrics(registry))
+    await store.put("a", b"key", b"value")
+    monkeypatch.setattr(
+        metrics, "_counts", lambda database: os._exit(3)
+    )  # it would wait for threads that are not there
+    child = os.fork()
+    if child == 0:
+        try:
+            registry.snapshot()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    monkeypatch.undo()
+    assert os.waitstatus_to_exitcode(status) == 0
+    await store.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -60,11 +61,14 @@ class _Watch:
     def __init__(self, registry: MetricsRegistry, shared: Shared) -> None:
         self._registry = registry
         self._shared = shared
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._database: Database | None = None
         self._told: dict[tuple[MetricKeys, str], float] = {}
 
     def refresh(self) -> None:
+        if os.getpid() != self._pid:
+            return  # made by fork: RocksDB's threads are not here, and the lock may be held for ever
         with self._lock, self._shared.look() as opened:
             if opened is None:
                 return
