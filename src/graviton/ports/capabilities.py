@@ -29,4 +29,5 @@ class Capabilities(NamedTuple):
     max_value_bytes: int = 2**63 - 1
     """Largest value or object accepted, in bytes."""
     max_transaction_bytes: int = 2**63 - 1
-    """Largest sum of keys and values one transaction may write, in bytes; larger ones are refused before they start."""
+    """Largest sum of keys and values one transaction may write, in bytes, with what an implementation counts for each
+    pair beside; larger ones fail as a whole."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from graviton.backends.rocksdb import RocksKeyValueStore
 from graviton.backends.rocksdb._database import Database
+from graviton.backends.rocksdb._overlay import MAX_TRANSACTION_BYTES
 from graviton.concurrency.executors import in_own_thread
 from graviton.errors import LimitExceeded, StorageFull, Unavailable
 from graviton.ports.kv import Durability, ReadTransaction, Transaction
@@ -188,3 +190,32 @@ async def test_a_stall_is_waited_for_and_nothing_stands_still_meanwhile(tmp_path
         await store.put("a", b"key", b"3")
         assert await store.get("a", b"key") == b"3"
         assert store._shared._database is database, "it was not opened again for that"
+
+
+async def test_a_store_that_does_not_sync_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a", sync_writes=False) as fast, opened(tmp_path / "b") as store:
+        assert (fast.capabilities.durable, fast.capabilities.persistent) == (False, True)
+        assert store.capabilities.durable
+
+
+async def test_many_small_rows_count_with_what_they_take_of_the_memory(tmp_path: Path) -> None:
+    written = 0
+
+    def fn(tx: Transaction) -> None:
+        nonlocal written
+        while True:
+            tx.put_many("a", [(b"%08d" % n, b"") for n in range(written, written + 1_000)])
+            written += 1_000
+
+    async with opened(tmp_path / "kv") as store:
+        tracemalloc.start()
+        try:
+            with pytest.raises(LimitExceeded) as caught:
+                await store.transact(fn)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert "several transactions" in caught.value.hint
+        assert written > 300_000
+        assert peak < MAX_TRANSACTION_BYTES * 2
+        assert await store.namespaces() == []

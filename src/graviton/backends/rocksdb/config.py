@@ -15,7 +15,7 @@ class RocksConfig:
     """Settings of one RocksDB key-value store; a value out of bounds raises ConfigError.
 
     Memory per process is about `memtable_bytes + block_cache_bytes`, a transaction's own bytes (at most
-    `MAX_TRANSACTION_BYTES`, twice while it is written) and some MiB for threads and open files.
+    `MAX_TRANSACTION_BYTES`, 100 for each row among them, twice while it is written) and some MiB for threads and files.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class RocksConfig:
     """How long to wait for another process, or another store of this one, that has it open; 0 to 3,600."""
     sync_writes: bool = True
     """False makes every transaction RELAXED: what was acknowledged survives the end of the process, and may be lost
-    with the power."""
+    with the power; `capabilities.durable` is False then."""
     max_readers: int = 4
     """Reading threads, 1 to 32, begun when reads wait; a long read (a backup) occupies one of them."""
     group_limit: int = 64

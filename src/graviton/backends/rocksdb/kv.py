@@ -55,6 +55,8 @@ class RocksKeyValueStore(KeyValueStore):
 
     def __init__(self, config: RocksConfig, metrics: RocksMetrics | None = None) -> None:
         self.config = config
+        if not config.sync_writes:
+            self.capabilities = self.capabilities._replace(durable=False)
         self._metrics = metrics
         self._lock = threading.Lock()
         self._closed = threading.Event()
