@@ -19,8 +19,9 @@ import graviton
 from graviton.assembly import wiring
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
+from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore
 from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
-from graviton.ports.kv import Durability
+from graviton.ports.kv import Durability, KeyValueStore
 from tests.faults.harness.busy import be_busy
 from tests.faults.harness.damage import use_damaged
 from tests.faults.harness.laws import bad_backup, broken_laws, temporary_files
@@ -137,17 +138,23 @@ def busy(pipe: int, arm: Arm, root: str, seed: int, steps: int) -> None:
     asyncio.run(be_busy(Path(root), seed, steps, _speaker(pipe)))
 
 
-def key_values(pipe: int, arm: Arm, root: str, watch: str) -> None:
+def key_values(pipe: int, arm: Arm, root: str, watch: str, backend: str = "sqlite") -> None:
     """Transactions on a bare key-value store with the shim armed: some wait for the disk, some do not, and the log is
     moved into the file again and again; then another process's turn, as it were, on what the first one left."""
-    asyncio.run(_key_values(_speaker(pipe), arm, Path(root), watch))
+
+    def made() -> KeyValueStore:
+        if backend == "rocksdb":
+            return RocksKeyValueStore(RocksConfig(Path(root, "kv.rocks"), memtable_bytes=1 << 20))
+        return SqliteKeyValueStore(SqliteConfig(Path(root, "kv.sqlite"), checkpoint_pages=12))
+
+    asyncio.run(_key_values(_speaker(pipe), arm, made, watch))
 
 
-async def _key_values(say: Callable[[str, str], None], arm: Arm, root: Path, watch: str) -> None:
+async def _key_values(say: Callable[[str, str], None], arm: Arm, made: Callable[[], KeyValueStore], watch: str) -> None:
     log_fd = os.open(arm.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     _shim.arm(watch, arm, log_fd)
     for numbers in (range(33), range(33, 40)):
-        kv = SqliteKeyValueStore(SqliteConfig(root / "kv.sqlite", checkpoint_pages=12))
+        kv = made()
         for number in numbers:
             level = Durability.FULL if number % 5 == 4 else Durability.RELAXED
             try:

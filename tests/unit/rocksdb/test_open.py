@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 import time
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 from rocksdict import Options, Rdict
 
-from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore
+from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore, _create, _opening
 from graviton.concurrency.executors import in_own_thread
 from graviton.errors import ConfigError, IntegrityError, NotFound, PermissionDenied, Unavailable
+from graviton.metadata.local_files import sync_folder
 from graviton.ports.kv import Durability, ReadTransaction
 from tests.unit.rocksdb.stores import keys, opened
 
@@ -151,6 +153,31 @@ async def test_missing_stores_are_made_whole_or_not_at_all(tmp_path: Path) -> No
     empty = tmp_path / "empty"
     empty.mkdir()
     assert await keys(empty) == []
+
+
+async def test_the_name_of_a_store_is_durable_before_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it was renamed, and the sync of the folder above it failed or never came."""
+    path = tmp_path / "meta.rocks"
+    fails, asked = True, 0
+
+    def sync(folder: str) -> None:
+        nonlocal asked
+        asked += folder == str(tmp_path)
+        if folder == str(tmp_path) and fails and path.exists():
+            raise OSError(errno.EIO, "a planned failure")
+        sync_folder(folder)
+
+    for module in (_create, _opening):
+        monkeypatch.setattr(module, "sync_folder", sync, raising=False)
+    async with opened(path) as store:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="planned"):
+                await store.put("a", b"key", b"value")
+        fails, asked = False, 0
+        await store.put("a", b"key", b"value")
+        assert asked == 1
 
 
 async def test_what_is_no_store_of_ours_is_left_alone(tmp_path: Path) -> None:

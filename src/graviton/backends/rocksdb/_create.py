@@ -56,7 +56,8 @@ def is_there(path: str) -> bool:
 
 
 def create_store(path: str, options: Options) -> None:
-    """Make the store at `path` unless somebody else does meanwhile; durable either way.
+    """Make the store at `path` unless somebody else does meanwhile. All of it is durable but its name, which whoever
+    opens it for writing makes so.
 
     It is prepared under a temporary name and renamed, which fails if there is a store already: two processes that begin
     at once use the same one, and no crash leaves half of one. Raises OSError and errors of ours.
@@ -70,7 +71,6 @@ def create_store(path: str, options: Options) -> None:
     except BaseException:
         remove_made(made)
         raise
-    sync_folder(folder)
 
 
 def _make(path: str, folder: str, options: Options) -> None:

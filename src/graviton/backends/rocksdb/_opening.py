@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from rocksdict import Rdict
 
@@ -16,7 +17,7 @@ from graviton.backends.rocksdb._options import Tuning
 from graviton.backends.rocksdb.config import RocksConfig
 from graviton.backends.rocksdb.errors import is_held
 from graviton.errors import GravitonError, NotFound, PermissionDenied, StorageFull
-from graviton.metadata.local_files import translate_os
+from graviton.metadata.local_files import sync_folder, translate_os
 
 __all__ = ["HeldError", "open_database", "open_for_writing"]
 
@@ -75,6 +76,7 @@ def _try_to_open(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[],
             by = _claims.holder(path) if is_alone else "another process"
             if by is not None:
                 raise HeldError(by)
+            _make_name_durable(path)
             return _open(config, tuning, claim, check_wanted)
     except OSError as error:
         claim.give_back()
@@ -82,6 +84,13 @@ def _try_to_open(config: RocksConfig, tuning: Tuning, check_wanted: Callable[[],
     except BaseException:
         claim.give_back()
         raise
+
+
+def _make_name_durable(path: str) -> None:
+    """Nothing is acknowledged in a store that the power may take back as a whole: who made it may have ended between
+    renaming it and this."""
+    with suppress(PermissionError):  # a folder that may not be read is none in which it was made
+        sync_folder(os.path.dirname(os.path.realpath(path)))
 
 
 def _open(config: RocksConfig, tuning: Tuning, claim: _claims.Claim, check_wanted: Callable[[], None]) -> Database:
