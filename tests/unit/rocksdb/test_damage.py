@@ -246,3 +246,18 @@ async def test_no_damage_of_a_file_passes_for_an_empty_store(store: Path, patter
     assert isinstance(found, IntegrityError), repr(found)
     assert str(store) in str(found)
     assert "meta restore" in found.hint
+
+
+@pytest.mark.parametrize("pattern", ["OPTIONS-*", "IDENTITY", "LOCK", "LOG", "rocksdict-config.json"])
+@pytest.mark.parametrize("what", ["removed", "emptied", "garbage"])
+async def test_files_that_hold_nothing_of_the_store_may_be_damaged(store: Path, pattern: str, what: str) -> None:
+    for file in store.glob(pattern):
+        if what == "removed":
+            file.unlink()
+        else:
+            file.write_bytes(b"" if what == "emptied" else os.urandom(100))
+    assert len(await keys(store, read_only=True)) == COUNT
+    async with opened(store) as again:
+        await again.put("a", b"zzz", b"")
+        assert await again.check() == []
+    assert len(await keys(store)) == COUNT + 1
