@@ -56,5 +56,7 @@ class TestRocksKeyValueStore(KeyValueStoreContract):
 class TestRocksOneTransactionPerCommit(TestRocksKeyValueStore):
     """Without group commit, with one reader, never waiting for the disk."""
 
+    capabilities = RocksKeyValueStore.capabilities._replace(durable=False)
+
     def make_store(self) -> RocksKeyValueStore:
         return RocksKeyValueStore(RocksConfig(self.folder, group_limit=1, max_readers=1, sync_writes=False))
