@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rocksdict import Rdict
 
+from graviton.backends.rocksdb import RocksConfig
+from graviton.backends.rocksdb._options import Tuning
 from graviton.errors import GravitonError, IntegrityError
 from graviton.ports.kv import ReadTransaction
 from tests.unit.rocksdb.stores import keys, opened
@@ -163,6 +166,32 @@ async def test_an_older_log_that_was_cut_short_is_missed(tmp_path: Path) -> None
     await refused(store, logs[0].name)
     logs[0].write_bytes(content)
     assert len(await keys(store)) == COUNT
+
+
+async def test_rows_of_a_namespace_that_is_not_registered_say_that_a_log_is_lost(tmp_path: Path) -> None:
+    """The oldest log is removed, in which the namespaces were registered: what came later is no empty store."""
+    store = left(tmp_path, 9)
+    logs = sorted(store.glob("*.log"))
+    logs[0].rename(store.parent / logs[0].name)
+    copy = Path(shutil.copytree(store, tmp_path / "copy"))
+    for _ in range(2):  # RocksDB has written what it found into tables by then, and it stays refused
+        with pytest.raises(IntegrityError, match="is not registered"):
+            await keys(copy)
+    with pytest.raises(IntegrityError, match="is not registered"):
+        await keys(store, read_only=True)
+    (store.parent / logs[0].name).rename(logs[0])
+    assert len(await keys(store)) == COUNT
+
+
+async def test_a_family_that_was_made_before_a_crash_is_none_of_a_namespace(store: Path) -> None:
+    options = Tuning(RocksConfig(store)).options
+    raw = Rdict(str(store), options, {"ns_a": options})
+    raw.create_column_family("ns_b", options)
+    raw.close()
+    async with opened(store) as again:
+        assert await again.namespaces() == ["a"]
+        await again.put("b", b"key", b"value")
+        assert await again.namespaces() == ["a", "b"]
 
 
 async def test_a_store_whose_logs_were_removed_is_not_an_older_one(store: Path) -> None:

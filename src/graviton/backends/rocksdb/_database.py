@@ -88,15 +88,21 @@ class Database:
         names = self._registered()
         for name in sorted(names - self._all.keys()):
             raise damaged(self.path, "metadata.open", f"its namespace {name} has no column family")
+        for name in sorted(self._all.keys() - names):
+            if self._keys(self._all[name].data, b"", 1):  # written with the registration, or not at all
+                raise damaged(self.path, "metadata.open", f"its namespace {name} has rows and is not registered")
         return {name: self._all[name] for name in names}
 
     def _registered(self) -> set[str]:
-        cursor = Cursor(self._root, self.path, "metadata.open")
+        keys = self._keys(self._root, NAMESPACE_PREFIX, None)
+        return {key[len(NAMESPACE_PREFIX) :].decode("ascii", "replace") for key in keys}
+
+    def _keys(self, family: Rdict, prefix: bytes, limit: int | None) -> list[bytes]:
+        cursor = Cursor(family, self.path, "metadata.open")
         try:
-            pages = list(cursor.scan(NAMESPACE_PREFIX, None, None))
+            return [key for page in cursor.scan(prefix, None, limit) for key, _ in page]
         finally:
             cursor.close()
-        return {key[len(NAMESPACE_PREFIX) :].decode("ascii", "replace") for page in pages for key, _ in page}
 
     # Views.
 
