@@ -216,7 +216,30 @@ def test_places_are_what_people_write_and_never_shown(run: Cli, tmp_path: Path) 
     with pytest.raises(ConfigError):
         metadata_at(Settings(), "postgresql://h/d?nonsense=1", {})
     with pytest.raises(InvalidInput):
-        metadata_at(Settings(), "sqlite", {})
+        metadata_at(Settings(), "mysql", {})
+
+
+def test_a_kind_alone_is_where_the_store_has_it(tmp_path: Path) -> None:
+    here = Settings(fs_root=tmp_path, meta_path=tmp_path / "elsewhere")
+    assert metadata_at(here, "sqlite", {}) == here, "its own"
+    other = metadata_at(here, "rocksdb", {"GRAVITON_META_PATH": "/never", "PG_PASSWORD": "x"})
+    assert (other.metadata, other.metadata_path) == ("rocksdb", tmp_path / "meta.rocks")
+    assert metadata_at(other, "sqlite", {}).metadata_path == tmp_path / "meta.sqlite"
+    database = metadata_at(here, "postgres", {"PG_JDBC_URL": "postgresql://h/d", "PG_USERNAME": "me"}).postgres
+    assert database is not None
+    assert database.options["user"] == "me"
+    with pytest.raises(ConfigError, match="PG_JDBC_URL"):
+        metadata_at(here, "postgres", {})
+
+
+def test_a_copy_to_a_kind_alone(run: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"some bytes")
+    assert run("put", tmp_path / "file").code == 0
+    assert run("meta", "copy", "--to", "rocksdb").code == 0
+    assert (run.root / "meta.rocks").is_dir()
+    assert run("put", tmp_path / "file", "--chunker", "fixed-v1:64KiB").code == 1, "it was moved"
+    assert run("meta", "copy", "--from", "rocksdb", "--to", "sqlite", "--replace-target").code == 0
+    assert run("verify", "--all").code == 0
 
 
 _PUTTER = """

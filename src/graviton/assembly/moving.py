@@ -17,14 +17,21 @@ from graviton.ports.blocks import BlockStore
 __all__ = ["metadata_at", "metadata_status", "moving"]
 
 _FILES = ("sqlite", "rocksdb")
+_KINDS = (*_FILES, "postgres")
 
 
 def metadata_at(settings: Settings, text: str, environment: Mapping[str, str]) -> Settings:
     """The settings with their metadata at `sqlite:PATH`, `rocksdb:PATH`, or the address of a PostgreSQL database.
-    PG_USERNAME and PG_PASSWORD of the environment stand for what an address does not say. Raises ConfigError, which
+    PG_USERNAME and PG_PASSWORD of the environment stand for what an address does not say. A kind alone, `sqlite`,
+    `rocksdb` or `postgres`, is the place where the store has that kind, or would have it. Raises ConfigError, which
     does not quote an address, for it may hold a password."""
     kind, separator, rest = text.partition(":")
-    if text.startswith(("postgresql://", "postgres://", "jdbc:")):
+    if text == settings.metadata:
+        return settings
+    if text in _KINDS:
+        database = {name: value for name, value in environment.items() if name.startswith("PG_")}
+        own = settings_from({"GRAVITON_METADATA": text} | (database if text == "postgres" else {}))
+    elif text.startswith(("postgresql://", "postgres://", "jdbc:")):
         own = _database_at(text, environment)
     elif separator and kind in _FILES and rest:
         own = settings_from({"GRAVITON_METADATA": kind, "GRAVITON_META_PATH": rest})
@@ -32,7 +39,7 @@ def metadata_at(settings: Settings, text: str, environment: Mapping[str, str]) -
         raise InvalidInput(
             "this is not a place of metadata",
             operation="configure",
-            hint="Write sqlite:PATH, rocksdb:PATH or postgresql://HOST/DATABASE.",
+            hint="Write sqlite:PATH, rocksdb:PATH or postgresql://HOST/DATABASE, or sqlite, rocksdb or postgres alone.",
         )
     path = None if own.meta_path is None else own.meta_path.absolute()
     return settings._replace(metadata=own.metadata, meta_path=path, postgres=own.postgres)

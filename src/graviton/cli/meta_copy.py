@@ -34,7 +34,8 @@ async def copy(call: Call, source: str | None, target: str, replace_target: bool
     """Move all metadata to another metadata store, which takes the place of the first one.
 
     PLACE is sqlite:PATH, rocksdb:PATH or postgresql://HOST/DATABASE; PG_USERNAME and PG_PASSWORD stand for a user and
-    password that it does not name: others see what is in a command. Tables are made by `graviton db migrate` before.
+    password that it does not name: others see what is in a command. Without a path sqlite and rocksdb lie in the
+    store's folder; postgres alone is the database of PG_JDBC_URL. Its tables are made by `graviton db migrate` before.
     No block is touched.
 
     The store stays in use while rows are copied. For the last of them, and while all are read again and compared, it
