@@ -1,8 +1,7 @@
 """The policies that the cache might have had, and a way to run any of them over a trace.
 
-LRU is the textbook's. W-TinyLFU follows Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient Cache Admission
-Policy" (ACM ToS 2017): a window of 1 %, a segmented LRU behind it, and a count-min sketch of 4-bit counters, halved now
-and then, that decides whether what leaves the window may push out what is to go from the main part.
+W-TinyLFU is the cache's own code. LRU is the textbook's. S3-FIFO follows Yang et al., "FIFO queues are all you need for
+cache eviction" (SOSP 2023), with the paper's constants and sizes in bytes.
 """
 
 from __future__ import annotations
@@ -11,13 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from graviton.stores.layers.cache.policy import S3Fifo
+from graviton.stores.layers.cache.policy import WTinyLfu
 
-__all__ = ["POLICIES", "HitRatio", "Policy", "hit_ratio"]
-
-
-_MEAN_BYTES = 1_300_000
-"""Of a block in the traces."""
+__all__ = ["OURS", "POLICIES", "HitRatio", "Policy", "hit_ratio"]
 
 
 class Policy(Protocol):
@@ -51,14 +46,16 @@ class Chosen:
     """What the cache does: graviton.stores.layers.cache.policy."""
 
     def __init__(self, limit: int) -> None:
-        self._policy: S3Fifo[int] = S3Fifo(limit)
+        self._policy = WTinyLfu(limit)
 
     def request(self, key: int, size: int) -> bool:
-        if self._policy.hit(key):
+        name = key.to_bytes(8, "big")
+        if name in self._policy:
+            self._policy.hit(name)
             return True
         while self._policy.used + size > self._policy.limit:
             self._policy.evict()
-        self._policy.add(key, size)
+        self._policy.add(name, size)
         return False
 
 
@@ -81,51 +78,55 @@ class Lru:
         return False
 
 
-class WTinyLfu:
-    """See the module."""
+class S3Fifo:
+    """New blocks pass through a small queue. Those that were read twice there move on to the main queue; the others
+    leave soon and are remembered as ghosts, as many as the cache holds bytes, and go to the main queue if they come
+    back. In the main queue every read, of up to three, is worth another round."""
 
-    def __init__(self, limit: int, window_share: float = 0.01, protected_share: float = 0.8) -> None:
-        self._window_limit = limit * window_share
-        self._main_limit = limit - self._window_limit
-        self._protected_limit = self._main_limit * protected_share
-        self._window = _Segment()
-        self._probation = _Segment()
-        self._protected = _Segment()
-        self._sketch = _Sketch(1 << 14, sample=10 * limit // _MEAN_BYTES)
+    def __init__(self, limit: int, small_share: float = 0.1) -> None:
+        self._limit = limit
+        self._small_limit = limit * small_share
+        self._small = _Queue()
+        self._main = _Queue()
+        self._ghosts = _Queue()
+        self._uses: dict[int, int] = {}
 
     def request(self, key: int, size: int) -> bool:
-        self._sketch.add(key)
-        if key in self._window.sizes:
-            self._window.sizes.move_to_end(key)
+        if key in self._uses:
+            self._uses[key] = min(self._uses[key] + 1, 3)
             return True
-        if key in self._protected.sizes:
-            self._protected.sizes.move_to_end(key)
-            return True
-        if key in self._probation.sizes:
-            self._protect(key)
-            return True
-        self._window.add(key, size)
-        while self._window.used > self._window_limit:
-            self._admit(*self._window.pop_oldest())
+        while self._small.used + self._main.used + size > self._limit:
+            if self._small.used > self._small_limit or not self._main.sizes:
+                self._evict_small()
+            else:
+                self._evict_main()
+        is_back = self._ghosts.pop(key) is not None
+        (self._main if is_back else self._small).add(key, size)
+        self._uses[key] = 0
         return False
 
-    def _protect(self, key: int) -> None:
-        self._protected.add(key, self._probation.pop(key))
-        while self._protected.used > self._protected_limit:
-            self._probation.add(*self._protected.pop_oldest())
+    def _evict_small(self) -> None:
+        key, size = self._small.pop_oldest()
+        if self._uses[key] >= 2:
+            self._main.add(key, size)
+            self._uses[key] = 0
+            return
+        del self._uses[key]
+        self._ghosts.add(key, size)
+        while self._ghosts.used > self._limit:
+            self._ghosts.pop_oldest()
 
-    def _admit(self, key: int, size: int) -> None:
-        while self._probation.used + self._protected.used + size > self._main_limit:
-            victims = self._probation if self._probation.sizes else self._protected
-            victim = next(iter(victims.sizes))
-            if self._sketch.count(key) <= self._sketch.count(victim):
-                return
-            victims.pop(victim)
-        self._probation.add(key, size)
+    def _evict_main(self) -> None:
+        key, size = self._main.pop_oldest()
+        if self._uses[key]:
+            self._main.add(key, size)
+            self._uses[key] -= 1
+        else:
+            del self._uses[key]
 
 
-class _Segment:
-    """Part of the cache, the oldest first."""
+class _Queue:
+    """Keys with their sizes, the oldest first."""
 
     def __init__(self) -> None:
         self.used = 0
@@ -135,9 +136,9 @@ class _Segment:
         self.sizes[key] = size
         self.used += size
 
-    def pop(self, key: int) -> int:
-        size = self.sizes.pop(key)
-        self.used -= size
+    def pop(self, key: int) -> int | None:
+        size = self.sizes.pop(key, None)
+        self.used -= size or 0
         return size
 
     def pop_oldest(self) -> tuple[int, int]:
@@ -146,35 +147,6 @@ class _Segment:
         return key, size
 
 
-class _Sketch:
-    """Count-min with four rows of small counters, all halved after `sample` additions: ten per entry, as usual."""
+OURS = "W-TinyLFU (ours)"
 
-    _MAX = 15
-    _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
-
-    def __init__(self, columns: int, sample: int) -> None:
-        self._sample = sample
-        self._rows = [bytearray(columns) for _ in self._MULTIPLIERS]
-        self._columns = columns
-        self._added = 0
-
-    def _places(self, key: int) -> list[int]:
-        return [((key + 1) * factor & (2**64 - 1)) >> 40 & self._columns - 1 for factor in self._MULTIPLIERS]
-
-    def add(self, key: int) -> None:
-        places = self._places(key)
-        least = min(row[place] for row, place in zip(self._rows, places, strict=True))
-        if least < self._MAX:
-            for row, place in zip(self._rows, places, strict=True):
-                if row[place] == least:
-                    row[place] += 1
-        self._added += 1
-        if self._added >= self._sample:
-            self._added //= 2
-            self._rows = [bytearray(value >> 1 for value in row) for row in self._rows]
-
-    def count(self, key: int) -> int:
-        return min(row[place] for row, place in zip(self._rows, self._places(key), strict=True))
-
-
-POLICIES: dict[str, Callable[[int], Policy]] = {"S3-FIFO (ours)": Chosen, "LRU": Lru, "W-TinyLFU": WTinyLfu}
+POLICIES: dict[str, Callable[[int], Policy]] = {OURS: Chosen, "LRU": Lru, "S3-FIFO": S3Fifo}

@@ -56,9 +56,9 @@ class MetricKeys(StrEnum):
     """Counter, label `outcome`: stored; busy (too much waits to be written, or the disk hangs), failed, large (than the
     whole cache, or than what may wait)."""
     CACHE_EVICTIONS = "graviton_cache_evictions_total"
-    """Counter, label `queue` small (never used since it came) or main."""
+    """Counter, label `segment` window (read less often than what it would have replaced), probation, protected."""
     CACHE_EVICTED_BYTES = "graviton_cache_evicted_bytes_total"
-    """Counter, label `queue` as above."""
+    """Counter, label `segment` as above."""
     CACHE_DAMAGED = "graviton_cache_damaged_total"
     """Counter: entries whose bytes were wrong, dropped and fetched again."""
     CACHE_FAILURES = "graviton_cache_failures_total"

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from graviton.backends.filesystem.cache_folder import FsCacheFolder
 from graviton.concurrency.executors import in_own_thread
 from graviton.ports.blocks import CanonicalBlock
 from graviton.stores.layers.cache.keeper import FLUSH_CHANGES, RETRY_SECONDS
-from graviton.stores.layers.cache.policy import Queue
+from graviton.stores.layers.cache.policy import Segment
 from graviton.testing.conformance.block_values import block
 from graviton.testing.fake_clock import FakeClock
 from tests.unit.cache.caches import Cached, blocks_of_8k, far, files
@@ -29,14 +30,17 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{REPOSITORY}/src:{REPOSITORY}"}
 
 
 async def filled(root: Path, blocks: Sequence[CanonicalBlock]) -> None:
-    """A cache with these blocks, in this order; every third was used, and the first ones moved on."""
+    """A cache with these blocks, in this order; every third was used."""
     store = Cached(root, far(*blocks))
     await store.read(*blocks, *blocks[::3])
     await store.aclose()
 
 
-def order(store: Cached) -> list[tuple[bytes, Queue, int]]:
-    return [(entry.key, entry.queue, entry.uses) for entry in store.keeper.policy]
+def order(store: Cached) -> list[tuple[bytes, Segment, int]]:
+    """Entries as they are to go, with the segment, and how often each was asked for."""
+    policy = store.keeper.policy
+    policy.learn()
+    return [(entry.key, entry.segment, policy.frequencies.count(entry.key)) for entry in policy]
 
 
 async def opened(root: Path, blocks: Sequence[CanonicalBlock], limit: int = 1 << 20) -> Cached:
@@ -51,33 +55,48 @@ async def test_entries_survive_with_their_order(tmp_path: Path) -> None:
     blocks = blocks_of_8k(50)
     first = Cached(tmp_path, far(*blocks), limit=40 * 8192)
     await first.read(*blocks[:40], *blocks[:40:4], *blocks[:40:4], *blocks[40:])
+    await first.read(blocks[-1], blocks[-1])
     before = order(first)
-    assert {queue for _, queue, _ in before} == {Queue.SMALL, Queue.MAIN}
+    assert {segment for _, segment, _ in before} == set(Segment) - {Segment.GONE}
     await first.aclose()
     again = await opened(tmp_path, blocks, limit=40 * 8192)
     assert order(again) == before
     assert again.inner.fetched == 0  # type: ignore[attr-defined]
-    await again.read(*blocks[40:])
+    await again.read(*(one for one in blocks if one.key.to_bytes() in again.keeper.policy))
     assert again.inner.fetched == 0  # type: ignore[attr-defined]
     await again.aclose()
 
 
-async def test_uses_survive_also_those_of_a_process_that_only_had_hits(tmp_path: Path) -> None:
+async def test_hits_survive_also_those_of_a_process_that_had_nothing_else(tmp_path: Path) -> None:
     blocks = blocks_of_8k(30)
     await filled(tmp_path, blocks)
-    for uses in (1, 2, 3, 3):
+    used = [one.key.to_bytes() for one in blocks[1::3]]
+    for uses in range(2, 6):
         again = await opened(tmp_path, blocks)
         await again.read(*blocks[1::3])
         before = order(again)
         await again.aclose()
-        assert [use for _, _, use in before] == [1, uses, 0] * 10
-        assert [key for key, _, _ in before] == [one.key.to_bytes() for one in blocks], "hits change no order"
+        assert [key for key, segment, _ in before if segment is Segment.PROTECTED][-10:] == used
+        assert {count for key, _, count in before if key in used} == {uses}
     again = await opened(tmp_path, blocks)
     assert order(again) == before
     await again.aclose()
 
 
-@pytest.mark.parametrize("what", ["missing", "garbage", "truncated", "other rows", "a folder"])
+async def test_how_often_was_asked_for_what_is_not_cached_survives(tmp_path: Path) -> None:
+    """Or short commands would never bring anything new into a cache that is full of used entries."""
+    blocks, [new], others = blocks_of_8k(40), blocks_of_8k(1, "new"), blocks_of_8k(3, "other")
+    for count in range(4):
+        store = await opened(tmp_path, [*blocks, new, *others], limit=40 * 8192)
+        assert store.keeper.policy.frequencies.count(new.key.to_bytes()) == count
+        assert new.key.to_bytes() not in store.keeper.policy or count > 1
+        await store.read(*blocks, new, *others)
+        await store.aclose()
+
+
+@pytest.mark.parametrize(
+    "what", ["missing", "garbage", "truncated", "other rows", "first format", "frequencies", "a folder"]
+)
 async def test_without_a_usable_index_the_folder_is_enough(tmp_path: Path, what: str) -> None:
     blocks = blocks_of_8k(10)
     await filled(tmp_path, blocks)
@@ -88,9 +107,14 @@ async def test_without_a_usable_index_the_folder_is_enough(tmp_path: Path, what:
         path.write_bytes(b"no database at all" * 1000)
     elif what == "truncated":
         path.write_bytes(path.read_bytes()[:5000])
-    elif what == "other rows":
+    elif what in ("other rows", "first format", "frequencies"):
         kv = open_index(path, False)
-        await kv.put("cache_entries", b"strange", b"row")
+        if what == "other rows":
+            await kv.put("cache_entries", b"strange", b"row")
+        elif what == "first format":
+            await kv.put("cache_entries", blocks[0].key.to_bytes(), struct.pack(">BBQ", 2, 1, 7))
+        else:
+            await kv.put("cache_frequencies", b"\0\0\0\0", b"\x03strange")
         await kv.aclose()
     else:
         path.unlink()
@@ -117,7 +141,8 @@ async def test_an_old_index_and_a_changed_folder_give_what_is_in_the_folder(tmp_
         Path(FsCacheFolder(tmp_path).path(one.key)).unlink()
     store = await opened(tmp_path, blocks)
     assert sorted(key for key, _, _ in order(store)) == sorted(one.key.to_bytes() for one in blocks[3:])
-    assert {key for key, _, _ in order(store)[:7]} == {one.key.to_bytes() for one in blocks[3:10]}, "new ones last"
+    by_age = sorted(store.keeper.policy, key=lambda entry: entry.number)
+    assert {entry.key for entry in by_age[-10:]} == {one.key.to_bytes() for one in blocks[10:]}, "new ones last"
     await store.aclose()
     again = await opened(tmp_path, blocks)
     assert order(again) == order(store)

@@ -1,4 +1,5 @@
-"""`CacheIndex`: what a restart should remember of the order of entries, in a key-value store. Layout: docs/caching.md.
+"""`CacheIndex`: what a restart should remember, in a key-value store: the order of entries, and how often blocks were
+asked for. Layout: docs/caching.md.
 
 Only a hint: the folder says what is cached. So changes may be lost, and nothing is checked beyond its form.
 """
@@ -13,26 +14,33 @@ from typing import NamedTuple
 
 from graviton.errors import IntegrityError
 from graviton.ports.kv import Durability, KeyValueStore, Transaction
-from graviton.stores.layers.cache.policy import MAX_USES, Queue
+from graviton.stores.layers.cache.policy import Segment
 
-__all__ = ["NAMESPACE", "CacheIndex", "Place"]
+__all__ = ["FREQUENCIES", "NAMESPACE", "CacheIndex", "Place"]
 
 NAMESPACE = "cache_entries"
+FREQUENCIES = "cache_frequencies"
 
 MAX_CHANGES = 4096
 """Changes per transaction: after a folder was found without an index there is one for each entry."""
 
-_VALUE = struct.Struct(">BBQ")
-_QUEUES = {Queue.SMALL.value: Queue.SMALL, Queue.MAIN.value: Queue.MAIN}
+FORMAT = 3
+"""First byte of every record; an index with another one is made anew. In the first format it was a queue, 1 or 2."""
+
+PAGE_BYTES = 1 << 16
+"""Of the frequencies, under one key: some pages of the database, and far from the largest value there may be."""
+
+_PLACE = struct.Struct(">BBQ")
+_SEGMENTS = {segment.value: segment for segment in Segment if segment is not Segment.GONE}
+_PAGE = struct.Struct(">I")
 
 
 class Place(NamedTuple):
     """Where an entry stood."""
 
     number: int
-    """Its place in the order of all changes, the oldest first."""
-    queue: Queue
-    uses: int
+    """See `Entry.number`."""
+    segment: Segment
 
 
 class CacheIndex:
@@ -53,11 +61,16 @@ class CacheIndex:
         while some := list(islice(rest, MAX_CHANGES)):
             await self._kv.transact(partial(_apply, some), Durability.RELAXED)
 
-    async def write_uses(self, uses: Mapping[bytes, int]) -> None:
-        """Remember the uses of entries whose places are remembered; of others nothing. Raises as `places`."""
-        rest = iter(uses.items())
-        while some := list(islice(rest, MAX_CHANGES)):
-            await self._kv.transact(partial(_apply_uses, some), Durability.RELAXED)
+    async def frequencies(self) -> bytes:
+        """What was last written of them; empty if nothing was. Raises as `places`."""
+        pages = [value async for _, value in self._kv.scan(FREQUENCIES)]
+        if any(page[:1] != bytes([FORMAT]) for page in pages):
+            raise _other_format()
+        return b"".join(page[1:] for page in pages)
+
+    async def write_frequencies(self, data: bytes) -> None:
+        """Remember these in place of those before. Raises as `places`."""
+        await self._kv.transact(partial(_replace, data), Durability.RELAXED)
 
     async def aclose(self) -> None:
         """Close the key-value store."""
@@ -69,26 +82,29 @@ def _apply(changes: Sequence[tuple[bytes, Place | None]], tx: Transaction) -> No
     tx.delete_many(NAMESPACE, [key for key, place in changes if place is None])
 
 
-def _apply_uses(uses: Sequence[tuple[bytes, int]], tx: Transaction) -> None:
-    values = tx.get_many(NAMESPACE, [key for key, _ in uses])
+def _replace(data: bytes, tx: Transaction) -> None:
+    tx.delete_range(FREQUENCIES, b"\0")
     tx.put_many(
-        NAMESPACE,
+        FREQUENCIES,
         [
-            (key, _form(_parse(value)._replace(uses=count)))
-            for (key, count), value in zip(uses, values, strict=True)
-            if value is not None
+            (_PAGE.pack(start // PAGE_BYTES), bytes([FORMAT]) + data[start : start + PAGE_BYTES])
+            for start in range(0, len(data), PAGE_BYTES)
         ],
     )
 
 
 def _form(place: Place) -> bytes:
-    return _VALUE.pack(place.queue, place.uses, place.number)
+    return _PLACE.pack(FORMAT, place.segment, place.number)
 
 
 def _parse(value: bytes) -> Place:
-    if len(value) != _VALUE.size:
-        raise IntegrityError(f"a record of the cache's index has {len(value)} bytes", operation="cache.index")
-    queue, uses, number = _VALUE.unpack(value)
-    if queue not in _QUEUES or uses > MAX_USES:
+    if value[:1] != bytes([FORMAT]):
+        raise _other_format()
+    if len(value) != _PLACE.size or value[1] not in _SEGMENTS:
         raise IntegrityError("a record of the cache's index is damaged", operation="cache.index")
-    return Place(number, _QUEUES[queue], uses)
+    _, segment, number = _PLACE.unpack(value)
+    return Place(number, _SEGMENTS[segment])
+
+
+def _other_format() -> IntegrityError:
+    return IntegrityError(f"the cache's index is not of format {FORMAT}, or damaged", operation="cache.index")

@@ -18,7 +18,8 @@ from graviton.ports.kv import KeyValueStore
 from graviton.stores.layers.cache.folder import CacheFolder
 from graviton.stores.layers.cache.index import CacheIndex, Place
 from graviton.stores.layers.cache.metrics import CacheMetrics
-from graviton.stores.layers.cache.policy import Entry, Queue, S3Fifo
+from graviton.stores.layers.cache.policy import Entry, Segment, WTinyLfu
+from graviton.stores.layers.cache.sketch import FrequencySketch
 
 __all__ = ["Keeper", "OpenIndex", "charge_of"]
 
@@ -47,7 +48,7 @@ class Keeper:
     def __init__(
         self, folder: CacheFolder, open_index: OpenIndex, limit: int, metrics: CacheMetrics, clock: Clock
     ) -> None:
-        self.policy: S3Fifo[bytes] = S3Fifo(limit, self._changed)
+        self.policy = WTinyLfu(limit, self._changed)
         """By the binary form of the block's key."""
         self.is_kept = False
         self.is_closing = False
@@ -56,7 +57,6 @@ class Keeper:
         self._metrics, self._clock = metrics, clock
         self._index: CacheIndex | None = None
         self._changes: dict[bytes, Place | None] = {}
-        self._number = 0
         self._next_try = clock.monotonic()
 
     @property
@@ -109,10 +109,9 @@ class Keeper:
             self._tell()
 
     def close(self) -> None:
-        """Write down the order and the uses, and let others keep the folder."""
+        """Write down the order and the frequencies, and let others keep the folder."""
         if self.is_kept:
-            self._flush()
-            self._write_uses()
+            self._flush_all()
             self._close_index()
             self.is_kept = False
         self._folder.disown()
@@ -126,7 +125,7 @@ class Keeper:
             except BaseException:
                 self.policy.take_back(eviction)
                 raise
-            self._metrics.evicted(eviction.queue, eviction.entry.charge)
+            self._metrics.evicted(eviction.segment, eviction.entry.charge)
 
     def _take_over(self) -> bool:
         """Own the folder and learn what is in it; whether that was done to its end."""
@@ -142,9 +141,9 @@ class Keeper:
         return is_done
 
     def _load(self) -> bool:
-        policy = self.policy = S3Fifo(self.policy.limit, self._changed)
+        policy = self.policy = WTinyLfu(self.policy.limit, self._changed)
         self._changes.clear()
-        places = self._read_index()
+        places, policy.frequencies = self._read_index()
         ordered: list[tuple[Place, bytes, int]] = []
         new: list[tuple[bytes, int]] = []
         for key in self._folder.scan(lambda error: self._metrics.failed("remove", error.code)):
@@ -158,38 +157,34 @@ class Keeper:
                 ordered.append((place, name, charge))
         ordered.sort()
         for place, name, charge in ordered:
-            policy.restore(Entry(name, charge, place.queue, place.uses))
-        self._number = ordered[-1][0].number if ordered else 0
+            policy.restore(Entry(name, charge, place.segment, place.number))
         self._changes.update(dict.fromkeys(places))  # records without a file
         for name, charge in new:
-            entry = Entry(name, charge, Queue.SMALL)
-            policy.restore(entry)
-            self._changed(entry)
+            policy.add(name, charge)
         with self._counting("remove"):  # what cannot be removed now is in the way of new entries, of nothing else
             self._make_room(0)
         self._tell()
         return True
 
-    def _read_index(self) -> dict[bytes, Place]:
+    def _read_index(self) -> tuple[dict[bytes, Place], FrequencySketch]:
         """What the index says; nothing if it is missing, and if it is damaged, after it was made anew."""
         for anew in (False, True):
             with self._counting("index"):
                 self._index = CacheIndex(self._open_index(anew))
                 try:
-                    return asyncio.run(self._index.places())
+                    return asyncio.run(_remembered(self._index))
                 except IntegrityError as error:
                     self._metrics.failed("index", error.code)
                     self._close_index()
                     continue
             break
         self._close_index()
-        return {}
+        return {}, FrequencySketch()
 
-    def _changed(self, entry: Entry[bytes]) -> None:
-        self._number += 1
-        is_gone = entry.queue is Queue.GONE
-        entry.recorded_uses = entry.uses
-        self._changes[entry.key] = None if is_gone else Place(self._number, entry.queue, entry.uses)
+    def _changed(self, entry: Entry) -> None:
+        entry.recorded = entry.number
+        is_gone = entry.segment is Segment.GONE
+        self._changes[entry.key] = None if is_gone else Place(entry.number, entry.segment)
 
     def _flush(self) -> None:
         changes, self._changes = self._changes, {}
@@ -197,11 +192,16 @@ class Keeper:
             with self._counting("index"):
                 asyncio.run(self._index.write(changes))
 
-    def _write_uses(self) -> None:
-        uses = {entry.key: entry.uses for entry in self.policy if entry.uses != entry.recorded_uses}
-        if self._index is not None and uses:
+    def _flush_all(self) -> None:
+        """Also what the hits changed within their segments, and the frequencies."""
+        self.policy.learn()
+        for entry in self.policy:
+            if entry.number != entry.recorded:
+                self._changed(entry)
+        self._flush()
+        if self._index is not None and self.policy.frequencies.is_changed:
             with self._counting("index"):
-                asyncio.run(self._index.write_uses(uses))
+                asyncio.run(self._index.write_frequencies(self.policy.frequencies.to_bytes()))
 
     def _close_index(self) -> None:
         index, self._index = self._index, None
@@ -219,3 +219,9 @@ class Keeper:
             yield
         except GravitonError as error:
             self._metrics.failed(operation, error.code)
+
+
+async def _remembered(index: CacheIndex) -> tuple[dict[bytes, Place], FrequencySketch]:
+    """What the index says. Raises as `CacheIndex.places`."""
+    data = await index.frequencies()
+    return await index.places(), FrequencySketch.from_bytes(data) if data else FrequencySketch()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graviton.ports.metrics import MetricKeys, MetricsRegistry, NoMetrics
-from graviton.stores.layers.cache.policy import Queue
+from graviton.stores.layers.cache.policy import Segment
 
 __all__ = ["CacheMetrics"]
 
@@ -18,11 +18,11 @@ class CacheMetrics:
         """What became of a block that was fetched."""
         self._registry.counter(MetricKeys.CACHE_FILLS, outcome=outcome)
 
-    def evicted(self, queue: Queue, charge: int) -> None:
+    def evicted(self, segment: Segment, charge: int) -> None:
         """An entry made room."""
-        label = queue.name.lower()
-        self._registry.counter(MetricKeys.CACHE_EVICTIONS, queue=label)
-        self._registry.counter(MetricKeys.CACHE_EVICTED_BYTES, charge, queue=label)
+        label = segment.name.lower()
+        self._registry.counter(MetricKeys.CACHE_EVICTIONS, segment=label)
+        self._registry.counter(MetricKeys.CACHE_EVICTED_BYTES, charge, segment=label)
 
     def damaged(self) -> None:
         """An entry was wrong."""

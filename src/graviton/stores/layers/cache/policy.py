@@ -1,201 +1,219 @@
-"""`S3Fifo`: which entry goes when there is no room.
+"""`WTinyLfu`: which entry goes when there is no room.
 
-After Yang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023), with sizes in bytes. New entries pass
-through a small queue; those that were used there move on to the main queue, the others leave soon and are remembered as
-*ghosts*: who comes back while its ghost is there goes straight to the main queue. So one pass over everything throws
-out a tenth of the cache. In the main queue, an entry that was used gets another round for each use, up to three.
+After Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient Cache Admission Policy" (ACM ToS 2017), with sizes in
+bytes. A new entry comes into a small *window*. When that is full and there is no room, the one in the window that was
+used least recently is compared with the next to go from the main part: who was asked for more often lately stays, the
+other goes. So one pass over everything goes through the window and throws out nothing that is read again. The main part
+is a segmented LRU: entries wait in *probation*, and are *protected* from their next use on, until more recently used
+ones take their place. How often a key was asked for, also one that is gone, is what `FrequencySketch` knows.
 
-Why this one: it is within 2 % of the best where popularity lasts and where scans pass through; loops larger than the
-cache are its weakness (docs/decisions/0040-cache-eviction.md). And a hit changes one number of one entry and no order,
-so readers need no lock and no turn with the thread that evicts.
+Why this one: docs/decisions/0040-cache-eviction.md. A hit moves an entry, but not at once: readers add the key to a log
+and go on, with no lock, and the thread that evicts takes account of it before it decides anything.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
-__all__ = ["Entry", "Eviction", "Queue", "S3Fifo"]
+from graviton.stores.layers.cache.sketch import FrequencySketch
 
-_K = TypeVar("_K", bound=Hashable)
+__all__ = ["Entry", "Eviction", "Segment", "WTinyLfu"]
 
-SMALL_SHARE = 0.1
-"""Part of the bytes for entries on trial, as in the paper: there the best over 6,594 traces, and not sensitive."""
+WINDOW_SHARE = 0.01
+"""Part of the bytes for the window."""
 
-MOVE_ON_USES = 2
-"""Uses in the small queue that move an entry on, as in the paper. With 1, changing working sets gain a hundredth and
-loops lose a fifth or more (benchmarks/cache/README.md)."""
+PROTECTED_SHARE = 0.8
+"""Part of the main part that is protected at most, as in the paper."""
 
-MAX_USES = 3
-"""Uses that are told apart, as in the paper: more would keep what was popular once."""
+MAX_UNLEARNT_HITS = 1 << 13
+"""Hits in the log, at most; beyond that the oldest are forgotten. That takes so many hits without anything fetched and
+cached in between, when nothing need go either. Some 100 bytes each."""
 
 
-class Queue(IntEnum):
-    """Where an entry is; small and main are stored values."""
+class Segment(IntEnum):
+    """Where an entry is; all but gone are stored values."""
 
     GONE = 0
-    SMALL = 1
-    MAIN = 2
+    WINDOW = 1
+    PROBATION = 2
+    PROTECTED = 3
 
 
-class Entry(Generic[_K]):
-    """One thing in the cache. Readers may raise `uses` while the keeper does anything else: it is only a hint."""
+class Entry:
+    """One thing in the cache."""
 
-    __slots__ = ("charge", "key", "queue", "recorded_uses", "uses")
+    __slots__ = ("charge", "key", "number", "recorded", "segment")
 
-    def __init__(self, key: _K, charge: int, queue: Queue, uses: int = 0) -> None:
+    def __init__(self, key: bytes, charge: int, segment: Segment, number: int = 0) -> None:
         self.key = key
         self.charge = charge
         """Bytes it takes."""
-        self.queue = queue
-        self.uses = uses
-        self.recorded_uses = uses
-        """As the keeper last wrote them down: hits, which he is not told of, make the difference."""
+        self.segment = segment
+        self.number = number
+        """Its place in the order in which entries became the youngest of their segment."""
+        self.recorded = number
+        """The number as the keeper last wrote it down: hits, which he is not told of, make the difference."""
 
 
-class Eviction(NamedTuple, Generic[_K]):
+class Eviction(NamedTuple):
     """What is to go."""
 
-    entry: Entry[_K]
-    queue: Queue
+    entry: Entry
+    segment: Segment
     """Where it was."""
 
 
-class S3Fifo(Generic[_K]):
+class _Lru:
+    """The entries of a segment, the least recently used first."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.entries: OrderedDict[bytes, Entry] = OrderedDict()
+
+    @property
+    def oldest(self) -> Entry | None:
+        """The next to go."""
+        return next(iter(self.entries.values()), None)
+
+    def append(self, entry: Entry) -> None:
+        self.entries[entry.key] = entry
+        self.bytes += entry.charge
+
+    def remove(self, entry: Entry) -> None:
+        del self.entries[entry.key]
+        self.bytes -= entry.charge
+
+
+class WTinyLfu:
     """The entries and their order. `hit` may be called by any thread, everything else by one."""
 
-    def __init__(self, limit: int, changed: Callable[[Entry[_K]], None] | None = None) -> None:
+    def __init__(self, limit: int, changed: Callable[[Entry], None] | None = None) -> None:
         """`limit` in bytes: what the caller keeps `used` below, by evicting before he adds. `changed` is told of every
-        entry that is added, gets another place, or is gone."""
+        entry that is added, gets into another segment, or is gone."""
         self.limit = limit
-        self.used = 0
-        """Bytes of all entries."""
+        self.frequencies = FrequencySketch()
+        self._window_limit = int(limit * WINDOW_SHARE)
+        self._main_limit = limit - self._window_limit
+        self._protected_limit = int(self._main_limit * PROTECTED_SHARE)
         self._changed = changed or _ignore
-        self._entries: dict[_K, Entry[_K]] = {}
-        # Both also hold entries that were removed, or moved on, until these come to the front.
-        self._small: deque[Entry[_K]] = deque()
-        self._main: deque[Entry[_K]] = deque()
-        self._small_bytes = 0
-        self._ghosts: OrderedDict[int, int] = OrderedDict()
-        """Hash of the key and charge of what left the small queue, the oldest first; together at most `limit`."""
-        self._ghost_bytes = 0
+        self._segments: dict[Segment, _Lru] = {kind: _Lru() for kind in Segment if kind is not Segment.GONE}
+        self._window = self._segments[Segment.WINDOW]
+        self._probation = self._segments[Segment.PROBATION]
+        self._protected = self._segments[Segment.PROTECTED]
+        self._number = 0
+        self._hits: deque[bytes] = deque(maxlen=MAX_UNLEARNT_HITS)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(len(segment.entries) for segment in self._segments.values())
 
-    def __contains__(self, key: _K) -> bool:
-        return key in self._entries
+    def __contains__(self, key: bytes) -> bool:
+        return self._find(key) is not None
 
-    def __iter__(self) -> Iterator[Entry[_K]]:
-        """All entries, those of the small queue first, each queue from the one that goes first."""
-        for queue, kind in ((self._small, Queue.SMALL), (self._main, Queue.MAIN)):
-            for entry in queue:
-                if entry.queue is kind:
-                    yield entry
+    def __iter__(self) -> Iterator[Entry]:
+        """All entries, segment by segment, each from the one that goes first."""
+        for segment in self._segments.values():
+            yield from segment.entries.values()
 
-    def hit(self, key: _K) -> bool:
-        """Note that `key` was used; whether there is such an entry."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return False
-        if entry.uses < MAX_USES:
-            entry.uses += 1
-        return True
+    @property
+    def used(self) -> int:
+        """Bytes of all entries."""
+        return self._window.bytes + self._main_bytes
 
-    def add(self, key: _K, charge: int) -> None:
-        """A new entry, the youngest of its queue."""
-        ghost = self._ghosts.pop(hash(key), None)
-        if ghost is not None:
-            self._ghost_bytes -= ghost
-        entry = Entry(key, charge, Queue.SMALL if ghost is None else Queue.MAIN)
-        self.restore(entry)
-        self._changed(entry)
+    @property
+    def _main_bytes(self) -> int:
+        return self._probation.bytes + self._protected.bytes
 
-    def restore(self, entry: Entry[_K]) -> None:
-        """An entry as it was before a restart, the youngest of its queue. Of this `changed` is not told."""
-        assert entry.key not in self._entries, "the keeper looks first"
-        self._entries[entry.key] = entry
-        self.used += entry.charge
-        self._append(entry)
+    def hit(self, key: bytes) -> None:
+        """Note that `key` was used, whether there is such an entry or not."""
+        self._hits.append(key)
 
-    def evict(self) -> Eviction[_K] | None:
+    def learn(self) -> None:
+        """Take account of the hits until now."""
+        while self._hits:
+            key = self._hits.popleft()
+            self.frequencies.note(key, len(self))
+            entry = self._find(key)
+            if entry is not None:
+                self._move(entry, Segment.WINDOW if entry.segment is Segment.WINDOW else Segment.PROTECTED)
+                self._balance()
+
+    def add(self, key: bytes, charge: int) -> None:
+        """A new entry, the youngest in the window."""
+        self.learn()
+        entry = Entry(key, charge, Segment.GONE)
+        self._move(entry, Segment.WINDOW)
+        self.frequencies.note(key, len(self))
+        self._balance()
+
+    def restore(self, entry: Entry) -> None:
+        """An entry as it was before a restart, after all with smaller numbers. Of this `changed` is not told."""
+        assert entry.key not in self, "the keeper looks first"
+        self._segments[entry.segment].append(entry)
+        self._number = max(self._number, entry.number)
+
+    def evict(self) -> Eviction | None:
         """Take out the entry that is to go next; None if there is none. `take_back` undoes it."""
-        while self._entries:
-            small_bytes, main_bytes = self._small_bytes, self.used - self._small_bytes
-            if small_bytes > self.limit * SMALL_SHARE or not main_bytes:
-                victim = self._evict_small()
-            else:
-                victim = self._evict_main()
-            if victim is not None:
-                return victim
-        return None
+        self.learn()
+        loser = self._loser()
+        if loser is None:
+            return None
+        segment = loser.segment
+        self._move(loser, Segment.GONE)
+        return Eviction(loser, segment)
 
-    def take_back(self, eviction: Eviction[_K]) -> None:
+    def take_back(self, eviction: Eviction) -> None:
         """An entry whose removal failed: it still takes room, and is tried again after the others."""
-        eviction.entry.queue = eviction.queue
-        self.restore(eviction.entry)
-        self._changed(eviction.entry)
+        self._move(eviction.entry, eviction.segment)
 
-    def remove(self, key: _K) -> Entry[_K] | None:
-        """Take out an entry that is no good; it leaves no ghost."""
-        entry = self._entries.get(key)
+    def remove(self, key: bytes) -> None:
+        """Take out an entry that is no good, if it is there."""
+        entry = self._find(key)
         if entry is not None:
-            self._take_out(entry)
-        return entry
+            self._move(entry, Segment.GONE)
 
-    def _evict_small(self) -> Eviction[_K] | None:
-        while self._small:
-            entry = self._small.popleft()
-            if entry.queue is not Queue.SMALL:
-                continue
-            if entry.uses < MOVE_ON_USES:
-                self._take_out(entry)
-                self._remember(entry)
-                return Eviction(entry, Queue.SMALL)
-            self._small_bytes -= entry.charge
-            entry.queue, entry.uses = Queue.MAIN, 0
-            self._append(entry)
-            self._changed(entry)
-            return None  # the main queue may be the longer one now
+    def _loser(self) -> Entry | None:
+        """Of the next to leave the window and the next to go from the main part the one less asked for. The newcomer,
+        for whom there is to be room, counts as one in the window, which therefore is full."""
+        candidate, victim = self._window.oldest, self._probation.oldest or self._protected.oldest
+        if candidate is None or victim is None:
+            return candidate or victim
+        if self._main_bytes > self._main_limit:  # the limit was lowered
+            return victim
+        count = self.frequencies.count
+        return victim if count(candidate.key) > count(victim.key) else candidate
+
+    def _balance(self) -> None:
+        """Move on what is too much for its segment, while there is room in the next."""
+        while self._protected.bytes > self._protected_limit and (entry := self._protected.oldest):
+            self._move(entry, Segment.PROBATION)
+        while self._window.bytes > self._window_limit and (entry := self._window.oldest):
+            if self._main_bytes + entry.charge > self._main_limit:
+                break
+            self._move(entry, Segment.PROBATION)
+
+    def _find(self, key: bytes) -> Entry | None:
+        for segment in self._segments.values():
+            entry = segment.entries.get(key)
+            if entry is not None:
+                return entry
         return None
 
-    def _evict_main(self) -> Eviction[_K] | None:
-        while self._main:
-            entry = self._main.popleft()
-            if entry.queue is not Queue.MAIN:
-                continue
-            if entry.uses == 0:
-                self._take_out(entry)
-                return Eviction(entry, Queue.MAIN)
-            entry.uses -= 1
-            self._append(entry)
+    def _move(self, entry: Entry, segment: Segment) -> None:
+        """Make it the youngest of a segment, or gone."""
+        before = entry.segment
+        if before is not Segment.GONE:
+            self._segments[before].remove(entry)
+        entry.segment = segment
+        if segment is not Segment.GONE:
+            self._number += 1
+            entry.number = self._number
+            self._segments[segment].append(entry)
+        if segment is not before:
             self._changed(entry)
-        return None
-
-    def _append(self, entry: Entry[_K]) -> None:
-        if entry.queue is Queue.SMALL:
-            self._small.append(entry)
-            self._small_bytes += entry.charge
-        else:
-            self._main.append(entry)
-
-    def _take_out(self, entry: Entry[_K]) -> None:
-        del self._entries[entry.key]
-        self.used -= entry.charge
-        if entry.queue is Queue.SMALL:
-            self._small_bytes -= entry.charge
-        entry.queue = Queue.GONE
-        self._changed(entry)
-
-    def _remember(self, entry: Entry[_K]) -> None:
-        mark = hash(entry.key)
-        self._ghost_bytes += entry.charge - self._ghosts.pop(mark, 0)
-        self._ghosts[mark] = entry.charge
-        while self._ghost_bytes > self.limit:
-            self._ghost_bytes -= self._ghosts.popitem(last=False)[1]
 
 
-def _ignore(entry: Entry[_K]) -> None:
+def _ignore(entry: Entry) -> None:
     pass
