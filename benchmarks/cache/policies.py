@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from graviton.stores.layers.cache.policy import WTinyLfu
+from graviton.stores.layers.cache.policy import WINDOW_SHARE, WTinyLfu
 
-__all__ = ["OURS", "POLICIES", "HitRatio", "Policy", "hit_ratio"]
+__all__ = ["OURS", "POLICIES", "Chosen", "HitRatio", "Policy", "hit_ratio"]
 
 
 class Policy(Protocol):
@@ -45,8 +45,8 @@ def hit_ratio(policy: Policy, trace: Iterable[tuple[int, int]]) -> HitRatio:
 class Chosen:
     """What the cache does: graviton.stores.layers.cache.policy."""
 
-    def __init__(self, limit: int) -> None:
-        self._policy = WTinyLfu(limit)
+    def __init__(self, limit: int, window_share: float = WINDOW_SHARE) -> None:
+        self._policy = WTinyLfu(limit, window_share=window_share)
 
     def request(self, key: int, size: int) -> bool:
         name = key.to_bytes(8, "big")

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graviton.stores.layers.cache import policy as policy_module
 from graviton.stores.layers.cache.policy import MAX_UNLEARNT_HITS, PROTECTED_SHARE, Entry, Segment, WTinyLfu
 
 WINDOW, PROBATION, PROTECTED = Segment.WINDOW, Segment.PROBATION, Segment.PROTECTED
@@ -198,9 +197,7 @@ def test_numbers_are_the_order() -> None:
 @given(seed=st.integers(0, 2**32), limit=st.integers(1, 60), steps=st.lists(st.integers(0, 4), max_size=300))
 def test_sums_hold_and_who_goes_is_the_right_one(window: float, seed: int, limit: int, steps: list[int]) -> None:
     rng, charges = random.Random(seed), {name(key): key % 7 + 1 for key in range(50)}
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(policy_module, "WINDOW_SHARE", window)
-        policy = WTinyLfu(limit)
+    policy = WTinyLfu(limit, window_share=window)
     inside: set[bytes] = set()
     for step in steps:
         key = name(rng.randrange(50))

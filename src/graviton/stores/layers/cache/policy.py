@@ -23,7 +23,8 @@ from graviton.stores.layers.cache.sketch import FrequencySketch
 __all__ = ["Entry", "Eviction", "Segment", "WTinyLfu"]
 
 WINDOW_SHARE = 0.01
-"""Part of the bytes for the window."""
+"""Part of the bytes for the window, as in the paper. Measured from 1 to 10 %: wider ones lose loops and gain where only
+what was read last is read next (benchmarks/cache/README.md)."""
 
 PROTECTED_SHARE = 0.8
 """Part of the main part that is protected at most, as in the paper."""
@@ -90,12 +91,14 @@ class _Lru:
 class WTinyLfu:
     """The entries and their order. `hit` may be called by any thread, everything else by one."""
 
-    def __init__(self, limit: int, changed: Callable[[Entry], None] | None = None) -> None:
+    def __init__(
+        self, limit: int, changed: Callable[[Entry], None] | None = None, window_share: float = WINDOW_SHARE
+    ) -> None:
         """`limit` in bytes: what the caller keeps `used` below, by evicting before he adds. `changed` is told of every
         entry that is added, gets into another segment, or is gone."""
         self.limit = limit
         self.frequencies = FrequencySketch()
-        self._window_limit = int(limit * WINDOW_SHARE)
+        self._window_limit = int(limit * window_share)
         self._main_limit = limit - self._window_limit
         self._protected_limit = int(self._main_limit * PROTECTED_SHARE)
         self._changed = changed or _ignore
