@@ -20,7 +20,7 @@ from graviton.backends.filesystem.cache_folder import FsCacheFolder
 from graviton.concurrency.executors import in_own_thread
 from graviton.ports.blocks import CanonicalBlock
 from graviton.stores.layers.cache.keeper import FLUSH_CHANGES, RETRY_SECONDS
-from graviton.stores.layers.cache.policy import Segment
+from graviton.stores.layers.cache.policy import Entry, Segment
 from graviton.testing.conformance.block_values import block
 from graviton.testing.fake_clock import FakeClock
 from tests.unit.cache.caches import Cached, blocks_of_8k, far, files
@@ -41,6 +41,11 @@ def order(store: Cached) -> list[tuple[bytes, Segment, int]]:
     policy = store.keeper.policy
     policy.learn()
     return [(entry.key, entry.segment, policy.frequencies.count(entry.key)) for entry in policy]
+
+
+def by_age(store: Cached) -> list[Entry]:
+    """Entries as they were used, the oldest first."""
+    return sorted(store.keeper.policy, key=lambda entry: entry.number)
 
 
 async def opened(root: Path, blocks: Sequence[CanonicalBlock], limit: int = 1 << 20) -> Cached:
@@ -76,7 +81,7 @@ async def test_hits_survive_also_those_of_a_process_that_had_nothing_else(tmp_pa
         await again.read(*blocks[1::3])
         before = order(again)
         await again.aclose()
-        assert [key for key, segment, _ in before if segment is Segment.PROTECTED][-10:] == used
+        assert [entry.key for entry in by_age(again)][-10:] == used
         assert {count for key, _, count in before if key in used} == {uses}
     again = await opened(tmp_path, blocks)
     assert order(again) == before
@@ -141,8 +146,7 @@ async def test_an_old_index_and_a_changed_folder_give_what_is_in_the_folder(tmp_
         Path(FsCacheFolder(tmp_path).path(one.key)).unlink()
     store = await opened(tmp_path, blocks)
     assert sorted(key for key, _, _ in order(store)) == sorted(one.key.to_bytes() for one in blocks[3:])
-    by_age = sorted(store.keeper.policy, key=lambda entry: entry.number)
-    assert {entry.key for entry in by_age[-10:]} == {one.key.to_bytes() for one in blocks[10:]}, "new ones last"
+    assert {entry.key for entry in by_age(store)[-10:]} == {one.key.to_bytes() for one in blocks[10:]}, "new ones last"
     await store.aclose()
     again = await opened(tmp_path, blocks)
     assert order(again) == order(store)
