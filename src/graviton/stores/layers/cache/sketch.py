@@ -4,8 +4,8 @@ A count-min sketch with conservative update, after Einziger, Friedman and Manes,
 a counter in each of four rows, shared with other keys, and the least of the four is its count, never too low. When ten
 uses were noted for every entry of the cache, all counters are halved, so what was popular once is not for ever.
 
-The paper's doorkeeper, a Bloom filter for the first use of each key, is left out: it saves a third of these few bytes,
-forgets more at every halving, and cost 1 to 3 % of the hits (benchmarks/cache/README.md).
+The paper's doorkeeper, a Bloom filter for the first use of each key, is left out: with as many
+columns it gained nothing on the fixed traces and lost up to 3 % of the hits (benchmarks/cache/README.md).
 """
 
 from __future__ import annotations
