@@ -59,10 +59,11 @@ class Place:
         self.kv = PgKeyValueStore(database)
 
     async def work(self, upload: Upload) -> None:
-        """Changes of one blob and one key: transactions in pipelines, and one of blocking code."""
+        """Changes of one blob and one key: transactions in pipelines, and one of blocking code. The namespace is one of
+        its own: a client that is to be frozen later would wait for ever for one that is frozen while it makes it."""
         await self.ports.put(upload, holder="another")
         await self.ports.repo.delete(upload.key, "another")
-        await self.kv.put("ns", upload.key.to_bytes(), b"value")
+        await self.kv.put(f"ns_{upload.key.digest.hex[:16]}", upload.key.to_bytes(), b"value")
 
     async def check(self) -> None:
         assert [finding async for finding in audit(PgMetadataRows(self.database))] == []
