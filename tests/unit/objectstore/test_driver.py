@@ -351,6 +351,21 @@ async def test_answer_to_a_delete_of_many_says_of_each_that_it_is_gone(
         await driver.aclose()
 
 
+async def test_etag_that_is_empty_once_is_asked_for_again() -> None:
+    """By a server that is just putting that name."""
+    times = {"Last_Modified": "Thu, 26 Nov 2026 05:07:09 GMT", "x_amz_request_id": "1"}
+    replies = [answer(200, ETag='""', **times), answer(200, ETag=ETAG, **times)]
+    async with serving(*replies) as endpoint:
+        driver = driver_of(settings(endpoint, retry_seconds=5.0))
+        assert await driver.exists("a/key", "thing")
+        await driver.aclose()
+    async with serving(replies[0]) as endpoint:
+        driver = driver_of(settings(endpoint))
+        with pytest.raises(Unavailable, match="no S3 server"):
+            await driver.exists("a/key", "thing")
+        await driver.aclose()
+
+
 @pytest.mark.parametrize("server", [moto_server, default_server])
 async def test_many_are_deleted_in_one_request(server: Any) -> None:
     async with S3Proxy(server()) as proxy:

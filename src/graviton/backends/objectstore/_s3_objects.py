@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import closing
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -82,12 +82,21 @@ class Piece(NamedTuple):
 class S3Objects(S3Calls):
     """Requests about objects in the bucket of `config`."""
 
-    async def head(self, key: str, subject: str) -> Head | None:
-        """An object without its bytes; None if there is none. Raises ConfigError if there is no bucket."""
-        needs = ("ETag", "LastModified", "ContentLength")
+    async def head(self, key: str, subject: str, is_etag: Callable[[str], object] = bool) -> Head | None:
+        """An object without its bytes; None if there is none. An answer whose ETag `is_etag` does not take is none.
+        Raises ConfigError if there is no bucket."""
+
+        def look(client: Any, flag: CancelFlag) -> dict[str, Any]:
+            told: dict[str, Any] = client.head_object(Bucket=self.config.bucket, Key=key)
+            for name in ("LastModified", "ContentLength"):
+                member(told, name, "head", subject)
+            if not is_etag(member(told, "ETag", "head", subject)):
+                raise no_server("head", subject)
+            return told
+
         for _ in range(_LOOKS):
             try:
-                told = await self.call("head", subject, "head_object", needs=needs, reads=True, Key=key)
+                told = await self.on_thread("head", subject, look, reads=True)
             except NotFound as error:
                 if await self._is_absent(key, subject, error):
                     return None
