@@ -30,7 +30,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeVar
 
-from graviton.errors import InvalidInput, LimitExceeded
+from graviton.errors import InvalidInput, LimitExceeded, Unsupported
 from graviton.ports.capabilities import Capabilities
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "KeyValueStore",
     "Put",
     "ReadTransaction",
+    "RefusedWrites",
     "Transaction",
     "apply_changes",
     "check_key",
@@ -135,6 +136,29 @@ class Transaction(ReadTransaction, Protocol):
         """Remove every key from `start` on that is smaller than `end` (None: all of them); neither need be a key.
         `start = prefix, end = prefix_end(prefix)` are the keys that begin with a prefix."""
         ...
+
+
+class RefusedWrites:
+    """For views of backends that only read: what a `Transaction` has beyond a `ReadTransaction` raises Unsupported."""
+
+    def put(self, namespace: str, key: bytes, value: bytes) -> None:
+        raise self._refusal()
+
+    def put_many(self, namespace: str, items: Sequence[tuple[bytes, bytes]]) -> None:
+        raise self._refusal()
+
+    def delete(self, namespace: str, key: bytes) -> bool:
+        raise self._refusal()
+
+    def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
+        raise self._refusal()
+
+    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
+        raise self._refusal()
+
+    @staticmethod
+    def _refusal() -> Unsupported:
+        return Unsupported("a read-only transaction cannot write", operation="kv.read")
 
 
 class KeyValueStore(ABC):

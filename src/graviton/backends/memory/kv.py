@@ -13,12 +13,13 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from graviton.errors import Retry, Unavailable, Unsupported
+from graviton.errors import Retry, Unavailable
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.kv import (
     Durability,
     KeyValueStore,
     ReadTransaction,
+    RefusedWrites,
     Transaction,
     check_key,
     check_namespace,
@@ -50,7 +51,7 @@ class _Table:
             self.pairs[key] = value
 
 
-class _Reading:
+class _Reading(RefusedWrites):
     """A view of all tables, valid while the store's lock is held for it."""
 
     def __init__(self, tables: dict[str, _Table]) -> None:
@@ -96,25 +97,6 @@ class _Reading:
             yield key, table.pairs[key]
             start = bisect_right(table.keys, key)
             limit = None if limit is None else limit - 1
-
-    def put(self, namespace: str, key: bytes, value: bytes) -> None:
-        raise self._refusal()
-
-    def put_many(self, namespace: str, items: Sequence[tuple[bytes, bytes]]) -> None:
-        raise self._refusal()
-
-    def delete(self, namespace: str, key: bytes) -> bool:
-        raise self._refusal()
-
-    def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
-        raise self._refusal()
-
-    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
-        raise self._refusal()
-
-    @staticmethod
-    def _refusal() -> Unsupported:
-        return Unsupported("a read-only transaction cannot write", operation="kv.read")
 
 
 class _Writing(_Reading):

@@ -11,8 +11,8 @@ from graviton.backends.rocksdb._cursor import Cursor
 from graviton.backends.rocksdb._database import Database
 from graviton.backends.rocksdb._moments import Moment
 from graviton.backends.rocksdb._overlay import Overlay, merged
-from graviton.errors import LimitExceeded, Unavailable, Unsupported
-from graviton.ports.kv import MAX_KEY_BYTES, check_key, check_namespace, check_value
+from graviton.errors import LimitExceeded, Unavailable
+from graviton.ports.kv import MAX_KEY_BYTES, RefusedWrites, check_key, check_namespace, check_value
 
 __all__ = ["MAX_VALUE_BYTES", "ReadView", "WriteView"]
 
@@ -20,7 +20,7 @@ MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
 """A value is read and written whole; the largest we store, a manifest page, has 147 KB."""
 
 
-class ReadView:
+class ReadView(RefusedWrites):
     """One moment of the store; a `ReadTransaction`. Over when the function returns."""
 
     operation: str = "kv.read"
@@ -64,21 +64,6 @@ class ReadView:
                 self._own.discard(cursor)
                 cursor.close()
 
-    def put(self, namespace: str, key: bytes, value: bytes) -> None:
-        raise self._refusal()
-
-    def put_many(self, namespace: str, items: Sequence[tuple[bytes, bytes]]) -> None:
-        raise self._refusal()
-
-    def delete(self, namespace: str, key: bytes) -> bool:
-        raise self._refusal()
-
-    def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
-        raise self._refusal()
-
-    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
-        raise self._refusal()
-
     def namespaces(self) -> list[str]:
         """Names of the namespaces that exist at that moment, sorted."""
         self._check_usable()
@@ -116,9 +101,6 @@ class ReadView:
         if self._over:
             raise Unavailable("this transaction is over", operation=self.operation)
         self._check_cancelled()
-
-    def _refusal(self) -> Unsupported:
-        return Unsupported("a read-only transaction cannot write", operation=self.operation)
 
 
 class WriteView(ReadView):

@@ -13,8 +13,8 @@ from typing import Any, Final
 from zlib import crc32
 
 from graviton.backends.sqlite.errors import FAILURES, Failure, damaged, translate
-from graviton.errors import GravitonError, InvalidInput, Unavailable, Unsupported
-from graviton.ports.kv import check_key, check_namespace, check_value, prefix_end
+from graviton.errors import GravitonError, InvalidInput, Unavailable
+from graviton.ports.kv import RefusedWrites, check_key, check_namespace, check_value, prefix_end
 
 __all__ = ["MAX_VALUE_BYTES", "TABLE_PREFIX", "ReadView", "WriteView"]
 
@@ -32,7 +32,7 @@ _MAX_FOUND: Final = 100
 _MARKS: Final = ",".join("?" * LOOKUP_TOGETHER)
 
 
-class ReadView:
+class ReadView(RefusedWrites):
     """One snapshot on one connection; a `ReadTransaction`. Over when the function returns."""
 
     operation: str = "kv.read"
@@ -106,21 +106,6 @@ class ReadView:
                 cursor.close()
                 self._cursors.discard(cursor)
 
-    def put(self, namespace: str, key: bytes, value: bytes) -> None:
-        raise self._refusal()
-
-    def put_many(self, namespace: str, items: Sequence[tuple[bytes, bytes]]) -> None:
-        raise self._refusal()
-
-    def delete(self, namespace: str, key: bytes) -> bool:
-        raise self._refusal()
-
-    def delete_many(self, namespace: str, keys: Sequence[bytes]) -> None:
-        raise self._refusal()
-
-    def delete_range(self, namespace: str, start: bytes, end: bytes | None = None) -> None:
-        raise self._refusal()
-
     def namespaces(self) -> list[str]:
         """Names of the namespaces that exist in this snapshot, sorted."""
         rows = self._execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'ns_*'").fetchall()
@@ -193,9 +178,6 @@ class ReadView:
         if self._over:
             raise Unavailable("this transaction is over", operation=self.operation)
         self._check_cancelled()
-
-    def _refusal(self) -> Unsupported:
-        return Unsupported("a read-only transaction cannot write", operation=self.operation)
 
 
 class WriteView(ReadView):
