@@ -20,12 +20,12 @@ from graviton.backends.rocksdb._views import MAX_VALUE_BYTES, ReadView
 from graviton.backends.rocksdb._writer import OPERATION, Writer
 from graviton.backends.rocksdb.config import RocksConfig
 from graviton.backends.rocksdb.metrics import RocksMetrics
-from graviton.concurrency.blocking import may_block
 from graviton.concurrency.calls import deliver
 from graviton.concurrency.crew import Crew
 from graviton.concurrency.group_thread import GroupThread
 from graviton.concurrency.lifetime import Lifetime
 from graviton.concurrency.threads import joined, started
+from graviton.concurrency.view_calls import done_by
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 
@@ -78,18 +78,8 @@ class RocksKeyValueStore(KeyValueStore):
         return await self._metrics.timed("transact", self._transact(fn, durability))
 
     async def _transact(self, fn: Callable[[Transaction], _T], durability: Durability) -> _T:
-        self._lifetime.check()  # first: in a child made by fork the lock may be held for ever
         call: RocksCall[_T] = RocksCall(fn, durability is Durability.FULL)
-        if may_block():
-            with self._lock:
-                self._lifetime.check()
-                self._writer.start()
-            self._writer.run(call)
-            return call.ended()
-        with self._lock:
-            self._lifetime.check()
-            self._writer.submit(call)
-        return await call.outcome()
+        return await done_by(self._writer, call, self._lock, self._lifetime)
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
         if self._metrics is None:

@@ -18,11 +18,10 @@ from graviton.backends.sqlite._transaction import MAX_VALUE_BYTES, ReadView
 from graviton.backends.sqlite._write_connections import OPERATION
 from graviton.backends.sqlite._writer import Writer
 from graviton.backends.sqlite.config import SqliteConfig
-from graviton.concurrency.blocking import may_block
 from graviton.concurrency.group_thread import GroupThread
 from graviton.concurrency.lifetime import Lifetime
 from graviton.concurrency.threads import joined
-from graviton.concurrency.view_calls import ViewCall
+from graviton.concurrency.view_calls import ViewCall, done_by
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 
@@ -66,18 +65,8 @@ class SqliteKeyValueStore(KeyValueStore):
         weakref.finalize(self, _abandon, self._writer, self._readers)  # forgotten without aclose
 
     async def transact(self, fn: Callable[[Transaction], _T], durability: Durability = Durability.FULL) -> _T:
-        self._lifetime.check()  # first: in a child made by fork the lock may be held for ever
         call: ViewCall[_T] = ViewCall(fn, durability is Durability.FULL)
-        if may_block():
-            with self._lock:
-                self._lifetime.check()
-                self._writer.start()
-            self._writer.run(call)
-            return call.ended()
-        with self._lock:
-            self._lifetime.check()
-            self._writer.submit(call)
-        return await call.outcome()
+        return await done_by(self._writer, call, self._lock, self._lifetime)
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
         call: ViewCall[_T] = ViewCall(fn, full=False)
