@@ -8,9 +8,11 @@ from graviton.backends.postgres.block_index import PgBlockIndex
 from graviton.backends.postgres.capabilities import CAPABILITIES
 from graviton.backends.postgres.database import PgDatabase
 from graviton.backends.postgres.manifest_repo import PgBlobManifestRepo
+from graviton.backends.postgres.outbox import PgOutbox
 from graviton.testing.conformance.block_index import BlockIndexContract
 from graviton.testing.conformance.manifests import BlobManifestRepoContract
 from graviton.testing.conformance.metadata_values import Metadata, MetadataContract
+from graviton.testing.conformance.outbox import OutboxContract
 from tests.postgres_schemas import drop_schema, make_schema, schema_of
 from tests.postgres_server import server
 
@@ -37,6 +39,13 @@ class _OverPostgres(MetadataContract):
 
 class TestPgBlockIndex(_OverPostgres, BlockIndexContract):
     implementation = PgBlockIndex
+
+
+class TestPgOutbox(_OverPostgres, OutboxContract):
+    implementation = PgOutbox
+
+    def make_outbox(self, store: PgDatabase) -> PgOutbox:
+        return PgOutbox(store, poll_seconds=0.05)
 
 
 class TestPgBlobManifestRepo(_OverPostgres, BlobManifestRepoContract):

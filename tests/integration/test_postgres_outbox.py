@@ -315,19 +315,16 @@ async def test_continued_after_every_single_event_nothing_is_left_out(world: Wor
         assert {event.subject for _, event in rest} == everything - before
         for nested, (again, _) in enumerate(rest, 1):
             following = {event.subject for _, event in rest[:nested]}
-            assert set(await page_subjects(world, again)) == everything - before - following
+            assert set(await read_subjects(world, again, small_pages)) == everything - before - following
 
 
-async def page_subjects(world: World, position: str) -> list[str]:
+async def read_subjects(world: World, position: str, limit: int) -> list[str]:
     """All that is there after a position, without waiting for the end to show."""
     found: list[str] = []
-    at = outbox_module.Position.parse(position)
-    while True:
-        page = await world.outbox._look(at)
-        if not page.events:
-            return found
-        found += [event.subject for _, event in page.events]
-        at = page.position
+    while events := await world.outbox.read(position, limit):
+        found += [event.subject for _, event in events]
+        position = events[-1][0]
+    return found
 
 
 async def test_latest_is_after_everything_committed_and_before_the_rest(world: World) -> None:
@@ -379,8 +376,14 @@ ID = "0123456789abcdef" * 2
     ],
 )
 async def test_texts_that_are_no_positions_are_refused(text: str, world: World) -> None:
+    stream = (await world.outbox.latest())[: len(ID)]
     with pytest.raises(InvalidInput):
-        await anext(world.outbox.follow(text))
+        await anext(world.outbox.follow(text.replace(ID, stream)))
+
+
+async def test_position_of_another_kind_of_metadata_is_of_another_stream(world: World) -> None:
+    with pytest.raises(NotFound, match="another stream"):
+        await anext(world.outbox.follow(f"{ID}:12:1700000000000000000"))
 
 
 async def test_position_of_another_database_is_refused(world: World) -> None:
@@ -552,9 +555,9 @@ async def test_event_between_the_look_and_the_bell_is_not_waited_for(
     outbox = PgOutbox(world.database, NEVER)
     look, looks = outbox._look, 0
 
-    async def look_and_write(position: object) -> object:
+    async def look_and_write(position: object, limit: int) -> object:
         nonlocal looks
-        page = await look(position)  # type: ignore[arg-type]
+        page = await look(position, limit)  # type: ignore[arg-type]
         looks += 1
         if looks == 1:
             await world.write("just now")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from graviton._version import __version__
 from graviton.assembly.settings import Settings
 from graviton.errors import ConfigError, GravitonError
+from graviton.ports.outbox import MAX_TRIM
 from graviton.services.doctor import Check, Level
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ async def database_status(settings: Settings) -> MigrationStatus:
 async def trim_events(settings: Settings, older_than_seconds: float) -> AsyncGenerator[int, None]:
     """Remove old events of the outbox; how many each step did. Raises ConfigError, Unauthenticated, Unavailable."""
     database = _database(settings)
-    from graviton.backends.postgres.outbox import MAX_TRIM, PgOutbox  # after that: there may be no driver
+    from graviton.backends.postgres.outbox import PgOutbox  # after that: there may be no driver
 
     try:
         before_ns = database.clock.now_ns() - int(older_than_seconds * 1_000_000_000)

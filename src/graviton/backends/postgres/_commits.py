@@ -70,11 +70,12 @@ def commit(group: Sequence[Prepared], now_ns: int, answers: Answers, kinds: Coll
         existing = there.get(place)
         if existing is None:
             record = _create(changes, one, owner, place, place in rows)
-            changes.events.append(blob_committed(place.domain_id, place.key.text, record.block_count))
         elif existing.owner in broken:
             record = _replace(changes, one, owner, place, existing)
         else:
             record = _merge(changes, one.commit, owner, place, existing)
+        if record.owner == one.commit.session:
+            changes.events.append(blob_committed(place.domain_id, place.key.text, record.block_count))
         rows.add(place)
         there[place] = record
         results.append(CommitResult(record, existing is None))

@@ -36,7 +36,7 @@ class Told(NamedTuple):
 
 
 def blob_committed(domain_id: int, subject: str, blocks: int) -> Told:
-    """A blob became visible: a new one, or one that was deleted and is back."""
+    """A manifest became that of a blob: a new one, one that was deleted and is back, or one that repairs it."""
     return Told(domain_id, EventKind.BLOB_COMMITTED, subject, json.dumps({"blocks": blocks}))
 
 

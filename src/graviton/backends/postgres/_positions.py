@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from graviton.errors import InvalidInput
+from graviton.ports.outbox import no_position
 
 __all__ = ["NOTHING_SEEN", "Batch", "Position", "Seen", "Stream"]
 
@@ -124,11 +124,7 @@ class Position(NamedTuple):
             if made.text != text or max(made.trims, int(top or 0), int(last or 0)) > _MAX_BIGINT:
                 raise ValueError(text)
         except ValueError:
-            raise InvalidInput(
-                f"{text[:80]!r} is not a position of an event",
-                operation="events.follow",
-                hint="Give back what the follower gave with an event, unchanged.",
-            ) from None
+            raise no_position(text) from None
         return made
 
     @property

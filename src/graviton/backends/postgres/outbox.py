@@ -15,17 +15,23 @@ from graviton.backends.postgres._scripts import Last, Row, Script, Statement
 from graviton.backends.postgres.database import PgDatabase
 from graviton.errors import InvalidInput, NotFound
 from graviton.ports.events import Event, EventKind
+from graviton.ports.outbox import (
+    MAX_TRIM,
+    READ_EVENTS,
+    Outbox,
+    check_read_limit,
+    check_trim_limit,
+    events_are_gone,
+    stream_of,
+)
 
-__all__ = ["MAX_TRIM", "PgOutbox"]
+__all__ = ["PgOutbox"]
 
 POLL_SECONDS = 3.0
 """How often a follower looks although no bell rang: it may have been missed."""
 
-PAGE_EVENTS = 500
-"""Events read at once: some 200 KB."""
-
-MAX_TRIM = 10_000
-"""Events removed by one transaction, at most: a fraction of a second."""
+PAGE_EVENTS = READ_EVENTS
+"""Events that a follower reads at once."""
 
 _PLACE = """
 concat_ws('/', (SELECT system_identifier FROM pg_control_system()), left(pg_walfile_name(pg_current_wal_lsn()), 8),
@@ -99,10 +105,8 @@ class _Page(NamedTuple):
     position: Position
 
 
-class PgOutbox:
-    """The events kept in one database; `PgConfig.events` says which kinds are written. A blob is deleted when its last
-    holder goes, and committed again when it is undeleted. `data` of an event has `domain` unless that is the default
-    one, and for `blob.committed` the number of `blocks`. Restoring metadata from a backup tells of nothing."""
+class PgOutbox(Outbox):
+    """The events kept in one database; `PgConfig.events` says which kinds are written. They stay until `trim`."""
 
     def __init__(self, database: PgDatabase, poll_seconds: float = POLL_SECONDS) -> None:
         """Several may be used with one database. Raises InvalidInput."""
@@ -111,23 +115,19 @@ class PgOutbox:
         self._database = database
         self._poll_seconds = poll_seconds
 
+    async def read(self, after: str | None = None, limit: int = READ_EVENTS) -> list[tuple[str, Event]]:
+        check_read_limit(limit)
+        return (await self._look(await self._parsed(after), limit)).events
+
     async def follow(self, after: str | None = None) -> AsyncIterator[tuple[str, Event]]:
-        """Events and the position after each, for ever: those that were committed already, then the rest as they come.
-        Without `after`, from the first that is kept.
-
-        An event comes as soon as its transaction is committed, and after every event of a transaction that it waited
-        for, or that had ended before it made its change. Keep the position when you are done with an event: continued
-        from there, no later event is left out. One that you were given may be given again.
-
-        Raises InvalidInput for what is no position; NotFound if events after it may have been removed, or if it belongs
-        to another stream: the database was restored, copied, or failed over. Waiting, it has a connection of its own,
-        which is closed when the iterator is: leave it by `contextlib.aclosing`.
-        """
-        position = None if after is None else Position.parse(after)
+        """An event comes as soon as its transaction is committed, and after every event of a transaction that it waited
+        for, or that had ended before it made its change. Waiting, it has a connection of its own, which is closed when
+        the iterator is."""
+        position = await self._parsed(after)
         rope = BellRope(self._database.config.schema, self._database.connect)
         try:
             while True:
-                page = await self._look(position)
+                page = await self._look(position, PAGE_EVENTS)
                 position = page.position
                 if page.events:
                     await rope.quiet()
@@ -139,26 +139,41 @@ class PgOutbox:
             await rope.close()
 
     async def latest(self) -> str:
-        """The position after everything that is committed now."""
         stream, _ = await self._read([])
         return Position(stream.id, stream.trims, NOTHING_SEEN.until(stream.snapshot, stream.newest)).text
 
     async def trim(self, before_ns: int, limit: int = MAX_TRIM) -> int:
-        """Remove up to `limit` of the oldest events, those from before `before_ns`; how many. Fewer than `limit`: no
-        more can be removed now. Followers that have not seen them are told. An event stays as long as an earlier one
-        does, or a transaction that began before it was committed is under way. Raises InvalidInput."""
-        if not 1 <= limit <= MAX_TRIM:
-            raise InvalidInput(f"a trim removes 1 to {MAX_TRIM} events, not {limit}", operation="events.trim")
+        """An event also stays as long as a transaction that began before it was committed is under way."""
+        check_trim_limit(limit)
         await self._read([])  # numbers of transactions of another place would never be old
         return await self._database.run("events.trim", lambda: _trim(before_ns, limit))
 
-    async def _look(self, position: Position | None) -> _Page:
+    async def _parsed(self, after: str | None) -> Position | None:
+        """Raises InvalidInput, and NotFound for a position in the events of another kind of metadata."""
+        if after is None:
+            return None
+        try:
+            return Position.parse(after)
+        except InvalidInput:
+            stream = stream_of(after)
+            if stream is None or stream == (await self._read([]))[0].id:
+                raise
+            raise self._other_stream() from None
+
+    def _other_stream(self) -> NotFound:
+        what = "the position belongs to another stream of events: the database was restored, copied, or failed over"
+        return events_are_gone(what, self._database.config.where)
+
+    async def _look(self, position: Position | None, limit: int) -> _Page:
         """The next events of a follower, and where he is after them; without any he has come as far as there are."""
-        stream, rows = await self._read([_rows_after(position)])
+        stream, rows = await self._read([_rows_after(position, limit)])
         if position is None:
             position = Position(stream.id, stream.trims, NOTHING_SEEN)
-        else:
-            _check(position, stream, self._database.config.where)
+        elif position.stream != stream.id or position.is_ahead(stream):
+            raise self._other_stream()
+        elif position.may_lack(stream):
+            what = "events after the position were removed, because nobody had asked for them in time"
+            raise events_are_gone(what, self._database.config.where)
         batch = position.batch
         if batch is None:
             seen = position.seen.until(stream.snapshot, stream.newest)
@@ -167,12 +182,12 @@ class PgOutbox:
         done = Position(stream.id, position.trims, batch.seen)
         events = []
         for number, row in enumerate(rows, 1):
-            is_end = number == len(rows) < PAGE_EVENTS
+            is_end = number == len(rows) < limit
             at = done if is_end else position._replace(batch=batch._replace(last=row[0]))
             events.append((at.text, _event(row)))
             position = at
         if not rows and position.batch is not None:
-            return await self._look(done)
+            return await self._look(done, limit)
         return _Page(events, position if rows else done)
 
     async def _read(self, also: Sequence[Statement]) -> tuple[Stream, list[Row]]:
@@ -186,9 +201,9 @@ class PgOutbox:
             await self._database.run("events.begin", _begin_anew)
 
 
-def _rows_after(position: Position | None) -> Statement:
+def _rows_after(position: Position | None, limit: int) -> Statement:
     seen = NOTHING_SEEN if position is None else position.seen
-    values: dict[str, Any] = {"seen": seen.sql, "limit": PAGE_EVENTS}
+    values: dict[str, Any] = {"seen": seen.sql, "limit": limit}
     if position is None or position.batch is None:
         return Statement(_FIRST_ROWS, values)
     batch = position.batch
@@ -203,23 +218,6 @@ def _stream(row: Row) -> Stream:
 def _event(row: Row) -> Event:
     _, at_ns, kind, subject, data, domain = row
     return Event(EventKind(kind), at_ns, subject, {**data, "domain": domain} if domain else data)
-
-
-def _check(position: Position, stream: Stream, where: str) -> None:
-    """Raises NotFound unless the events after a position are there."""
-    if position.stream != stream.id or position.is_ahead(stream):
-        what = "the position belongs to another stream of events: the database was restored, copied, or failed over"
-    elif position.may_lack(stream):
-        what = "events after the position were removed, because nobody had asked for them in time"
-    else:
-        return
-    raise NotFound(
-        what,
-        operation="events.follow",
-        subject=where,
-        hint="Follow without a position, which gives everything that is kept, some of it again; and compare with the"
-        " list of blobs, because some events may be gone.",
-    )
 
 
 def _begin_anew() -> Script[None]:
