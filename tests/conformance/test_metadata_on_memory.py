@@ -3,6 +3,7 @@
 from graviton.backends.memory.kv import InMemoryKeyValueStore
 from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
+from graviton.metadata.outbox import KvOutbox
 from graviton.metadata.range_tracker import KvRangeTracker
 from graviton.metadata.replica_index import KvReplicaIndex
 from graviton.metadata.rows import PAGES, u64
@@ -11,6 +12,7 @@ from graviton.ports.kv import KeyValueStore
 from graviton.testing.conformance.block_index import BlockIndexContract
 from graviton.testing.conformance.manifests import BlobManifestRepoContract
 from graviton.testing.conformance.metadata_values import Metadata, MetadataContract
+from graviton.testing.conformance.outbox import OutboxContract
 from graviton.testing.conformance.range_tracker import RangeTrackerContract
 from graviton.testing.conformance.replicas import ReplicaIndexContract
 from graviton.testing.conformance.schemas import SchemaStoreContract
@@ -28,6 +30,13 @@ class _OverKeyValues(MetadataContract):
 
 class TestBlockIndexOnMemory(_OverKeyValues, BlockIndexContract):
     implementation = KvBlockIndex
+
+
+class TestOutboxOnMemory(_OverKeyValues, OutboxContract):
+    implementation = KvOutbox
+
+    def make_outbox(self, store: KeyValueStore) -> KvOutbox:
+        return KvOutbox(store, poll_seconds=0.05)
 
 
 class TestBlobManifestRepoOnMemory(_OverKeyValues, BlobManifestRepoContract):

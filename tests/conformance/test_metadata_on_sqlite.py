@@ -3,11 +3,13 @@
 from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
 from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
+from graviton.metadata.outbox import KvOutbox
 from graviton.metadata.rows import PAGES, u64
 from graviton.ports.kv import KeyValueStore
 from graviton.testing.conformance.block_index import BlockIndexContract
 from graviton.testing.conformance.manifests import BlobManifestRepoContract
 from graviton.testing.conformance.metadata_values import Metadata, MetadataContract
+from graviton.testing.conformance.outbox import OutboxContract
 
 
 class _OverSqlite(MetadataContract):
@@ -22,6 +24,13 @@ class _OverSqlite(MetadataContract):
 
 class TestBlockIndexOnSqlite(_OverSqlite, BlockIndexContract):
     implementation = KvBlockIndex
+
+
+class TestOutboxOnSqlite(_OverSqlite, OutboxContract):
+    implementation = KvOutbox
+
+    def make_outbox(self, store: KeyValueStore) -> KvOutbox:
+        return KvOutbox(store, poll_seconds=0.05)
 
 
 class TestBlobManifestRepoOnSqlite(_OverSqlite, BlobManifestRepoContract):

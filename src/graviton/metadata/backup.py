@@ -32,7 +32,7 @@ from graviton.errors import (
 from graviton.metadata.backup_format import BackupHeader, Encoder, Record
 from graviton.metadata.marker import StoreMarker
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
-from graviton.metadata.rows import STORE
+from graviton.metadata.rows import OWN_NAMESPACES, STORE
 from graviton.ports.kv import KeyValueStore, ReadTransaction
 
 __all__ = ["BackupResult", "backup_metadata", "translate_os_error"]
@@ -142,7 +142,7 @@ class _Run:
         file.truncate()
         encoder, store_id = Encoder(), _store_id(tx)
         size = file.write(encoder.header(BackupHeader(store_id, self._now_ns)))
-        for name in names:
+        for name in (name for name in names if name not in OWN_NAMESPACES):
             for key, value in tx.scan(name):
                 size += file.write(encoder.record(Record(name, key, value)))
                 if encoder.records % _PROGRESS_EVERY == 0:

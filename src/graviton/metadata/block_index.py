@@ -11,11 +11,12 @@ from graviton.core.keys import BlockKey
 from graviton.errors import InvalidInput
 from graviton.metadata import confirms, sessions, totals
 from graviton.metadata.condemning import check_limit, condemn
+from graviton.metadata.event_bell import bell_of
+from graviton.metadata.event_rows import block_damaged, tell
 from graviton.metadata.owners import load_owner
 from graviton.metadata.releasing import Due, end_if_expired, find_expired, find_gone, release_some
 from graviton.metadata.rows import (
     BLOCKS,
-    KEY_BYTES,
     NOTES,
     REFS,
     RUN_BYTES,
@@ -60,6 +61,7 @@ class KvBlockIndex(BlockIndex):
         self._kv = kv
         self.capabilities = kv.capabilities
         self._clock = clock or SystemClock()
+        self._bell = bell_of(kv)
 
     async def open(
         self,
@@ -99,17 +101,21 @@ class KvBlockIndex(BlockIndex):
         ]
 
     async def mark_damaged(self, key: BlockKey, generation: int, domain: str = "") -> bool:
-        block = domain_prefix(domain) + key.to_bytes()
+        prefix, now_ns = domain_prefix(domain), self._clock.now_ns()
+        block = prefix + key.to_bytes()
 
         def run(tx: Transaction) -> bool:
             row = _stored_of_generation(tx, block, generation)
             if row is None:
                 return False
             tx.put(BLOCKS, block, BlockRow(BlockState.DAMAGED, generation + 1).encode())
-            totals.add(tx, block[:-KEY_BYTES], generation, StoreTotals(blocks=-1, stored_bytes=-key.size))
+            totals.add(tx, prefix, generation, StoreTotals(blocks=-1, stored_bytes=-key.size))
+            tell(tx, [block_damaged(prefix, key.text, now_ns)])
             return True
 
-        return await self._kv.transact(run)
+        is_damaged = await self._kv.transact(run)
+        self._bell.ring()
+        return is_damaged
 
     async def mark_wanted_back(self, key: BlockKey, generation: int, domain: str = "") -> bool:
         block = domain_prefix(domain) + key.to_bytes()

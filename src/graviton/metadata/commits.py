@@ -13,6 +13,7 @@ from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
 from graviton.errors import Conflict
 from graviton.metadata import confirms, totals
+from graviton.metadata.event_rows import blob_committed, blob_deleted, tell
 from graviton.metadata.manifest_checks import Answers, Suspect, sound_ones
 from graviton.metadata.owners import check_open, load_open, load_owner, load_owners, save_owner
 from graviton.metadata.preparing import Prepared
@@ -31,6 +32,7 @@ from graviton.metadata.rows import (
 )
 from graviton.metadata.visibility import load_or_rebuild_owner, visible, visible_many
 from graviton.ports.block_index import OwnerState
+from graviton.ports.events import Event
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import BlobCommit, BlobRecord, CommitResult, StoreTotals
 
@@ -79,11 +81,13 @@ class _Changes:
         self.rows: dict[str, dict[bytes, bytes]] = {PAGES: {}, OWNERS: {}, BLOBS: {}, HOLDERS: {}}
         self.added = totals.Sums()
         self.dropped: list[int] = []
+        self.events: list[Event] = []
 
     def write(self, tx: Transaction, owner: int) -> None:
         for namespace, rows in self.rows.items():
             tx.put_many(namespace, sorted(rows.items()))
         self.added.write(tx, owner)
+        tell(tx, self.events)
 
 
 class Committed(NamedTuple):
@@ -113,6 +117,9 @@ def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, answers: Ans
             record = _replace(tx, changes, one, owner, place, existing, now_ns)
         else:
             record = _merge(changes, one.commit, owner, place, existing, now_ns)
+        if record.owner == one.commit.session:
+            event = blob_committed(owner.domain, record.key.text, record.block_count, now_ns)
+            changes.events.append(event)
         there[place] = record
         results.append(CommitResult(record, existing is None))
     changes.write(tx, group[0].commit.session)
@@ -232,6 +239,7 @@ def delete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: in
         save_owner(tx, record.owner, row.turned(OwnerState.DROPPED, now_ns))
         tx.put(DROPPED, u64(record.owner), domain + key.to_bytes())
         totals.add(tx, domain, record.owner, StoreTotals(blobs=-1, logical_bytes=-key.size))
+        tell(tx, [blob_deleted(domain, key.text, now_ns)])
     return True
 
 
@@ -240,7 +248,8 @@ def undelete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: 
     data = tx.get(BLOBS, domain + key.to_bytes())
     if data is None:
         return False
-    owner = decode_blob(key, data).owner
+    record = decode_blob(key, data)
+    owner = record.owner
     row = load_owner(tx, owner)
     if row is None or row.state is not OwnerState.DROPPED or row.losing_claims:
         return False
@@ -248,6 +257,7 @@ def undelete(tx: Transaction, domain: bytes, key: BlobKey, holder: str, now_ns: 
     tx.delete(DROPPED, u64(owner))
     tx.put(HOLDERS, _holder_key(owner, holder), b"")
     totals.add(tx, domain, owner, StoreTotals(blobs=1, logical_bytes=key.size))
+    tell(tx, [blob_committed(domain, key.text, record.block_count, now_ns)])
     return True
 
 

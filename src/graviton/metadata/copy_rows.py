@@ -22,6 +22,7 @@ from graviton.metadata.rows import (
     CLAIMS,
     DROPPED,
     KEY_BYTES,
+    OWN_NAMESPACES,
     OWNERS,
     PAGES,
     REFS,
@@ -39,8 +40,8 @@ __all__ = ["MADE_ANEW", "Digests", "Sync", "make_claims", "read_digests", "sum_c
 
 MADE_ANEW = frozenset((TOTALS, *REPLICA_INDEXES))
 """Namespaces whose rows are worked out from those of others, when these are there."""
-_FOLLOWING = MADE_ANEW | {CLAIMS}
-"""Namespaces whose rows follow from those of others; they are not compared."""
+_NOT_COMPARED = MADE_ANEW | OWN_NAMESPACES | {CLAIMS}
+"""Those, others whose rows follow from others, and what each metadata store tells of itself."""
 
 _OWN_KEYS = frozenset((MARKER_KEY, RESTORING_KEY, READ_ONLY_KEY))
 """What a metadata store says of itself and not of its contents."""
@@ -129,7 +130,7 @@ class Sync:
     async def run(self, *, last: bool) -> None:
         """Write what the target lacks or has otherwise and, if nobody writes to the source any more (`last`), remove
         what the source has not. Before that a row may seem to be gone whose place in the order was passed."""
-        names = {*await self._source.namespaces(), *await self._target.namespaces()} - _FOLLOWING
+        names = {*await self._source.namespaces(), *await self._target.namespaces()} - _NOT_COMPARED
         # Owners first: what refers to one that is gone goes with it, and no claim is taken from one that seems in use.
         for name in sorted(names, key=lambda name: (name != OWNERS, name)):
             await self._namespace(name, last)
@@ -170,7 +171,7 @@ async def read_digests(kv: MetadataStore, progress: Progress) -> Digests:
     """Of the rows of a target, read again. Its claims are those of `claims` where these are rows of their own."""
     digests = Digests()
     for namespace in await kv.namespaces():
-        if namespace in _FOLLOWING:
+        if namespace in _NOT_COMPARED:
             continue
         after: bytes | None = None
         while True:

@@ -11,6 +11,7 @@ from graviton.core.names import check_name
 from graviton.core.ranges import Span
 from graviton.errors import GravitonError, IntegrityError
 from graviton.metadata import commits, manifest_checks, totals
+from graviton.metadata.event_bell import bell_of
 from graviton.metadata.key_prefix import KeyPrefix, blob_key_prefix
 from graviton.metadata.page_reads import KvPages, no_such_blob, read_pages
 from graviton.metadata.preparing import SEAL_PAGES, Prepared, prepare
@@ -41,6 +42,7 @@ class KvBlobManifestRepo(BlobManifestRepo):
         self._kv = kv
         self.capabilities = kv.capabilities
         self._clock = clock or SystemClock()
+        self._bell = bell_of(kv)
 
     async def add_pages(self, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey] = ()) -> None:
         now_ns = self._clock.now_ns()
@@ -49,6 +51,7 @@ class KvBlobManifestRepo(BlobManifestRepo):
     async def commit(self, commits_: Sequence[BlobCommit]) -> list[CommitResult]:
         prepared = [await self._prepare(one) for one in commits_]
         results, dropped = await self._commit(prepared)
+        self._bell.ring()
         await self._forget(dropped)
         return results
 
@@ -95,12 +98,16 @@ class KvBlobManifestRepo(BlobManifestRepo):
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         prefix, now_ns = domain_prefix(domain), self._clock.now_ns()
         check_name(holder, "holder")
-        return await self._kv.transact(lambda tx: commits.delete(tx, prefix, key, holder, now_ns))
+        done = await self._kv.transact(lambda tx: commits.delete(tx, prefix, key, holder, now_ns))
+        self._bell.ring()
+        return done
 
     async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         prefix, now_ns = domain_prefix(domain), self._clock.now_ns()
         check_name(holder, "holder")
-        return await self._kv.transact(lambda tx: commits.undelete(tx, prefix, key, holder, now_ns))
+        done = await self._kv.transact(lambda tx: commits.undelete(tx, prefix, key, holder, now_ns))
+        self._bell.ring()
+        return done
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int = 1000, domain: str = ""

@@ -5,12 +5,13 @@
 3. Records go in, in bounded batches, each of which looks that the mark is still this run's.
 4. The last transaction, durable, writes the store's marker and takes the mark away.
 
-Interrupted anywhere, the mark stays, and the next restore clears the store and starts over. Five things differ from
+Interrupted anywhere, the mark stays, and the next restore clears the store and starts over. Six things differ from
 the backup, because the world went on without it:
 - open sessions are *ended*: their writers are gone, or talk to the old metadata, and must not commit here;
 - the marker gets a new metadata id, so that only one of the old and the new metadata can manage the blocks;
 - blocks the block store no longer has (they were collected after the backup) become *damaged*, so that the next put
   of their bytes writes them again instead of relying on them;
+- events are left out: nobody who followed the metadata that was backed up may go on in this one;
 - totals are counted anew, so that a wrong sum is not carried along; and so are the indexes of copies, which not every
   kind of metadata keeps as rows.
 """
@@ -39,6 +40,7 @@ from graviton.metadata.refill import clear, count_totals
 from graviton.metadata.replica_indexes import REPLICA_INDEXES, rebuild_replica_indexes
 from graviton.metadata.rows import (
     BLOCKS,
+    OWN_NAMESPACES,
     OWNERS,
     SCHEMA_NAMES,
     SCHEMAS,
@@ -59,8 +61,8 @@ _BATCH_BYTES = 4 << 20
 
 _BUFFER_BYTES = 1 << 20
 
-_MADE_ANEW = frozenset((TOTALS, *REPLICA_INDEXES))
-"""Namespaces whose rows follow from others."""
+_LEFT_OUT = frozenset((TOTALS, *REPLICA_INDEXES)) | OWN_NAMESPACES
+"""Namespaces whose rows follow from others, or are no contents: an older program's backup has them too."""
 
 BlocksExist = Callable[[Sequence[BlockKey]], Awaitable[list[bool]]]
 """`BlockStore.exists_many` of the store the metadata is for."""
@@ -210,7 +212,7 @@ class _Load:
         missing = await self._missing_blocks(batch)
         rows = []
         for place, record in enumerate(batch):
-            if record.namespace in _MADE_ANEW or (
+            if record.namespace in _LEFT_OUT or (
                 record.namespace == STORE and record.key in (MARKER_KEY, RESTORING_KEY, READ_ONLY_KEY)
             ):
                 continue

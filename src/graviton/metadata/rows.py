@@ -24,9 +24,11 @@ __all__ = [
     "CLAIMS",
     "DATA_NAMESPACES",
     "DROPPED",
+    "EVENTS",
     "HOLDERS",
     "NOTES",
     "OWNERS",
+    "OWN_NAMESPACES",
     "PAGES",
     "RANGES",
     "RANGE_HEADS",
@@ -53,9 +55,13 @@ RANGES = "ranges"
 RANGE_HEADS = "range_heads"
 SCHEMAS = "schemas"
 SCHEMA_NAMES = "schema_names"
+EVENTS = "events"
 
 DATA_NAMESPACES = (OWNERS, BLOCKS, BLOBS, PAGES, CLAIMS, REFS, HOLDERS, CANDIDATES, DROPPED, NOTES, TOTALS)
 """A metadata store is empty when none of these holds a row; a marker and schemas alone are no data."""
+
+OWN_NAMESPACES = frozenset((EVENTS,))
+"""What a metadata store tells of itself, and not of its contents: left out of backups, restores and copies."""
 
 KEY_BYTES = 41
 """Binary blob or block key: algorithm tag (1), digest (32), size (8)."""
@@ -129,7 +135,7 @@ class OwnerRow(NamedTuple):
         """Inverse of `encode`."""
         try:
             version, state, flags, unconfirmed, changed, expires, lifetime = _OWNER.unpack_from(data)
-            _check_version(version, OWNERS)
+            check_version(version, OWNERS)
             claims_at = data.index(0, _OWNER.size) + 1  # the domain ends with a NUL
             if (len(data) - claims_at) % FIRST_CLAIM_BYTES:
                 raise ValueError("half a claim")
@@ -137,7 +143,7 @@ class OwnerRow(NamedTuple):
             lost = bool(flags & _LOSING_CLAIMS)
             return cls(_OWNER_STATES[state], unconfirmed, changed, expires, lifetime, domain, claims, lost)
         except (struct.error, ValueError, KeyError) as error:
-            raise _damaged(OWNERS) from error
+            raise damaged_row(OWNERS) from error
 
     def turned(self, state: OwnerState, now_ns: int) -> OwnerRow:
         """The row in another state since `now_ns`."""
@@ -173,10 +179,10 @@ class BlockRow(NamedTuple):
         """Inverse of `encode`. Bytes beyond the known ones are room for replicas and stored forms."""
         try:
             version, state, flags, generation = _BLOCK.unpack_from(data)
-            _check_version(version, BLOCKS)
+            check_version(version, BLOCKS)
             return cls(_BLOCK_STATES[state], generation, bool(flags & _WANTED_BACK))
         except (struct.error, KeyError) as error:
-            raise _damaged(BLOCKS) from error
+            raise damaged_row(BLOCKS) from error
 
     def record(self, key: BlockKey) -> BlockRecord:
         """The row as the port shows it."""
@@ -202,8 +208,8 @@ def decode_ref(data: bytes) -> int:
     kind = _REF_KINDS.get(data)
     if kind is None:
         if data:
-            _check_version(data[0], REFS)
-        raise _damaged(REFS)
+            check_version(data[0], REFS)
+        raise damaged_row(REFS)
     return kind
 
 
@@ -229,12 +235,12 @@ def decode_blob(key: BlobKey, data: bytes) -> BlobRecord:
     """Inverse of `encode_blob`."""
     try:
         version, owner, pages, blocks, created, digest, chunker_bytes = _BLOB.unpack_from(data)
-        _check_version(version, BLOBS)
+        check_version(version, BLOBS)
         attributes_at = _BLOB.size + chunker_bytes
         chunker = data[_BLOB.size : attributes_at].decode("ascii")
         attributes = BinaryAttributes.from_bytes(data[attributes_at:])
     except (struct.error, UnicodeDecodeError, InvalidInput) as error:
-        raise _damaged(BLOBS) from error
+        raise damaged_row(BLOBS) from error
     return BlobRecord(key, owner, pages, blocks, digest, chunker, created, attributes)
 
 
@@ -248,8 +254,8 @@ def decode_totals(data: bytes) -> StoreTotals:
     try:
         version, *numbers = _TOTALS.unpack(data)
     except struct.error as error:
-        raise _damaged(TOTALS) from error
-    _check_version(version, TOTALS)
+        raise damaged_row(TOTALS) from error
+    check_version(version, TOTALS)
     return StoreTotals(*numbers)
 
 
@@ -269,8 +275,8 @@ class NoteRow(NamedTuple):
         try:
             version, generation, noted_at_ns = _NOTE.unpack(data)
         except struct.error as error:
-            raise _damaged(NOTES) from error
-        _check_version(version, NOTES)
+            raise damaged_row(NOTES) from error
+        check_version(version, NOTES)
         return cls(generation, noted_at_ns)
 
 
@@ -279,7 +285,7 @@ def note_of(key: bytes, row: NoteRow) -> Note:
     try:
         domain, _ = decode_name(key)
     except InvalidInput as error:
-        raise _damaged(NOTES) from error
+        raise damaged_row(NOTES) from error
     block = block_key_of(key[:-RUN_BYTES], NOTES)
     return Note(key[-RUN_BYTES:].hex(), domain, block, row.generation, row.noted_at_ns)
 
@@ -298,7 +304,7 @@ def block_key_of(data: bytes, namespace: str) -> BlockKey:
     try:
         return BlockKey.from_bytes(data[-KEY_BYTES:])
     except InvalidInput as error:
-        raise _damaged(namespace) from error
+        raise damaged_row(namespace) from error
 
 
 def blob_key_of(data: bytes) -> BlobKey:
@@ -306,10 +312,11 @@ def blob_key_of(data: bytes) -> BlobKey:
     try:
         return BlobKey.from_bytes(data[-KEY_BYTES:])
     except InvalidInput as error:
-        raise _damaged(BLOBS) from error
+        raise damaged_row(BLOBS) from error
 
 
-def _check_version(version: int, namespace: str) -> None:
+def check_version(version: int, namespace: str) -> None:
+    """Raise IntegrityError unless this program reads rows of that version."""
     if version != _ROW_VERSION:
         raise IntegrityError(
             f"a row of {namespace!r} has format {version}; this program reads {_ROW_VERSION}",
@@ -318,7 +325,8 @@ def _check_version(version: int, namespace: str) -> None:
         )
 
 
-def _damaged(namespace: str) -> IntegrityError:
+def damaged_row(namespace: str) -> IntegrityError:
+    """The error for a row that does not fit."""
     return IntegrityError(
         f"a metadata row of {namespace!r} is damaged",
         subject=namespace,

@@ -12,7 +12,7 @@ from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import StoreMarker
 from graviton.metadata.pairing import MARKER_KEY
-from graviton.metadata.rows import STORE
+from graviton.metadata.rows import OWN_NAMESPACES, STORE
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobCommit, BlobRecord
 
@@ -56,4 +56,6 @@ async def fill(kv: KeyValueStore) -> int:
 
 
 async def contents(kv: KeyValueStore) -> dict[tuple[str, bytes], bytes]:
-    return {(name, key): value for name in await kv.namespaces() async for key, value in kv.scan(name)}
+    """All rows but those that a store tells of itself: what backups and copies have."""
+    names = [name for name in await kv.namespaces() if name not in OWN_NAMESPACES]
+    return {(name, key): value for name in names async for key, value in kv.scan(name)}

@@ -14,6 +14,7 @@ from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.locators import Locator
 from graviton.core.manifests import ManifestPage, PageChain, paginate
 from graviton.metadata.backup_format import BackupHeader, Encoder, Record
+from graviton.metadata.event_rows import EventHead, encode_event
 from graviton.metadata.marker import StoreMarker
 from graviton.metadata.replica_rows import Copy, index_rows, locator_id
 from graviton.metadata.rows import (
@@ -30,6 +31,7 @@ from graviton.metadata.rows import (
     u64,
 )
 from graviton.ports.block_index import BlockState, OwnerState
+from graviton.ports.events import Event, EventKind
 from graviton.ports.manifests import BlobRecord, StoreTotals
 from graviton.ports.replicas import ReplicaState
 
@@ -88,6 +90,8 @@ def rows() -> dict[str, Any]:
     locator = Locator("file", "disk-1", "cas/blocks/x")
     copy = Copy(locator_id(locator), locator, ReplicaState.PRESENT, 77)
     marker = StoreMarker("00" * 16, "ff" * 16, HashAlgo.SHA256, "fixed-v1:1024", 1_700_000_000_000_000_000)
+    committed_at = 1_700_000_000_000_000_000
+    told = Event(EventKind.BLOB_COMMITTED, committed_at, record.key.text, {"blocks": 1, "domain": "dömäne"})
     encoder = Encoder()
     backup = encoder.header(BackupHeader("0123456789abcdef" * 2, 99))
     backup += encoder.record(Record("aa", b"k", b"")) + encoder.record(Record("bb", b"\x00", b"value"))
@@ -106,6 +110,12 @@ def rows() -> dict[str, Any]:
             NoteRow(3, 1_700_000_000_000_000_000).encode().hex(),
         ],
         "totals": [place.hex(), encode_totals(StoreTotals(1, -2, 3, -(2**40))).hex()],
+        "events": [u64(8).hex(), encode_event(told).hex()],
+        "events, without data": [
+            u64(9).hex(),
+            encode_event(Event(EventKind.BLOCK_DAMAGED, 2, block(1).text)).hex(),
+        ],
+        "events, head": [u64(0).hex(), EventHead(8, 10, 7).encode().hex()],
         "replicas": [[name, key.hex(), value.hex()] for name, key, value in index_rows(block(1).to_bytes(), [copy])],
         "marker": marker.encode().decode(),
         "backup": (backup + encoder.trailer()).hex(),

@@ -13,7 +13,7 @@ from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
 from graviton.core.keys import BlobKey
 from graviton.core.locators import Locator
 from graviton.core.ranges import Span
-from graviton.errors import ConfigError, Conflict, IntegrityError, Retired, Unavailable
+from graviton.errors import ConfigError, Conflict, IntegrityError, NotFound, Retired, Unavailable
 from graviton.metadata.audit import audit
 from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.copy import MetadataCopy
@@ -21,13 +21,14 @@ from graviton.metadata.copy_marks import HalfCopy
 from graviton.metadata.copy_plan import Place
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import StoreMarker
+from graviton.metadata.outbox import KvOutbox
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
 from graviton.metadata.range_tracker import KvRangeTracker
 from graviton.metadata.read_only import GuardedKeyValueStore, ReadOnly, ReadOnlyState
 from graviton.metadata.replica_index import KvReplicaIndex
 from graviton.metadata.replica_indexes import REPLICA_INDEXES
 from graviton.metadata.restore import restore_metadata
-from graviton.metadata.rows import BLOCKS, CLAIMS, HOLDERS, OWNERS, PAGES, REFS, STORE, TOTALS
+from graviton.metadata.rows import BLOCKS, CLAIMS, EVENTS, HOLDERS, OWNERS, PAGES, REFS, STORE, TOTALS
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import KeyValueStore
 from graviton.testing.conformance.checks import collect
@@ -69,6 +70,7 @@ async def test_everything_is_there_afterwards_and_the_audit_finds_nothing(
     await KvRangeTracker(world.source).merge(Locator("upload", "bucket", "x"), Span(5, 50))
     await world.source.put("mine", b"key", b"value")
     before, there = await contents(world.source), await blobs(world.source)
+    position = await KvOutbox(world.source).latest()
     result = await (await world.copy()).run()
     after = await contents(world.target)
     same = {place for place in before if place[0] not in (TOTALS, CLAIMS, OWNERS, STORE)}
@@ -77,6 +79,10 @@ async def test_everything_is_there_afterwards_and_the_audit_finds_nothing(
     assert result.rows == len(told - {(STORE, MARKER_KEY)})
     assert await blobs(world.target) == there
     assert [finding async for finding in audit(world.target)] == []
+    assert len(await KvOutbox(world.source).read()) == len(there) + 3, "one deleted, a block damaged"
+    assert EVENTS not in await world.target.namespaces()
+    with pytest.raises(NotFound, match="another stream"):
+        await KvOutbox(world.target).read(position)
     owner = await KvBlockIndex(world.target).owner(session)
     assert owner is not None
     assert owner.state is OwnerState.ENDED

@@ -8,6 +8,7 @@ from typing import Any
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
 from graviton.metadata.backup_format import BackupHeader, Record, read_backup
+from graviton.metadata.event_rows import EventHead, decode_event
 from graviton.metadata.marker import StoreMarker
 from graviton.metadata.replica_rows import REPLICAS, decode_copy
 from graviton.metadata.rows import (
@@ -20,8 +21,10 @@ from graviton.metadata.rows import (
     decode_ref,
     decode_totals,
     note_of,
+    u64,
 )
 from graviton.ports.block_index import Note
+from graviton.ports.events import Event, EventKind
 from graviton.ports.manifests import StoreTotals
 from tests.unit.metadata import golden_values
 from tests.unit.metadata.golden_values import PAGES_FILE, ROWS_FILE
@@ -63,6 +66,15 @@ def test_golden_rows_are_read() -> None:
     note = Note("0123456789abcdef" * 2, "dom", golden_values.block(1), 3, noted_at_ns)
     assert note_of(place, NoteRow.decode(value)) == note
     assert blob_key_of(bytes.fromhex(rows["dropped"][1])) == record.key
+    key, event = rows["events"]
+    data = {"blocks": 1, "domain": "dömäne"}
+    assert (key, decode_event(bytes.fromhex(event))) == (
+        u64(8).hex(),
+        Event(EventKind.BLOB_COMMITTED, noted_at_ns, record.key.text, data),
+    )
+    plain = decode_event(bytes.fromhex(rows["events, without data"][1]))
+    assert plain == Event(EventKind.BLOCK_DAMAGED, 2, golden_values.block(1).text)
+    assert EventHead.decode(bytes.fromhex(rows["events, head"][1])) == EventHead(8, 10, 7)
     name, copy_key, copy = rows["replicas"][0]
     assert name == REPLICAS
     assert decode_copy(bytes.fromhex(copy_key)[-16:], bytes.fromhex(copy)).verified_at_ns == 77

@@ -16,7 +16,19 @@ from graviton.metadata import sessions, totals
 from graviton.metadata.audit import audit
 from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
-from graviton.metadata.rows import BLOCKS, CANDIDATES, CLAIMS, OWNERS, PAGES, REFS, TOTALS, BlockRow, OwnerRow, u64
+from graviton.metadata.rows import (
+    BLOCKS,
+    CANDIDATES,
+    CLAIMS,
+    EVENTS,
+    OWNERS,
+    PAGES,
+    REFS,
+    TOTALS,
+    BlockRow,
+    OwnerRow,
+    u64,
+)
 from graviton.ports.block_index import BlockState, OwnerState
 from graviton.ports.kv import Durability
 from graviton.ports.manifests import BlobCommit, StoreTotals
@@ -31,12 +43,13 @@ async def count(kv: InMemoryKeyValueStore, namespace: str) -> int:
     return len([key async for key, _ in kv.scan(namespace)])
 
 
-async def test_small_blob_has_eight_rows_and_one_of_totals() -> None:
+async def test_small_blob_has_eight_rows_one_of_totals_and_an_event() -> None:
     kv = InMemoryKeyValueStore()
     await put(kv, 1)
     names = [name for name, _ in await contents(kv) if name != TOTALS]
     assert sorted(names) == ["blobs", "blocks", "holders", "owners", "pages", "refs"]
     assert await count(kv, TOTALS) == 1
+    assert await count(kv, EVENTS) == 2, "and the head"
 
 
 @pytest.mark.parametrize("number", [0, 1, 7, 8, 9, 50])

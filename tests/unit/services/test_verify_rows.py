@@ -26,6 +26,7 @@ NAMESPACES = [
         "candidates",
         "claims",
         "dropped",
+        "events",
         "holders",
         "notes",
         "owners",
