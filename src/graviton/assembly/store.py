@@ -29,6 +29,7 @@ from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import StoreTotals
 from graviton.ports.metrics import MetricsRegistry
+from graviton.ports.outbox import Outbox
 from graviton.stores.cas import CasBlobStore
 
 __all__ = ["Store"]
@@ -148,6 +149,11 @@ class Store(BlobStore):
         await self.required()
         assert self._kv is not None
         return self._kv
+
+    async def outbox(self) -> Outbox:
+        """What happens in an existing store, whichever process does it. It ends with this object. Raises NotFound,
+        ConfigError."""
+        return wiring.outbox(self.settings, await self.metadata())
 
     async def _for_writing(self) -> CasBlobStore:
         if self._cas is None or not self._knows_prefix:

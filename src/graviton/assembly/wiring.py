@@ -24,6 +24,7 @@ from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.block_prefix import BlockPlace
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import StoreMarker
+from graviton.metadata.outbox import KvOutbox
 from graviton.metadata.read_only import GuardedKeyValueStore, MetadataStore
 from graviton.ports.block_index import BlockIndex
 from graviton.ports.capabilities import Capabilities
@@ -31,6 +32,7 @@ from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobManifestRepo
 from graviton.ports.metrics import MetricsRegistry
+from graviton.ports.outbox import Outbox
 from graviton.services.own_places import OwnPlaces
 from graviton.stores.cas import CasBlobStore
 from graviton.stores.results import CasDefaults
@@ -46,6 +48,7 @@ __all__ = [
     "metadata_place",
     "metadata_ports",
     "open_metadata",
+    "outbox",
     "own_places",
     "process_budget",
     "store_capabilities",
@@ -161,6 +164,17 @@ def metadata_ports(
 
     assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
     return PgBlockIndex(kv.database, clock), PgBlobManifestRepo(kv.database, clock)
+
+
+def outbox(settings: Settings, kv: KeyValueStore) -> Outbox:
+    """The events of an open metadata store."""
+    if settings.metadata != "postgres":
+        return KvOutbox(kv)
+    from graviton.backends.postgres.outbox import PgOutbox
+    from graviton.backends.postgres.rows.store import PgMetadataRows
+
+    assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
+    return PgOutbox(kv.database)
 
 
 def metadata_holder(settings: Settings) -> str | None:
