@@ -12,6 +12,7 @@ from graviton.assembly.store import Store
 from graviton.core.keys import BlockKey
 from graviton.metadata.audit import audit
 from graviton.metadata.backup_format import BackupHeader, read_backup
+from graviton.ports.events import EventKind
 from graviton.services.findings import Damage
 from graviton.services.verify import Verification, VerifyParts
 from tests.faults.harness.opening import open_store
@@ -63,6 +64,7 @@ async def broken_laws(root: Path, must: set[str], gone: set[str], puts: Iterable
         problems += [f"acknowledged and not there: {KNOWN[one].name}" for one in must - there]
         problems += [f"removed and still there: {KNOWN[one].name}" for one in gone & there]
         problems += await unclean(store)
+        problems += await _told_otherwise(store, there)
         problems += await _puts_work(store, there, [KNOWN[one] for one in puts])
     return problems
 
@@ -81,6 +83,21 @@ async def _read_everything(store: Store, problems: list[str]) -> set[str]:
     if (totals.blobs, totals.logical_bytes) != (len(there), sizes):
         problems.append(f"totals say {totals}, listed are {len(there)} blobs of {sizes} bytes")
     return there
+
+
+async def _told_otherwise(store: Store, there: set[str]) -> list[str]:
+    """Blobs of which the events, all together, tell something else than what there is."""
+    if await store.existing() is None:
+        return []
+    outbox, told, after = await store.outbox(), set[str](), None
+    while events := await outbox.read(after):
+        after, _ = events[-1]
+        for _, event in events:
+            if event.kind is EventKind.BLOB_COMMITTED:
+                told.add(event.subject)
+            elif event.kind is EventKind.BLOB_DELETED:
+                told.discard(event.subject)
+    return [f"told otherwise by events: {KNOWN[one].name}" for one in told ^ there]
 
 
 async def unclean(store: Store) -> list[str]:
