@@ -43,7 +43,7 @@ def test_killed_at_a_call_the_copy_goes_on(bench: Bench, act: Act, calls: Calls)
             must.add(SMALL.id)
         again = bench.children.run("command", Arm(), watch=place.watch, argv=argv)
         assert again.of("exit") == ["0"], (arm, again)
-        bench.check_store("put_small", place, must, set(), arm)
+        bench.check_store("put_small", place, must, set(), arm, is_copy=True)
         place.remove()
         if not outcome.signal:
             break
@@ -69,7 +69,7 @@ def test_killed_at_a_call_with_rocksdb_on_one_side_the_copy_goes_on(bench: Bench
         again = bench.children.run("command", Arm(), watch=place.watch, argv=argv)
         assert again.of("exit") == ["0"], (arm, again)
         asyncio.run(_move(place, f"{other}:{target}", own))
-        bench.check_store("put_small", place, must, set(), arm)
+        bench.check_store("put_small", place, must, set(), arm, is_copy=True)
         place.remove()
         if not outcome.signal:
             break

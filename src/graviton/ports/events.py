@@ -5,8 +5,8 @@ Laws:
   silently (`dropped`).
 - Events of one sink are delivered in the order they were emitted.
 - An event is emitted after the fact is durable, at most once, by the process that made it: following a sink is best
-  effort. Who must miss nothing, of any process, follows a backend that keeps an outbox: events written in the
-  transaction of the change, and told at least once (PostgreSQL: docs/decisions/0023-postgres-events.md).
+  effort. Who must miss nothing, of any process, follows the `Outbox` of the metadata: events written in the
+  transaction of the change, and told at least once (`ports/outbox.py`).
 """
 
 from __future__ import annotations

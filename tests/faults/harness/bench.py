@@ -123,10 +123,14 @@ class Bench:
             must, gone = unacknowledged(scenario, must, gone)
         self.check_store(scenario, place, must, gone, context)
 
-    def check_store(self, scenario: str, place: Place, must: set[str], gone: set[str], context: object) -> None:
+    def check_store(
+        self, scenario: str, place: Place, must: set[str], gone: set[str], context: object, *, is_copy: bool = False
+    ) -> None:
         """As `check`, where it is known what must be there and what must not."""
         puts = [blob.id for blob in SCENARIOS[scenario].blobs]
-        found = self.children.run("check", root=place.root, must=sorted(must), gone=sorted(gone), puts=puts)
+        found = self.children.run(
+            "check", root=place.root, must=sorted(must), gone=sorted(gone), puts=puts, is_copy=is_copy
+        )
         assert found.said == [("checked", "")], f"{scenario} {context}: {found.of('broken') or found}"
 
     def leftovers(self, place: Place) -> list[str]:

@@ -93,12 +93,14 @@ async def _closed(store: Store, say: Callable[[str, str], None]) -> None:
         _told(error, say, "close failed")
 
 
-def check(pipe: int, arm: Arm, root: str, must: list[str], gone: list[str], puts: list[str]) -> None:
+def check(
+    pipe: int, arm: Arm, root: str, must: list[str], gone: list[str], puts: list[str], is_copy: bool = False
+) -> None:
     """Check the laws on a store; each broken one is said."""
     say = _speaker(pipe)
     place = Path(root)
     try:
-        for problem in asyncio.run(broken_laws(place, set(must), set(gone), puts)):
+        for problem in asyncio.run(broken_laws(place, set(must), set(gone), puts, is_copy)):
             say("broken", problem)
         for problem in bad_backup(place.parent / "backup.meta"):
             say("broken", problem)
