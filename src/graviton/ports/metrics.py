@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from graviton.errors import InvalidInput
@@ -27,6 +28,7 @@ __all__ = [
     "MetricsRegistry",
     "MetricsSnapshot",
     "NoMetrics",
+    "Refreshers",
     "Series",
     "checked_series",
 ]
@@ -102,6 +104,29 @@ class NoMetrics(MetricsRegistry):
 
 def _nothing() -> None:
     pass
+
+
+class Refreshers:
+    """What `on_snapshot` was given, for registries that keep something. From any thread."""
+
+    def __init__(self) -> None:
+        self._calls: dict[object, Callable[[], None]] = {}
+
+    def add(self, refresh: Callable[[], None]) -> Callable[[], None]:
+        """See `MetricsRegistry.on_snapshot`."""
+        mine = object()
+        self._calls[mine] = refresh
+
+        def end() -> None:
+            self._calls.pop(mine, None)
+
+        return end
+
+    def call(self) -> None:
+        """Call all of them."""
+        for refresh in list(self._calls.values()):
+            with suppress(Exception):  # a number that cannot be had must not take all others along
+                refresh()
 
 
 _KEYS = {key.value: key for key in MetricKeys}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import accumulate
 from math import inf, isnan
 
@@ -16,6 +15,7 @@ from graviton.ports.metrics import (
     MetricKind,
     MetricsRegistry,
     MetricsSnapshot,
+    Refreshers,
     Series,
     checked_series,
 )
@@ -48,7 +48,7 @@ class InMemoryMetrics(MetricsRegistry):
         self._counters: dict[Series, float] = {}
         self._gauges: dict[Series, float] = {}
         self._histograms: dict[Series, _Histogram] = {}
-        self._refreshers: dict[object, Callable[[], None]] = {}
+        self._refreshers = Refreshers()
 
     def counter(self, name: MetricKeys, amount: float = 1.0, **labels: str) -> None:
         if not amount >= 0:  # also refuses NaN
@@ -73,18 +73,10 @@ class InMemoryMetrics(MetricsRegistry):
             found.observe(value)
 
     def snapshot(self) -> MetricsSnapshot:
-        for refresh in list(self._refreshers.values()):
-            with suppress(Exception):  # a number that cannot be had must not take all others along
-                refresh()
+        self._refreshers.call()
         with self._lock:
             histograms = {series: histogram.value() for series, histogram in self._histograms.items()}
             return MetricsSnapshot(dict(self._counters), dict(self._gauges), histograms)
 
     def on_snapshot(self, refresh: Callable[[], None]) -> Callable[[], None]:
-        mine = object()
-        self._refreshers[mine] = refresh
-
-        def end() -> None:
-            self._refreshers.pop(mine, None)
-
-        return end
+        return self._refreshers.add(refresh)

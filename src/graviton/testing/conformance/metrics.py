@@ -142,7 +142,7 @@ class MetricsRegistryContract(Contract[MetricsRegistry]):
             lambda: registry.counter(status, stat="fresh"),
             lambda: registry.counter(status, status="fresh", backend="s3"),
         ]
-        for value in (1, None, b"fresh"):
+        for value in (1, None, b"fresh", ["fresh"]):
             labels: dict[str, Any] = {"status": value}
             calls.append(partial(registry.counter, status, **labels))
         for number, call in enumerate(calls):
