@@ -62,6 +62,7 @@ class Store(BlobStore):
         """The metadata remembers where the blocks are."""
         self._opening = asyncio.Lock()
         self._closed = False
+        self._end_showing = wiring.show_budget(self._budget, metrics)
 
     @property
     def kernel(self) -> Kernel:
@@ -285,6 +286,7 @@ class Store(BlobStore):
     async def aclose(self) -> None:
         """See `CasBlobStore.aclose` for what becomes of operations that are going on."""
         self._closed = True
+        self._end_showing()
         async with self._opening:  # who is opening it comes to an end first, or its threads would stay
             cas, self._cas = self._cas, None
             kv, self._kv = self._kv, None

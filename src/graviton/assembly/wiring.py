@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 from graviton.assembly.block_side import BlockSide
 from graviton.assembly.settings import Settings
@@ -30,7 +31,7 @@ from graviton.ports.capabilities import Capabilities
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobManifestRepo
-from graviton.ports.metrics import MetricsRegistry
+from graviton.ports.metrics import MetricKeys, MetricsRegistry
 from graviton.services.own_places import OwnPlaces
 from graviton.stores.cas import CasBlobStore
 from graviton.stores.results import CasDefaults
@@ -48,6 +49,7 @@ __all__ = [
     "open_metadata",
     "own_places",
     "process_budget",
+    "show_budget",
     "store_capabilities",
 ]
 
@@ -266,3 +268,18 @@ def process_budget(total: int) -> ByteBudget:
                 hint="Give every store of a process the same GRAVITON_MEMORY_BYTES.",
             )
         return _budget
+
+
+def show_budget(budget: ByteBudget, metrics: MetricsRegistry | None) -> Callable[[], None]:
+    """Let the registry show the budget whenever somebody looks; what is returned ends that."""
+
+    def show() -> None:
+        assert metrics is not None
+        metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.total, kind="total")
+        metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.used, kind="used")
+
+    return _nothing if metrics is None else metrics.on_snapshot(show)
+
+
+def _nothing() -> None:
+    pass

@@ -28,6 +28,10 @@ class Operations:
         which then raises Unavailable."""
         return _Operation(self, name, self._metrics if measured else None)
 
+    def handed_out(self, size: int) -> None:
+        """A reader gave away so many verified bytes."""
+        self._metrics.counter(MetricKeys.BYTES_READ, size)
+
     async def end(self) -> None:
         """Cancel everything that is going on and wait until it has cleaned up."""
         for operation in list(self._running):
