@@ -252,7 +252,7 @@ class MetricKeys(StrEnum):
         "graviton_log_lines_lost_total",
         counter(
             "Log lines that were not written.",
-            reason="full (the target does not take them fast enough), failed (it cannot be written to), large",
+            reason="full (the target does not take them fast enough), failed (it cannot be written to)",
         ),
     )
 

@@ -31,7 +31,6 @@ NOT_REPORTED_YET = {
     "QUOTA_BYTES",
     "QUOTA_BLOBS",
     "THROTTLED_SECONDS",
-    "LOG_LINES_LOST",
 }
 """Metrics whose parts are being built. Nothing may be added."""
 
