@@ -29,6 +29,7 @@ from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import StoreTotals
 from graviton.ports.metrics import MetricsRegistry
+from graviton.ports.tracing import Tracer
 from graviton.stores.cas import CasBlobStore
 
 __all__ = ["Store"]
@@ -44,13 +45,14 @@ class Store(BlobStore):
         policy: StorePolicy | None = None,
         metrics: MetricsRegistry | None = None,
         events: EventSink | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Touches nothing yet. `policy` applies to puts whose plan has none. Raises ConfigError if this process has
         stores with another memory budget already."""
         self.settings = settings
         self._budget = wiring.process_budget(settings.memory_bytes)
         self._policy = policy
-        self._metrics, self._events = metrics, events
+        self._metrics, self._events, self._tracer = metrics, events, tracer
         self._kernel = wiring.kernel_for(settings)
         self._side = wiring.block_side(settings, self._kernel, metrics, events)
         self.capabilities = wiring.store_capabilities(settings, self._side)
@@ -229,7 +231,16 @@ class Store(BlobStore):
             warnings.warn(f"{refusal.message}. {refusal.hint}", UserWarning, stacklevel=4)
         marker, settings = self._marker, self.settings
         self._cas = wiring.blob_store(
-            settings, self._kernel, kv, self._side, marker, self._policy, self._budget, self._metrics, self._events
+            settings,
+            self._kernel,
+            kv,
+            self._side,
+            marker,
+            self._policy,
+            self._budget,
+            self._metrics,
+            self._events,
+            self._tracer,
         )
         if marker is not None:
             self._warn_if_other("hash", settings.hash.value if settings.hash else None, marker.hash.value)
