@@ -80,7 +80,7 @@ _CODE = "code of the error (docs/server.md)"
 _CACHE_OUTCOME = "hit (from the cache), miss (fetched below), shared (with a read that was under way)"
 _SEGMENT = "window (read less often than what it would have replaced), probation, protected"
 _METHOD = "the request's method, or other"
-_ROUTE = "the route's template, as /api/blobs/{id}, or none; never the path"
+_ROUTE = "the route's template, as /api/blobs/{id}, or unknown; never the path"
 _WAY = "upload, download"
 _QUOTA = "used, reserved (by running uploads), limit"
 
@@ -126,11 +126,13 @@ class MetricKeys(StrEnum):
     )
     BACKEND_OPERATION_SECONDS = (
         "graviton_backend_operation_seconds",
-        histogram("Wall time of these.", OPERATION_SECONDS, backend=_BACKEND, operation=_BACKEND_OPERATION),
+        histogram(
+            "Wall time of operations on a backend.", OPERATION_SECONDS, backend=_BACKEND, operation=_BACKEND_OPERATION
+        ),
     )
     BACKEND_FAILURES = (
         "graviton_backend_failures_total",
-        counter("Those of them that failed.", backend=_BACKEND, code=_CODE),
+        counter("Operations on a backend that failed.", backend=_BACKEND, code=_CODE),
     )
     BACKEND_BYTES = (
         "graviton_backend_bytes_total",
@@ -151,7 +153,10 @@ class MetricKeys(StrEnum):
 
     # The cache of blocks.
     CACHE_READS = "graviton_cache_reads_total", counter("Blocks read through the cache.", outcome=_CACHE_OUTCOME)
-    CACHE_READ_BYTES = "graviton_cache_read_bytes_total", counter("Bytes of these.", outcome=_CACHE_OUTCOME)
+    CACHE_READ_BYTES = (
+        "graviton_cache_read_bytes_total",
+        counter("Bytes of blocks read through the cache.", outcome=_CACHE_OUTCOME),
+    )
     CACHE_FILLS = (
         "graviton_cache_fills_total",
         counter(
@@ -161,7 +166,10 @@ class MetricKeys(StrEnum):
         ),
     )
     CACHE_EVICTIONS = "graviton_cache_evictions_total", counter("Entries that made room.", segment=_SEGMENT)
-    CACHE_EVICTED_BYTES = "graviton_cache_evicted_bytes_total", counter("Bytes of these.", segment=_SEGMENT)
+    CACHE_EVICTED_BYTES = (
+        "graviton_cache_evicted_bytes_total",
+        counter("Bytes of entries that made room.", segment=_SEGMENT),
+    )
     CACHE_DAMAGED = (
         "graviton_cache_damaged_total",
         counter("Entries whose bytes were wrong, dropped and fetched again."),
@@ -234,7 +242,10 @@ class MetricKeys(StrEnum):
     HTTP_REQUESTS = (
         "graviton_http_requests_total",
         counter(
-            "Requests that ended.", method=_METHOD, route=_ROUTE, status="status of the answer, 0 if none was sent"
+            "Requests that ended.",
+            method=_METHOD,
+            route=_ROUTE,
+            status="status of the answer, or of the error if none was sent",
         ),
     )
     HTTP_REQUEST_SECONDS = (
@@ -274,7 +285,10 @@ class MetricKeys(StrEnum):
     # Limits.
     SPILL_BYTES = "graviton_spill_bytes", gauge("Buffered bodies on disk.", kind="used, limit")
     QUOTA_BYTES = "graviton_quota_bytes", gauge("The quota of all holders together.", Across.LATEST, kind=_QUOTA)
-    QUOTA_BLOBS = "graviton_quota_blobs", gauge("The same in blobs.", Across.LATEST, kind=_QUOTA)
+    QUOTA_BLOBS = (
+        "graviton_quota_blobs",
+        gauge("The quota of all holders together, in blobs.", Across.LATEST, kind=_QUOTA),
+    )
     THROTTLED_SECONDS = (
         "graviton_throttled_seconds_total",
         counter("Time that bytes waited because of a configured rate.", direction=_WAY),
