@@ -279,6 +279,7 @@ ROWS: dict[str, list[Panel]] = {
                 "byte budget {{kind}}": "sum by (kind) (graviton_memory_budget_bytes{$})",
             },
         ),
+        Panel("Waiting for", "short", {"{{queue}}": "sum by (queue) (graviton_queue_depth{$})"}),
         Panel("Processor", "short", {"cores": _rate("process_cpu_seconds_total", "instance")}),
         Panel(
             "Open files",

@@ -286,6 +286,7 @@ def show_budget(budget: ByteBudget, metrics: MetricsRegistry | None) -> Callable
         assert metrics is not None
         metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.total, kind="total")
         metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.used, kind="used")
+        metrics.gauge(MetricKeys.QUEUE_DEPTH, budget.waiting, queue="memory")
 
     return _nothing if metrics is None else metrics.on_snapshot(show)
 

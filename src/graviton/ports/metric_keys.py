@@ -191,7 +191,10 @@ class MetricKeys(StrEnum):
 
     # Memory and queues of the process.
     MEMORY_BUDGET_BYTES = "graviton_memory_budget_bytes", gauge("The byte budget.", kind="total, used")
-    QUEUE_DEPTH = "graviton_queue_depth", gauge("Work accepted and not begun.", queue="name of the queue")
+    QUEUE_DEPTH = (
+        "graviton_queue_depth",
+        gauge("Work accepted and not begun.", queue="memory (streams that wait for the byte budget)"),
+    )
 
     # RocksDB.
     ROCKSDB_COMPACTIONS = "graviton_rocksdb_compactions_total", counter("Compactions that have ended.")

@@ -57,6 +57,11 @@ async def test_bytes_that_readers_hand_out_are_counted(tmp_path: Path) -> None:
         assert read() == 270_000
 
 
+async def _read(store: graviton.Store, key: graviton.BlobKey) -> int:
+    async with await store.get(key) as reader:
+        return len(await reader.read())
+
+
 async def test_the_byte_budget_is_shown_while_the_store_is_open(tmp_path: Path) -> None:
     metrics = InMemoryMetrics()
 
@@ -69,5 +74,16 @@ async def test_the_byte_budget_is_shown_while_the_store_is_open(tmp_path: Path) 
         async with await store.get(result.key) as reader:
             assert await anext(reader)
             assert (shown("used") or 0) > 0
+        depth = Series(MetricKeys.QUEUE_DEPTH.value, (("queue", "memory"),))
+        assert metrics.snapshot().gauges[depth] == 0
+        budget = store._budget
+        everything = await budget.lease(budget.total)
+        reading = asyncio.ensure_future(_read(store, result.key))
+        while not budget.waiting:
+            await asyncio.sleep(0.001)
+        assert metrics.snapshot().gauges[depth] == 1
+        everything.release()
+        assert await reading == 2_000_000
+        assert metrics.snapshot().gauges[depth] == 0
     before = metrics.snapshot()
     assert metrics.snapshot() == before
