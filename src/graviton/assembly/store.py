@@ -64,7 +64,7 @@ class Store(BlobStore):
         """The metadata remembers where the blocks are."""
         self._opening = asyncio.Lock()
         self._closed = False
-        self._end_showing = wiring.show_budget(self._budget, metrics)
+        self._end_showing = wiring.shown(settings, self._kernel, self._budget, metrics)
 
     @property
     def kernel(self) -> Kernel:

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 
+from graviton._version import __version__
 from graviton.assembly.block_side import BlockSide
 from graviton.assembly.settings import Settings
 from graviton.concurrency.executors import in_own_thread
@@ -52,7 +53,7 @@ __all__ = [
     "open_metadata",
     "own_places",
     "process_budget",
-    "show_budget",
+    "shown",
     "store_capabilities",
 ]
 
@@ -279,16 +280,21 @@ def process_budget(total: int) -> ByteBudget:
         return _budget
 
 
-def show_budget(budget: ByteBudget, metrics: MetricsRegistry | None) -> Callable[[], None]:
-    """Let the registry show the budget whenever somebody looks; what is returned ends that."""
+def shown(
+    settings: Settings, kernel: Kernel, budget: ByteBudget, metrics: MetricsRegistry | None
+) -> Callable[[], None]:
+    """Let the registry show what runs and its budget whenever somebody looks; what is returned ends that."""
+    if metrics is None:
+        return _nothing
+    runs = {"kernel": kernel.name, "blob_backend": settings.blob_backend, "metadata": settings.metadata}
 
     def show() -> None:
-        assert metrics is not None
+        metrics.gauge(MetricKeys.INFO, 1, version=__version__, **runs)
         metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.total, kind="total")
         metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.used, kind="used")
         metrics.gauge(MetricKeys.QUEUE_DEPTH, budget.waiting, queue="memory")
 
-    return _nothing if metrics is None else metrics.on_snapshot(show)
+    return metrics.on_snapshot(show)
 
 
 def _nothing() -> None:

@@ -14,7 +14,6 @@ from graviton.ports.metric_keys import Across, MetricKeys, MetricKind
 SOURCE = Path(__file__).parents[3] / "src" / "graviton"
 
 NOT_REPORTED_YET = {
-    "INFO",
     "HTTP_REQUESTS",
     "HTTP_REQUEST_SECONDS",
     "HTTP_REQUEST_BYTES",

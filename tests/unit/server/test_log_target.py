@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from graviton.server import log_target
 from graviton.server.log_target import LogTarget
 
 
@@ -156,7 +157,8 @@ def test_half_a_line_is_ended_before_the_next(monkeypatch: pytest.MonkeyPatch, p
     assert pipe.read_all() == b"fir\nlost 1\nsecond\n"
 
 
-def test_a_target_that_does_not_block_is_waited_for_a_moment(pipe: Pipe) -> None:
+def test_a_target_that_does_not_block_is_waited_for(monkeypatch: pytest.MonkeyPatch, pipe: Pipe) -> None:
+    monkeypatch.setattr(log_target, "_PATIENCE_MS", 120_000)
     os.set_blocking(pipe.writing, False)
     target = pipe.target()
     line = b"x" * 999 + b"\n"
@@ -167,3 +169,13 @@ def test_a_target_that_does_not_block_is_waited_for_a_moment(pipe: Pipe) -> None
         data += os.read(pipe.reading, 65_536)
     target.close()
     assert not pipe.lost["failed"]
+
+
+def test_one_that_stays_full_is_given_up(monkeypatch: pytest.MonkeyPatch, pipe: Pipe) -> None:
+    monkeypatch.setattr(log_target, "_PATIENCE_MS", 1)
+    os.set_blocking(pipe.writing, False)
+    target = pipe.target()
+    for _ in range(90):
+        target.put(b"x" * 999 + b"\n")  # more than a pipe holds
+    target.close(60)
+    assert pipe.lost["failed"] >= 90 - 66

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graviton.assembly.log_settings import LogSettings, log_settings_from
+from graviton.assembly.settings import KNOWN
 from graviton.backends.memory.metrics import InMemoryMetrics
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError
@@ -214,6 +215,7 @@ def test_closing_leaves_logging_as_it_was(tmp_path: Path) -> None:
 
 def test_settings_come_from_the_environment() -> None:
     assert log_settings_from({}) == LogSettings("", "info")
+    assert {"GRAVITON_LOG_FORMAT", "GRAVITON_LOG_LEVEL"} <= KNOWN
     assert log_settings_from({"GRAVITON_LOG_FORMAT": "text", "GRAVITON_LOG_LEVEL": "error"}) == ("text", "error")
     for name in ("GRAVITON_LOG_FORMAT", "GRAVITON_LOG_LEVEL"):
         with pytest.raises(ConfigError, match=f"{name}: 'loud' is not one of"):

@@ -62,6 +62,14 @@ async def _read(store: graviton.Store, key: graviton.BlobKey) -> int:
         return len(await reader.read())
 
 
+async def test_what_runs_is_shown(tmp_path: Path) -> None:
+    metrics = InMemoryMetrics()
+    async with graviton.open(tmp_path, metrics=metrics) as store:
+        (labels,) = [dict(one.labels) for one in metrics.snapshot().gauges if one.name == MetricKeys.INFO]
+        runs = {"kernel": store.kernel.name, "blob_backend": "fs", "metadata": "sqlite"}
+        assert labels == {"version": graviton.__version__, **runs}
+
+
 async def test_the_byte_budget_is_shown_while_the_store_is_open(tmp_path: Path) -> None:
     metrics = InMemoryMetrics()
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from graviton.backends.prometheus.registry import PrometheusMetrics
-from graviton.backends.prometheus.workers import WorkerFolder, worker_metrics
+from graviton.backends.prometheus.workers import WorkerFolder, keep_fresh, worker_metrics
 
-__all__ = ["PrometheusMetrics", "WorkerFolder", "worker_metrics"]
+__all__ = ["PrometheusMetrics", "WorkerFolder", "keep_fresh", "worker_metrics"]
