@@ -14,6 +14,7 @@ from types import TracebackType
 
 from graviton.assembly import wiring
 from graviton.assembly.settings import Settings
+from graviton.assembly.showing import shown
 from graviton.core.chunking import DEFAULT_SPEC, Kernel
 from graviton.core.hashing import DEFAULT_HASH
 from graviton.core.keys import BlobKey
@@ -64,7 +65,7 @@ class Store(BlobStore):
         """The metadata remembers where the blocks are."""
         self._opening = asyncio.Lock()
         self._closed = False
-        self._end_showing = wiring.shown(settings, self._kernel, self._budget, metrics)
+        self._end_showing = shown(settings, self._kernel, self._budget, metrics)
 
     @property
     def kernel(self) -> Kernel:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 
-from graviton._version import __version__
 from graviton.assembly.block_side import BlockSide
 from graviton.assembly.settings import Settings
 from graviton.concurrency.executors import in_own_thread
@@ -33,7 +31,7 @@ from graviton.ports.capabilities import Capabilities
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobManifestRepo
-from graviton.ports.metrics import MetricKeys, MetricsRegistry
+from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.tracing import Tracer
 from graviton.services.own_places import OwnPlaces
 from graviton.stores.cas import CasBlobStore
@@ -53,7 +51,6 @@ __all__ = [
     "open_metadata",
     "own_places",
     "process_budget",
-    "shown",
     "store_capabilities",
 ]
 
@@ -278,24 +275,3 @@ def process_budget(total: int) -> ByteBudget:
                 hint="Give every store of a process the same GRAVITON_MEMORY_BYTES.",
             )
         return _budget
-
-
-def shown(
-    settings: Settings, kernel: Kernel, budget: ByteBudget, metrics: MetricsRegistry | None
-) -> Callable[[], None]:
-    """Let the registry show what runs and its budget whenever somebody looks; what is returned ends that."""
-    if metrics is None:
-        return _nothing
-    runs = {"kernel": kernel.name, "blob_backend": settings.blob_backend, "metadata": settings.metadata}
-
-    def show() -> None:
-        metrics.gauge(MetricKeys.INFO, 1, version=__version__, **runs)
-        metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.total, kind="total")
-        metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.used, kind="used")
-        metrics.gauge(MetricKeys.QUEUE_DEPTH, budget.waiting, queue="memory")
-
-    return metrics.on_snapshot(show)
-
-
-def _nothing() -> None:
-    pass
