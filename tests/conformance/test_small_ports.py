@@ -7,6 +7,7 @@ from graviton.backends.memory.metrics import InMemoryMetrics
 from graviton.backends.memory.range_tracker import InMemoryRangeTracker
 from graviton.backends.memory.replicas import InMemoryReplicaIndex
 from graviton.backends.memory.schemas import InMemorySchemaStore
+from graviton.backends.prometheus import PrometheusMetrics
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.events import Event, EventSink
 from graviton.ports.metrics import NoMetrics
@@ -46,6 +47,13 @@ class TestInMemoryMetrics(MetricsRegistryContract):
 
     def make_store(self) -> InMemoryMetrics:
         return InMemoryMetrics()
+
+
+class TestPrometheusMetrics(MetricsRegistryContract):
+    implementation = PrometheusMetrics
+
+    def make_store(self) -> PrometheusMetrics:
+        return PrometheusMetrics()
 
 
 class TestNoMetrics(MetricsRegistryContract):

@@ -54,6 +54,8 @@ KNOWN = frozenset(
         "HTTP_PORT",
         "KERNEL",
         "LOCK_WAIT",
+        "LOG_FORMAT",
+        "LOG_LEVEL",
         "MEMORY_BYTES",
         "METADATA",
         "META_PATH",

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from graviton.assembly import wiring
 from graviton.assembly.settings import Settings
+from graviton.assembly.showing import shown
 from graviton.core.chunking import DEFAULT_SPEC, Kernel
 from graviton.core.hashing import DEFAULT_HASH
 from graviton.core.keys import BlobKey
@@ -30,6 +31,7 @@ from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import StoreTotals
 from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.outbox import Outbox
+from graviton.ports.tracing import Tracer
 from graviton.stores.cas import CasBlobStore
 
 __all__ = ["Store"]
@@ -45,13 +47,14 @@ class Store(BlobStore):
         policy: StorePolicy | None = None,
         metrics: MetricsRegistry | None = None,
         events: EventSink | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Touches nothing yet. `policy` applies to puts whose plan has none. Raises ConfigError if this process has
         stores with another memory budget already."""
         self.settings = settings
         self._budget = wiring.process_budget(settings.memory_bytes)
         self._policy = policy
-        self._metrics, self._events = metrics, events
+        self._metrics, self._events, self._tracer = metrics, events, tracer
         self._kernel = wiring.kernel_for(settings)
         self._side = wiring.block_side(settings, self._kernel, metrics, events)
         self.capabilities = wiring.store_capabilities(settings, self._side)
@@ -63,6 +66,7 @@ class Store(BlobStore):
         """The metadata remembers where the blocks are."""
         self._opening = asyncio.Lock()
         self._closed = False
+        self._end_showing = shown(settings, self._kernel, self._budget, metrics)
 
     @property
     def kernel(self) -> Kernel:
@@ -234,7 +238,16 @@ class Store(BlobStore):
             warnings.warn(f"{refusal.message}. {refusal.hint}", UserWarning, stacklevel=4)
         marker, settings = self._marker, self.settings
         self._cas = wiring.blob_store(
-            settings, self._kernel, kv, self._side, marker, self._policy, self._budget, self._metrics, self._events
+            settings,
+            self._kernel,
+            kv,
+            self._side,
+            marker,
+            self._policy,
+            self._budget,
+            self._metrics,
+            self._events,
+            self._tracer,
         )
         if marker is not None:
             self._warn_if_other("hash", settings.hash.value if settings.hash else None, marker.hash.value)
@@ -291,6 +304,7 @@ class Store(BlobStore):
     async def aclose(self) -> None:
         """See `CasBlobStore.aclose` for what becomes of operations that are going on."""
         self._closed = True
+        self._end_showing()
         async with self._opening:  # who is opening it comes to an end first, or its threads would stay
             cas, self._cas = self._cas, None
             kv, self._kv = self._kv, None

@@ -27,14 +27,17 @@ from graviton.metadata.marker import StoreMarker
 from graviton.metadata.outbox import KvOutbox
 from graviton.metadata.read_only import GuardedKeyValueStore, MetadataStore
 from graviton.ports.block_index import BlockIndex
+from graviton.ports.blocks import BlockStore
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobManifestRepo
 from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.outbox import Outbox
+from graviton.ports.tracing import Tracer
 from graviton.services.own_places import OwnPlaces
 from graviton.stores.cas import CasBlobStore
+from graviton.stores.layers.traced import TracedBlockStore
 from graviton.stores.results import CasDefaults
 
 __all__ = [
@@ -230,6 +233,7 @@ def blob_store(
     budget: ByteBudget,
     metrics: MetricsRegistry | None,
     events: EventSink | None,
+    tracer: Tracer | None,
 ) -> CasBlobStore:
     """The store that users put into, over the two sides."""
     made_with = marker.chunker if marker is not None else DEFAULT_SPEC.text
@@ -237,7 +241,7 @@ def blob_store(
     if settings.cache is not None:
         from graviton.assembly.caches import cached
 
-        reads = cached(side.blocks, settings.cache, budget, metrics)
+        reads = _traced(cached(side.blocks, settings.cache, budget, metrics), tracer)
     defaults = CasDefaults(
         settings.hash or (marker.hash if marker is not None else DEFAULT_HASH),
         settings.chunker or ChunkerSpec.parse(made_with),
@@ -246,7 +250,7 @@ def blob_store(
     index, manifests = metadata_ports(settings, kv)
     return CasBlobStore(
         kernel,
-        side.blocks,
+        _traced(side.blocks, tracer),
         index,
         manifests,
         side.reclaimer,
@@ -255,7 +259,12 @@ def blob_store(
         budget=budget,
         metrics=metrics,
         events=events,
+        tracer=tracer,
     )
+
+
+def _traced(blocks: BlockStore, tracer: Tracer | None) -> BlockStore:
+    return blocks if tracer is None else TracedBlockStore(blocks, tracer)
 
 
 def kernel_for(settings: Settings) -> Kernel:

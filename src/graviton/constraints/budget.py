@@ -45,6 +45,11 @@ class ByteBudget:
         """Bytes in use now."""
         return self._used
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for bytes now."""
+        return sum(not waiter.is_gone for waiter in self._waiters.copy())
+
     def try_acquire(self, size: int, limit: int | None = None) -> bool:
         """Take `size` bytes if nobody waits and the use stays within `limit` (the total by default); whether it was
         done."""

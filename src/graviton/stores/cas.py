@@ -36,6 +36,7 @@ from graviton.ports.events import Event, EventKind, EventSink, NoEvents
 from graviton.ports.manifests import BlobManifestRepo, StoreTotals, unlistable
 from graviton.ports.metrics import MetricKeys, MetricsRegistry, NoMetrics
 from graviton.ports.reclaimer import BlockReclaimer
+from graviton.ports.tracing import NoTracer, Tracer
 from graviton.stores.block_access import BlockAccess
 from graviton.stores.fillers import open_filler
 from graviton.stores.operations import Operations
@@ -76,6 +77,7 @@ class CasBlobStore(BlobStore):
         metrics: MetricsRegistry | None = None,
         events: EventSink | None = None,
         clock: Clock | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """`reads` is `blocks` behind a cache: where readers get the blocks of blobs, and nobody else anything."""
         self.defaults = defaults
@@ -88,7 +90,8 @@ class CasBlobStore(BlobStore):
         self._events = events or NoEvents()
         self._clock = clock or SystemClock()
         self._pool = WorkerPool(_THREADS, "store")
-        self._operations = Operations(self._metrics)
+        self._operations = Operations(self._metrics, tracer)
+        self._tracer = tracer or NoTracer()
         self._lifetime = Lifetime("store", "store")
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
         in_place = blocks.capabilities.writes_in_place and manifests.capabilities.writes_in_place
@@ -203,7 +206,8 @@ class CasBlobStore(BlobStore):
         left, unreadable, first = limit, 0, ""
         while left is None or left > 0:
             count = _LIST_PAGE if left is None else min(left, _LIST_PAGE)
-            records, damaged = await self.manifests.list_readable(prefix, after, count, domain)
+            with self._tracer.span("store.list", blobs=count):
+                records, damaged = await self.manifests.list_readable(prefix, after, count, domain)
             unreadable, first = unreadable + len(damaged), first or "".join(damaged[:1])
             for record in records:
                 yield stat_of(record)

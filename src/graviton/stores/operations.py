@@ -1,4 +1,4 @@
-"""What is going on in a store: counted, measured, and ended when the store is closed."""
+"""What is going on in a store: counted, measured, traced, and ended when the store is closed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 from graviton.errors import GravitonError, Retry, Unavailable
 from graviton.ports.metrics import MetricKeys, MetricsRegistry
+from graviton.ports.tracing import Tracer
 
 __all__ = ["Operations"]
 
@@ -17,8 +19,8 @@ __all__ = ["Operations"]
 class Operations:
     """The operations of one store that are going on now."""
 
-    def __init__(self, metrics: MetricsRegistry) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: MetricsRegistry, tracer: Tracer | None = None) -> None:
+        self._metrics, self._tracer = metrics, tracer
         self._lock = threading.Lock()
         self._running: set[_Operation] = set()
         self._idle: asyncio.Future[None] | None = None
@@ -26,7 +28,12 @@ class Operations:
     def running(self, name: str, *, measured: bool = True) -> _Operation:
         """A context for one operation: it is measured under `name`, and cancelled when the store is closed meanwhile,
         which then raises Unavailable."""
-        return _Operation(self, name, self._metrics if measured else None)
+        span = None if self._tracer is None else self._tracer.span(f"store.{name}")
+        return _Operation(self, name, self._metrics if measured else None, span)
+
+    def handed_out(self, size: int) -> None:
+        """A reader gave away so many verified bytes."""
+        self._metrics.counter(MetricKeys.BYTES_READ, size)
 
     async def end(self) -> None:
         """Cancel everything that is going on and wait until it has cleaned up."""
@@ -72,10 +79,16 @@ class _Operation:
     """One operation in the task that entered it. Ends as `asyncio.timeout` does: a cancellation of ours becomes an
     error, one of somebody else goes on."""
 
-    __slots__ = ("_all", "_cancelling", "_interrupted", "_metrics", "_name", "_started", "_task")
+    __slots__ = ("_all", "_cancelling", "_interrupted", "_metrics", "_name", "_span", "_started", "_task")
 
-    def __init__(self, all_: Operations, name: str, metrics: MetricsRegistry | None) -> None:
-        self._all, self._name, self._metrics = all_, name, metrics
+    def __init__(
+        self,
+        all_: Operations,
+        name: str,
+        metrics: MetricsRegistry | None,
+        span: AbstractContextManager[object] | None,
+    ) -> None:
+        self._all, self._name, self._metrics, self._span = all_, name, metrics, span
         self._interrupted = False
 
     def interrupt(self) -> None:
@@ -90,6 +103,8 @@ class _Operation:
         assert task is not None, "stores are used by tasks"
         self._task, self._cancelling = task, task.cancelling()
         self._all.add(self)
+        if self._span is not None:
+            self._span.__enter__()
         self._started = time.perf_counter()
 
     def __exit__(self, kind: object, value: BaseException | None, trace: object) -> None:
@@ -103,6 +118,9 @@ class _Operation:
             closed = Unavailable("this store was closed meanwhile", operation=self._name, retry=Retry.PERMANENT)
         if self._metrics is not None:
             self._measure(self._metrics, closed or value)
+        if self._span is not None:
+            error = closed or value
+            self._span.__exit__(type(error) if error is not None else None, error, None)
         if closed is not None:
             raise closed from value
 

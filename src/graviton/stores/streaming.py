@@ -121,6 +121,7 @@ class CasBlobReader(BlobReader):
                 assert isinstance(data, bytes)
                 piece = self._cropped(fetch.entry, data)
                 self._yielded += len(piece)
+                self._parts.operations.handed_out(len(piece))
                 return piece
         raise StopAsyncIteration
 
@@ -161,7 +162,9 @@ class CasBlobReader(BlobReader):
         while (fetch := await self._take(place)) is not None:
             done = await fetch.task
             # What was asked for before, by iterating, comes as bytes.
-            self._yielded += done if isinstance(done, int) else await write(fetch.entry, done)
+            written = done if isinstance(done, int) else await write(fetch.entry, done)
+            self._yielded += written
+            self._parts.operations.handed_out(written)
             self._give_back(fetch.lease)
         os.lseek(fd, begin + self._yielded - already, os.SEEK_SET)
         return self._yielded - already
