@@ -38,8 +38,9 @@ from graviton.ports.metrics import MetricKeys, MetricsRegistry, NoMetrics
 from graviton.ports.reclaimer import BlockReclaimer
 from graviton.stores.block_access import BlockAccess
 from graviton.stores.fillers import open_filler
+from graviton.stores.intake import Parts
 from graviton.stores.operations import Operations
-from graviton.stores.put import Parts, put_one
+from graviton.stores.put import put_one
 from graviton.stores.put_many import MAX_SMALL_BYTES, Item, groups, put_group
 from graviton.stores.results import CasDefaults, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
