@@ -148,8 +148,8 @@ class Concat(NamedTuple):
 
 
 def concat_of(text: str) -> Concat:
-    """Raises InvalidInput, LimitExceeded. Addresses of other hosts count by their path: behind a proxy nobody knows what
-    he is called."""
+    """Raises InvalidInput, LimitExceeded. Addresses of other hosts count by their path: behind a proxy nobody knows
+    what he is called."""
     kind, semicolon, rest = text.strip(" ").partition(";")
     if kind == "partial" and not semicolon:
         return Concat()
