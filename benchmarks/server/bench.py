@@ -1,4 +1,4 @@
-"""The server: large bodies beside `graviton put` and beside the framework alone; small requests; memory; both at once."""
+"""The server: large bodies beside `graviton put` and the framework alone; small requests; memory; both at once."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def measure(bench: Bench) -> Section:
     _memory(bench, section, raw)
     section.notes = [
         "client and server share the machine; curl for large bodies, wrk with one thread for small ones",
-        "each repetition: a new store, a new server; upload beside `graviton put` of the same file into another new store",
+        "each repetition: a new store, a new server; `graviton put` puts the same file into another new store",
         "from memory: Granian and Litestar stream as many zeros, nothing read, nothing hashed",
-        f"wrk is a closed loop: its {_CONNECTIONS} connections wait for their answers, so a stall is counted once for each",
+        f"wrk is a closed loop: its {_CONNECTIONS} connections wait for their answers; a stall counts once for each",
         "memory: the server's largest resident size (VmHWM); uploads are AES-CTR key streams of unknown length",
     ]
     return section
