@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
+from graviton.assembly.uploads import open_uploads
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.clock import Clock, SystemClock
 from graviton.metadata.schema_store import KvSchemaStore
 from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.schemas import SchemaStore
+from graviton.services.uploads import Uploads
 from graviton.stores.cas import CasBlobStore
 
 __all__ = ["Services", "open_services"]
@@ -24,6 +26,7 @@ class Services(NamedTuple):
     store: Store
     cas: CasBlobStore
     """The store behind it, open: for what a `Store` does not show."""
+    uploads: Uploads
     schemas: SchemaStore
     metrics: MetricsRegistry
     clock: Clock
@@ -42,6 +45,11 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             await store.init()
         cas = await store.required()
         clock = clock or SystemClock()
-        yield Services(store, cas, KvSchemaStore(await store.metadata(), clock), metrics, clock)
+        uploads = await open_uploads(store)
+        try:
+            uploads.start_sweeping()
+            yield Services(store, cas, uploads, KvSchemaStore(await store.metadata(), clock), metrics, clock)
+        finally:
+            await finish_anyway(uploads.aclose())
     finally:
         await finish_anyway(store.aclose())

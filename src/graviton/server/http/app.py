@@ -19,7 +19,7 @@ from graviton.server.http.context import Context
 from graviton.server.http.edge import AccessLog, Edge
 from graviton.server.http.errors import MethodNotAllowed
 from graviton.server.http.gate import Gate
-from graviton.server.http.routes import blobs, health
+from graviton.server.http.routes import blobs, health, uploads
 
 __all__ = ["application"]
 
@@ -29,6 +29,7 @@ def application(context: Context, log: AccessLog) -> Edge:
     routes = [
         health.health,
         *blobs.ROUTES,
+        *uploads.ROUTES,
     ]
     app = Litestar(
         routes,

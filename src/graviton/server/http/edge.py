@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from graviton.core.clock import Clock
 from graviton.errors import GravitonError, Unavailable
-from graviton.server.http.asgi import Message, Receive, Scope, Send, header, respond
+from graviton.server.http import tus
+from graviton.server.http.asgi import Headers, Message, Receive, Scope, Send, header, respond
 from graviton.server.http.errors import ClientGone, answer, kind_of
 from graviton.server.http.gate import Gate
 
@@ -83,7 +84,7 @@ class Edge:
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = self._clock.monotonic()
         trace_id = scope[TRACE_ID] = trace_id_of(header(scope, b"traceparent"))
-        traffic = _Traffic(receive, send, trace_id)
+        traffic = _Traffic(receive, send, [(b"x-trace-id", trace_id.encode()), *_extra_headers(scope["path"])])
         task = asyncio.current_task()
         assert task is not None, "requests are answered by tasks"
         self._running.add(task)
@@ -134,6 +135,14 @@ async def _tell(traffic: _Traffic, failure: BaseException | None, trace_id: str,
     await respond(traffic.send, told.status, told.headers, told.body)
 
 
+def _extra_headers(path: str) -> Headers:
+    """What goes with every answer, errors too."""
+    headers = [(b"x-content-type-options", b"nosniff")]
+    if path.startswith(tus.UPLOADS):
+        headers += [(b"tus-resumable", tus.VERSION.encode()), (b"tus-version", tus.VERSION.encode())]
+    return headers
+
+
 def trace_id_of(traceparent: str | None) -> str:
     """The trace that a request belongs to (W3C Trace Context), or a new one: 32 hex digits."""
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent is not None else None
@@ -143,9 +152,9 @@ def trace_id_of(traceparent: str | None) -> str:
 class _Traffic:
     """What goes through one request."""
 
-    def __init__(self, receive: Receive, send: Send, trace_id: str) -> None:
+    def __init__(self, receive: Receive, send: Send, extra: Headers) -> None:
         self._receive, self._send = receive, send
-        self._extra = [(b"x-trace-id", trace_id.encode()), (b"x-content-type-options", b"nosniff")]
+        self._extra = extra
         self.status = 0
         self.received = self.sent = 0
 

@@ -43,6 +43,7 @@ __all__ = [
     "TooSlow",
     "answer",
     "kind_of",
+    "told",
 ]
 
 
@@ -66,6 +67,16 @@ class Gone(GravitonError):
     """What is asked for was there once, and is not kept any more."""
 
     code = "gone"
+
+
+class UnsupportedMediaType(GravitonError):
+    """The body is of another kind than the route takes."""
+
+    code = "unsupported_media_type"
+
+
+class ChecksumMismatch(DigestMismatch):
+    """The bytes of a request do not have the `Upload-Checksum` that came with them; tus has a status for it."""
 
 
 class Refused(PermissionDenied):
@@ -103,9 +114,11 @@ KINDS: dict[type[GravitonError], Kind] = {
     Gone: Kind(410, "No longer kept"),
     PreconditionFailed: Kind(412, "Precondition failed"),
     LimitExceeded: Kind(413, "Too large"),
+    UnsupportedMediaType: Kind(415, "Unsupported media type"),
     RangeNotSatisfiable: Kind(416, "Range not satisfiable"),
     DigestMismatch: Kind(422, "Digest mismatch"),
     TooManyRequests: Kind(429, "Too many requests"),
+    ChecksumMismatch: Kind(460, "Checksum mismatch"),
     ClientGone: Kind(499, "Client gone"),
     IntegrityError: Kind(500, "Stored bytes are damaged", f"What is stored is damaged or missing. {_TOLD_NO_MORE}"),
     ConfigError: Kind(500, "Server error", f"The server's settings do not fit its store. {_TOLD_NO_MORE}"),
@@ -124,6 +137,12 @@ _RETRY_AFTER_SECONDS = 1.0
 def kind_of(error: GravitonError) -> Kind:
     """How `error` is answered: as the nearest of its classes is."""
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
+
+
+def told(error: GravitonError) -> dict[str, str]:
+    """What a client is told of `error`, as JSON that is no answer of its own: nothing of our own side."""
+    sentence = kind_of(error).sentence
+    return {"error": error.code, "message": sentence} if sentence else error.to_json()
 
 
 class _Problem(msgspec.Struct, omit_defaults=True):

@@ -10,7 +10,9 @@ import msgspec
 from graviton.core.attributes import Stamped
 from graviton.core.manifests import ManifestEntry
 from graviton.ports.blobs import BlobStat
+from graviton.server.http.errors import told
 from graviton.server.http.times import time_text
+from graviton.services.uploads import UploadStatus
 
 MAX_IDS = 10_000
 """Ids in one question: they fit in a JSON body of a megabyte."""
@@ -21,10 +23,15 @@ __all__ = [
     "BlobPage",
     "BlockInfo",
     "BlockPage",
+    "Gap",
+    "MissingRanges",
     "Presence",
+    "UploadInfo",
+    "UploadPage",
     "WantedIds",
     "block_info",
     "blob_info",
+    "upload_info",
 ]
 
 
@@ -93,6 +100,67 @@ class Presence(msgspec.Struct):
     """Those of the ids asked for that are there, in the order of the question."""
 
     present: list[str]
+
+
+class UploadInfo(msgspec.Struct):
+    """A resumable upload."""
+
+    upload: str
+    state: str
+    """receiving, finishing, done or failed."""
+    offset: int
+    """Bytes there without a gap from the beginning: where to go on."""
+    length: int | None
+    received: int
+    """Bytes there, in whatever places."""
+    created: str
+    expires: str
+    partial: bool
+    blob: str | None
+    """Id of the blob, once it is done."""
+    error: dict[str, str] | None
+    """Why it failed."""
+
+
+class UploadPage(msgspec.Struct):
+    """Some uploads, in the order of their ids."""
+
+    uploads: list[UploadInfo]
+    next: str | None
+    """What to give as `after` for those that follow; null at the end."""
+
+
+class Gap(msgspec.Struct):
+    """Bytes that have not come."""
+
+    offset: int
+    size: int | None
+    """Null where the length of the whole is not known."""
+
+
+class MissingRanges(msgspec.Struct):
+    """What an upload lacks."""
+
+    upload: str
+    length: int | None
+    received: int
+    missing: list[Gap]
+
+
+def upload_info(status: UploadStatus) -> UploadInfo:
+    """An upload as JSON shows it."""
+    return UploadInfo(
+        upload=status.id,
+        state=status.state.value,
+        offset=status.offset,
+        length=status.length,
+        received=status.received,
+        created=time_text(status.created_at_ns),
+        expires=time_text(status.expires_at_ns),
+        partial=status.is_partial,
+        blob=None if status.key is None else status.key.text,
+        error=None if status.error is None else told(status.error),
+    )
 
 
 def blob_info(stat: BlobStat) -> BlobInfo:

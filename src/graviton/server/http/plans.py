@@ -13,7 +13,7 @@ from graviton.errors import InvalidInput
 from graviton.server.http.asgi import Scope, header
 from graviton.server.http.names import advertised_values
 
-__all__ = ["EXPECTED_ID", "plan_of"]
+__all__ = ["EXPECTED_ID", "expected_id", "plan_of"]
 
 EXPECTED_ID = "x-graviton-expected-id"
 
@@ -32,7 +32,7 @@ def plan_of(scope: Scope, clock: Clock) -> BlobWritePlan:
     )
     algo = _parsed(scope, "x-graviton-hash", HashAlgo.parse)
     chunker = _parsed(scope, "x-graviton-chunker", ChunkerSpec.parse)
-    expected = _parsed(scope, EXPECTED_ID, BlobKey.parse)
+    expected = expected_id(scope)
     if expected is not None:
         algo = algo or expected.algo
         if algo is not expected.algo:
@@ -40,6 +40,12 @@ def plan_of(scope: Scope, clock: Clock) -> BlobWritePlan:
         values |= {SIZE: expected.size, digest_name(expected.algo): expected.digest}
     attributes = BinaryAttributes.EMPTY.advertise(values, at_ns=clock.now_ns())  # type: ignore[arg-type]
     return BlobWritePlan(attributes, chunker=chunker, hash=algo)
+
+
+def expected_id(scope: Scope) -> BlobKey | None:
+    """The id that must come out. Raises InvalidInput."""
+    found: BlobKey | None = _parsed(scope, EXPECTED_ID, BlobKey.parse)
+    return found
 
 
 def _parsed(scope, name, parse):  # type: ignore[no-untyped-def]

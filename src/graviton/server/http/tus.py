@@ -24,6 +24,7 @@ __all__ = [
     "ALGORITHMS",
     "EXTENSIONS",
     "OFFSET_TYPE",
+    "UPLOADS",
     "VERSION",
     "Concat",
     "attributes_of",

@@ -1,0 +1,66 @@
+"""What is said about an upload in the headers of an answer."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import Final
+
+from litestar import Response
+
+from graviton.server.http import tus
+from graviton.server.http.asgi import Scope, header
+from graviton.services.uploads import UploadId, UploadState, UploadStatus
+
+__all__ = ["FINISH_SECONDS", "answered", "creation", "headers_of", "upload_address"]
+
+FINISH_SECONDS: Final = 10.0
+"""How long the request with the last byte waits for the blob; proxies wait 30 s or longer for an answer."""
+
+_SECOND: Final = 1_000_000_000
+
+
+def upload_address(id: UploadId) -> str:
+    """Where an upload is, as a path."""
+    return f"{tus.UPLOADS}/{id}"
+
+
+def creation(status: UploadStatus) -> Response[None]:
+    """The answer to a request that began an upload, however far it came. Raises what made it fail."""
+    if status.error is not None:
+        raise status.error
+    return Response(None, status_code=201, headers={"location": upload_address(status.id), **headers_of(status)})
+
+
+def answered(scope: Scope, status: UploadStatus) -> Response[None]:
+    """The answer to bytes that were taken. While the blob is being made it is 202 with the address of the state; tus
+    knows nothing but 204, and has a header for it. Raises what made the upload fail."""
+    if status.error is not None:
+        raise status.error
+    headers = headers_of(status)
+    if status.state is not UploadState.FINISHING:
+        return Response(None, status_code=204, headers=headers)
+    headers["location"] = upload_address(status.id)
+    by_tus = header(scope, b"tus-resumable") is not None
+    return Response(None, status_code=204 if by_tus else 202, headers=headers)
+
+
+def headers_of(status: UploadStatus) -> dict[str, str]:
+    """Offset, length, expiry, what the client left, and the blob once there is one."""
+    headers = {"x-graviton-upload-state": status.state.value}
+    if not status.made_of or status.state is UploadState.DONE:
+        headers["upload-offset"] = str(status.offset)
+    if status.length is None:
+        headers["upload-defer-length"] = "1"
+    else:
+        headers["upload-length"] = str(status.length)
+    if status.metadata:
+        headers["upload-metadata"] = status.metadata
+    concat = tus.concat_text(status.is_partial, status.made_of)
+    if concat is not None:
+        headers["upload-concat"] = concat
+    if status.key is None:
+        headers["upload-expires"] = formatdate(status.expires_at_ns // _SECOND, usegmt=True)
+    else:
+        headers["x-graviton-blob-id"] = status.key.text
+        headers["x-graviton-created"] = "true" if status.created else "false"
+    return headers
