@@ -129,7 +129,7 @@ async def put_part_of_upload(request: Request[Any, Any, Any], context: Context, 
     digest = None
     if claimed is not None:
         digest = Checksum(ChecksumAlgo.SHA256, claimed_digest("content-digest", claimed).raw)
-    body = RequestBody(scope, request.receive, span.length, context.services.clock)  # type: ignore[arg-type]
+    body = RequestBody(scope, request.receive, span.length, context.services.clock)
     async with context.uploads:
         status = await context.services.uploads.put_part(id, span, body, digest=digest)
     return answered(scope, await _finished(context, status))
