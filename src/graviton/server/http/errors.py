@@ -35,12 +35,16 @@ from graviton.errors import (
 __all__ = [
     "KINDS",
     "Answer",
+    "ChecksumMismatch",
     "ClientGone",
     "Gone",
     "Kind",
     "MethodNotAllowed",
+    "Problem",
     "Refused",
     "TooSlow",
+    "UnsatisfiableRange",
+    "UnsupportedMediaType",
     "answer",
     "kind_of",
     "told",
@@ -52,8 +56,9 @@ class MethodNotAllowed(GravitonError):
 
     code = "method_not_allowed"
 
-    def __init__(self, message: str, *, allow: str = "", **fields: str) -> None:
-        super().__init__(message, **fields)
+    def __init__(self, message: str, *, subject: str = "", allow: str = "") -> None:
+        """`allow` is the list of those that are."""
+        super().__init__(message, subject=subject)
         self.allow = allow
 
 
@@ -81,6 +86,19 @@ class ChecksumMismatch(DigestMismatch):
 
 class Refused(PermissionDenied):
     """The request looks like one that a web page made in the name of its visitor."""
+
+
+class UnsatisfiableRange(RangeNotSatisfiable):
+    """No range asked for holds a byte of what has `size` of them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"no range asked for holds a byte of these {size}",
+            operation="get",
+            subject="range",
+            hint="Content-Range tells how many there are.",
+        )
+        self.size = size
 
 
 class ClientGone(GravitonError):
@@ -145,8 +163,8 @@ def told(error: GravitonError) -> dict[str, str]:
     return {"error": error.code, "message": sentence} if sentence else error.to_json()
 
 
-class _Problem(msgspec.Struct, omit_defaults=True):
-    """RFC 9457, and members of our own."""
+class Problem(msgspec.Struct, omit_defaults=True):
+    """What failed: RFC 9457, and what `GravitonError.to_json` has. Programs go by `error`, which never changes."""
 
     type: str
     title: str
@@ -157,8 +175,6 @@ class _Problem(msgspec.Struct, omit_defaults=True):
     subject: str
     trace_id: str
     hint: str = ""
-
-    # `type` is a default of the RFC, and told all the same.
 
 
 class Answer(NamedTuple):
@@ -174,7 +190,7 @@ def answer(error: GravitonError, trace_id: str) -> Answer:
     kind = kind_of(error)
     told = kind.sentence or error.message
     hidden = bool(kind.sentence)
-    problem = _Problem(
+    problem = Problem(
         "about:blank",
         kind.title,
         kind.status,
@@ -191,6 +207,8 @@ def answer(error: GravitonError, trace_id: str) -> Answer:
     if kind.status in (429, 503):
         seconds = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS
         headers.append((b"retry-after", str(max(1, math.ceil(seconds))).encode()))
+    if isinstance(error, UnsatisfiableRange):
+        headers.append((b"content-range", b"bytes */%d" % error.size))
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers.append((b"allow", error.allow.encode("latin-1")))
     return Answer(kind.status, headers, msgspec.json.encode(problem))

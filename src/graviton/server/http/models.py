@@ -10,28 +10,32 @@ import msgspec
 from graviton.core.attributes import Stamped
 from graviton.core.manifests import ManifestEntry
 from graviton.ports.blobs import BlobStat
-from graviton.server.http.errors import told
 from graviton.server.http.times import time_text
-from graviton.services.uploads import UploadStatus
+
+MAX_LISTED = 1000
+"""Blobs on one page: a megabyte of JSON with usual attributes."""
 
 MAX_IDS = 10_000
 """Ids in one question: they fit in a JSON body of a megabyte."""
 
 __all__ = [
+    "MAX_LISTED",
     "Attribute",
+    "Backends",
     "BlobInfo",
     "BlobPage",
     "BlockInfo",
     "BlockPage",
-    "Gap",
-    "MissingRanges",
+    "Health",
     "Presence",
-    "UploadInfo",
-    "UploadPage",
+    "Ready",
+    "SchemaInfo",
+    "SchemaName",
+    "SchemaNames",
+    "Stats",
     "WantedIds",
-    "block_info",
     "blob_info",
-    "upload_info",
+    "block_info",
 ]
 
 
@@ -102,65 +106,74 @@ class Presence(msgspec.Struct):
     present: list[str]
 
 
-class UploadInfo(msgspec.Struct):
-    """A resumable upload."""
+class Health(msgspec.Struct):
+    """The process answers."""
 
-    upload: str
-    state: str
-    """receiving, finishing, done or failed."""
-    offset: int
-    """Bytes there without a gap from the beginning: where to go on."""
-    length: int | None
-    received: int
-    """Bytes there, in whatever places."""
+    status: str
+    version: str
+    uptime: int
+    """Milliseconds since the server began."""
+
+
+class Ready(msgspec.Struct):
+    """Whether requests can be answered."""
+
+    status: str
+    """ok, unable or stopping."""
+    parts: dict[str, str]
+    """metadata, blocks and disk: ok or unable."""
+
+
+class Backends(msgspec.Struct):
+    """What the store is made of."""
+
+    blocks: str
+    metadata: str
+    cache: bool
+
+
+class Stats(msgspec.Struct):
+    """Sums that are kept with every change."""
+
+    blobs: int
+    logical_bytes: int
+    """Sum of the sizes of all blobs."""
+    unique_blocks: int
+    stored_bytes: int
+    """Sum of the sizes of those blocks."""
+    dedup_ratio: float | None
+    """Logical by stored bytes; null while nothing is stored."""
+    kernel: str
+    """native or python."""
+    simd: str
+    """The instruction set that cuts."""
+    backends: Backends
+    version: str
+
+
+class SchemaName(msgspec.Struct):
+    """A schema and its versions, ascending."""
+
+    name: str
+    versions: list[int]
+
+
+class SchemaNames(msgspec.Struct):
+    """All schemas, in the order of their names."""
+
+    schemas: list[SchemaName]
+
+
+class SchemaInfo(msgspec.Struct):
+    """One version of a schema."""
+
+    name: str
+    version: int
     created: str
-    expires: str
-    partial: bool
-    blob: str | None
-    """Id of the blob, once it is done."""
-    error: dict[str, str] | None
-    """Why it failed."""
-
-
-class UploadPage(msgspec.Struct):
-    """Some uploads, in the order of their ids."""
-
-    uploads: list[UploadInfo]
-    next: str | None
-    """What to give as `after` for those that follow; null at the end."""
-
-
-class Gap(msgspec.Struct):
-    """Bytes that have not come."""
-
-    offset: int
-    size: int | None
-    """Null where the length of the whole is not known."""
-
-
-class MissingRanges(msgspec.Struct):
-    """What an upload lacks."""
-
-    upload: str
-    length: int | None
-    received: int
-    missing: list[Gap]
-
-
-def upload_info(status: UploadStatus) -> UploadInfo:
-    """An upload as JSON shows it."""
-    return UploadInfo(
-        upload=status.id,
-        state=status.state.value,
-        offset=status.offset,
-        length=status.length,
-        received=status.received,
-        created=time_text(status.created_at_ns),
-        expires=time_text(status.expires_at_ns),
-        partial=status.is_partial,
-        blob=None if status.key is None else status.key.text,
-        error=None if status.error is None else told(status.error),
-    )
+    text: str | None
+    """Null if it is no UTF-8."""
+    base64: str | None
+    """Its bytes, if it is no UTF-8."""
 
 
 def blob_info(stat: BlobStat) -> BlobInfo:

@@ -1,22 +1,97 @@
-"""What is said about an upload in the headers of an answer."""
+"""What is said about an upload, in the headers of an answer and as JSON."""
 
 from __future__ import annotations
 
 from email.utils import formatdate
 from typing import Final
 
+import msgspec
 from litestar import Response
 
 from graviton.server.http import tus
 from graviton.server.http.asgi import Scope, header
+from graviton.server.http.errors import told
+from graviton.server.http.times import time_text
 from graviton.services.uploads import UploadId, UploadState, UploadStatus
 
-__all__ = ["FINISH_SECONDS", "answered", "creation", "headers_of", "upload_address"]
+__all__ = [
+    "FINISH_SECONDS",
+    "Gap",
+    "MissingRanges",
+    "UploadInfo",
+    "UploadPage",
+    "answered",
+    "creation",
+    "headers_of",
+    "upload_address",
+    "upload_info",
+]
 
 FINISH_SECONDS: Final = 10.0
 """How long the request with the last byte waits for the blob; proxies wait 30 s or longer for an answer."""
 
 _SECOND: Final = 1_000_000_000
+
+
+class UploadInfo(msgspec.Struct):
+    """A resumable upload."""
+
+    upload: str
+    state: str
+    """receiving, finishing, done or failed."""
+    offset: int
+    """Bytes there without a gap from the beginning: where to go on."""
+    length: int | None
+    received: int
+    """Bytes there, in whatever places."""
+    created: str
+    expires: str
+    partial: bool
+    blob: str | None
+    """Id of the blob, once it is done."""
+    error: dict[str, str] | None
+    """Why it failed."""
+
+
+class UploadPage(msgspec.Struct):
+    """Some uploads, in the order of their ids."""
+
+    uploads: list[UploadInfo]
+    next: str | None
+    """What to give as `after` for those that follow; null at the end."""
+
+
+class Gap(msgspec.Struct):
+    """Bytes that have not come."""
+
+    offset: int
+    size: int | None
+    """Null where the length of the whole is not known."""
+
+
+class MissingRanges(msgspec.Struct):
+    """What an upload lacks."""
+
+    upload: str
+    length: int | None
+    received: int
+    missing: list[Gap]
+
+
+def upload_info(status: UploadStatus) -> UploadInfo:
+    """An upload as JSON shows it."""
+    return UploadInfo(
+        upload=status.id,
+        state=status.state.value,
+        offset=status.offset,
+        length=status.length,
+        received=status.received,
+        created=time_text(status.created_at_ns),
+        expires=time_text(status.expires_at_ns),
+        partial=status.is_partial,
+        blob=None if status.key is None else status.key.text,
+        error=None if status.error is None else told(status.error),
+    )
 
 
 def upload_address(id: UploadId) -> str:

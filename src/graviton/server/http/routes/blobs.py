@@ -12,7 +12,7 @@ from litestar.types import ASGIApp
 from graviton.core.keys import BlobKey
 from graviton.core.limits import MAX_PAGE_ENTRIES, MAX_SIZE
 from graviton.errors import NotFound
-from graviton.ports.blobs import BlobStat, BlobWriteResult
+from graviton.ports.blobs import BlobWriteResult
 from graviton.server.http.asgi import Scope, header
 from graviton.server.http.conditions import etag_of
 from graviton.server.http.context import Context
@@ -20,6 +20,7 @@ from graviton.server.http.digests import claimed_digest
 from graviton.server.http.json_body import read_json
 from graviton.server.http.listing import Filter, find
 from graviton.server.http.models import (
+    MAX_LISTED,
     BlobInfo,
     BlobPage,
     BlockPage,
@@ -29,15 +30,12 @@ from graviton.server.http.models import (
     block_info,
 )
 from graviton.server.http.plans import plan_of
-from graviton.server.http.serving import answer_to, headers_of
+from graviton.server.http.serving import BlobAnswer, stat_of
 from graviton.server.http.times import parse_time
 from graviton.server.http.upload import RequestBody, checked, read_small
 from graviton.stores.put_many import MAX_SMALL_BYTES
 
-__all__ = ["ROUTES", "blob_address", "existing", "put_headers"]
-
-MAX_LISTED = 1000
-"""Blobs on one page: a megabyte of JSON with usual attributes."""
+__all__ = ["ROUTES", "blob_address", "put_headers"]
 
 
 def blob_address(key: BlobKey) -> str:
@@ -45,16 +43,7 @@ def blob_address(key: BlobKey) -> str:
     return f"/api/blobs/{key.text}"
 
 
-async def existing(context: Context, blob_id: str) -> BlobStat:
-    """The blob of that id. Raises InvalidInput, NotFound."""
-    key = BlobKey.parse(blob_id)
-    found = await context.services.store.stat(key)
-    if found is None:
-        raise NotFound(f"there is no blob {key}", operation="get", subject=key.text)
-    return found
-
-
-@post("/api/blobs", summary="Store a blob", tags=["blobs"])
+@post("/api/blobs")
 async def put_blob(request: Request[Any, Any, Any], context: Context) -> Response[bytes]:
     """The body, of any size, becomes a blob; the answer is its id, as a JSON string."""
     scope: Scope = request.scope  # type: ignore[assignment]
@@ -65,7 +54,7 @@ async def put_blob(request: Request[Any, Any, Any], context: Context) -> Respons
         for name in ("content-digest", "repr-digest")
         if (text := header(scope, name.encode())) is not None
     ]
-    body = RequestBody(scope, request.receive, settings.max_blob_bytes, services.clock)  # type: ignore[arg-type]
+    body = RequestBody(scope, request.receive, settings.max_blob_bytes, services.clock)
     async with context.uploads:
         source = await read_small(body, MAX_SMALL_BYTES)
         for claimed in claims:
@@ -98,22 +87,20 @@ def put_headers(result: BlobWriteResult) -> dict[str, str]:
     }
 
 
-@route("/api/blobs/{blob_id:str}", http_method=["GET", "HEAD"], summary="Read a blob", tags=["blobs"])
-async def get_blob(request: Request[Any, Any, Any], context: Context, blob_id: str) -> ASGIApp:
+@route("/api/blobs/{blob_id:str}", http_method=["GET", "HEAD"])
+async def get_blob(context: Context, blob_id: str) -> ASGIApp:
     """The bytes of a blob, or ranges of them, each verified before it leaves. HEAD: the same without bytes; nothing is
     read then."""
-    scope: Scope = request.scope  # type: ignore[assignment]
-    answer = headers_of if scope["method"] == "HEAD" else answer_to
-    return answer(scope, context, await existing(context, blob_id))  # type: ignore[return-value]
+    return BlobAnswer(context, BlobKey.parse(blob_id))  # type: ignore[return-value]
 
 
-@get("/api/blobs/{blob_id:str}/stat", summary="What is known about a blob", tags=["blobs"])
+@get("/api/blobs/{blob_id:str}/stat")
 async def stat_blob(context: Context, blob_id: str) -> BlobInfo:
     """Size, time, blocks, chunker and attributes."""
-    return blob_info(await existing(context, blob_id))
+    return blob_info(await stat_of(context, BlobKey.parse(blob_id)))
 
 
-@get("/api/blobs", summary="List blobs", tags=["blobs"])
+@get("/api/blobs")
 async def list_blobs(
     context: Context,
     prefix: str = "",
@@ -141,16 +128,16 @@ async def list_blobs(
     return BlobPage([blob_info(stat) for stat in found.stats], found.next, found.unreadable)
 
 
-@post("/api/blobs/{blob_id:str}/undelete", summary="Bring a blob back", tags=["blobs"], status_code=200)
+@post("/api/blobs/{blob_id:str}/undelete", status_code=200)
 async def undelete_blob(context: Context, blob_id: str) -> BlobInfo:
     """Undo a delete, while that can be."""
     key = BlobKey.parse(blob_id)
     if not await context.services.store.undelete(key):
         raise NotFound(f"there is nothing left of blob {key} to bring back", operation="undelete", subject=key.text)
-    return blob_info(await existing(context, blob_id))
+    return blob_info(await stat_of(context, key))
 
 
-@get("/api/blobs/{blob_id:str}/manifest", summary="Blocks of a blob", tags=["blobs"])
+@get("/api/blobs/{blob_id:str}/manifest")
 async def manifest_of_blob(
     context: Context,
     blob_id: str,
@@ -164,20 +151,17 @@ async def manifest_of_blob(
     return BlockPage(key.text, [block_info(entry) for entry in entries], end if end < key.size else None)
 
 
-@post("/api/blobs/exists", summary="Which blobs are there", tags=["blobs"], status_code=200)
+@post("/api/blobs/exists", status_code=200)
 async def blobs_exist(request: Request[Any, Any, Any], context: Context) -> Presence:
     """Of many ids, those that are there."""
     scope: Scope = request.scope  # type: ignore[assignment]
-    asked = await read_json(scope, request.receive, WantedIds, context)  # type: ignore[arg-type]
+    asked = await read_json(scope, request.receive, WantedIds, context)
     keys = [BlobKey.parse(text) for text in asked.ids]
-    present = []
-    for key in keys:
-        if await context.services.store.stat(key) is not None:
-            present.append(key.text)
-    return Presence(present)
+    store = context.services.store
+    return Presence([key.text for key in keys if await store.stat(key) is not None])
 
 
-@delete("/api/blobs/{blob_id:str}", summary="Remove a blob", tags=["blobs"])
+@delete("/api/blobs/{blob_id:str}")
 async def delete_blob(context: Context, blob_id: str) -> None:
     """Take the blob away. Blocks that other blobs have stay."""
     key = BlobKey.parse(blob_id)

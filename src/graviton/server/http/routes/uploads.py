@@ -19,10 +19,19 @@ from graviton.server.http.asgi import Scope, header
 from graviton.server.http.context import Context
 from graviton.server.http.digests import claimed_digest
 from graviton.server.http.errors import ChecksumMismatch, UnsupportedMediaType
-from graviton.server.http.models import Gap, MissingRanges, UploadInfo, UploadPage, upload_info
 from graviton.server.http.plans import expected_id, plan_of
 from graviton.server.http.upload import RequestBody, check_length
-from graviton.server.http.upload_answers import FINISH_SECONDS, answered, creation, headers_of
+from graviton.server.http.upload_answers import (
+    FINISH_SECONDS,
+    Gap,
+    MissingRanges,
+    UploadInfo,
+    UploadPage,
+    answered,
+    creation,
+    headers_of,
+    upload_info,
+)
 from graviton.services.uploads import Checksum, ChecksumAlgo, UploadId, UploadStatus, UploadWishes, parse_upload_id
 
 __all__ = ["ROUTES"]
