@@ -1,7 +1,7 @@
 """The rows of resumable uploads: docs/formats/uploads.md is the written form, docs/uploads.md the protocol.
 
-They are metadata that passes: backups and copies leave them out, with the ranges of uploads, because the parts that they
-name lie elsewhere (`left_out`).
+They are metadata that passes: backups and copies leave them out, with the ranges of uploads, because the parts that
+they name lie elsewhere.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class UploadRow(NamedTuple):
         )
 
 
-_PART = struct.Struct(f">BQ{ID_BYTES}sQ")  # row version, start, object, bytes of the object before the span
+_PART = struct.Struct(f">BQ{ID_BYTES}sQQ32s")  # row version, start, object, its size, bytes before the span, digest
 
 
 class PartRow(NamedTuple):
@@ -189,23 +189,28 @@ class PartRow(NamedTuple):
     span: Span
     name: bytes
     """Of the object, 16 random bytes."""
+    size: int
+    """Of the object."""
+    digest: bytes
+    """BLAKE3 of the whole object: what waits is verified when it is used, as blocks are."""
     skip: int = 0
     """Bytes of the object before those of the span."""
 
     def encode(self) -> bytes:
         """The stored value."""
-        return _PART.pack(_VERSION, self.span.start, self.name, self.skip)
+        return _PART.pack(_VERSION, self.span.start, self.name, self.size, self.skip, self.digest)
 
     @classmethod
     def decode(cls, key: bytes, data: bytes) -> PartRow:
         """Inverse of `encode` and `part_key`. Raises IntegrityError."""
         try:
-            version, start, name, skip = _PART.unpack(data)
-            if version == _VERSION and len(key) == ID_BYTES + 8:
-                return cls(Span(start, int.from_bytes(key[ID_BYTES:], "big")), name, skip)
+            version, start, name, size, skip, digest = _PART.unpack(data)
+            span = Span(start, int.from_bytes(key[ID_BYTES:], "big"))
         except (struct.error, InvalidInput) as wrong:
             raise _damaged(UPLOAD_PARTS) from wrong
-        raise _damaged(UPLOAD_PARTS)
+        if version != _VERSION or len(key) != ID_BYTES + 8 or skip + span.length > size:
+            raise _damaged(UPLOAD_PARTS)
+        return cls(span, name, size, digest, skip)
 
 
 def part_key(upload: bytes, end: int) -> bytes:

@@ -7,7 +7,7 @@ shows its token with every change; whoever took its place has written another on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from graviton.core.manifests import ManifestPage
 from graviton.core.ranges import RangeSet, Span
@@ -33,6 +33,7 @@ __all__ = [
     "checkpoint",
     "clear_bytes",
     "held",
+    "leave",
     "load",
     "load_all",
     "load_page",
@@ -77,11 +78,18 @@ def save(tx: Transaction, id: UploadId, row: UploadRow) -> UploadRow:
     return row
 
 
-def change(tx: Transaction, id: UploadId, token: str, now_ns: int, **fields: object) -> UploadRow:
-    """Change fields of the row for the writer that has `token`, which is a sign of life; the row. Raises NotFound,
-    Overtaken."""
-    row = _own(load(tx, id), id, token)
-    return save(tx, id, alive(row, now_ns)._replace(**fields))  # type: ignore[arg-type]
+def change(tx: Transaction, id: UploadId, writer: str, now_ns: int, **fields: Any) -> UploadRow:
+    """Change fields of the row for the writer that has the token `writer`, which is a sign of life; the row. Raises
+    NotFound, Overtaken."""
+    row = _own(load(tx, id), id, writer)
+    return save(tx, id, alive(row, now_ns)._replace(**fields))
+
+
+def leave(tx: Transaction, id: UploadId, writer: str) -> None:
+    """Take a writer's token out, if it is there still. Raises NotFound."""
+    row = load(tx, id)
+    if row.token == writer:
+        save(tx, id, row._replace(token="", reach=0))
 
 
 def alive(row: UploadRow, now_ns: int) -> UploadRow:
@@ -89,8 +97,8 @@ def alive(row: UploadRow, now_ns: int) -> UploadRow:
     return row._replace(expires_at_ns=now_ns + row.lifetime_ns, alive_at_ns=now_ns)
 
 
-def _own(row: UploadRow, id: UploadId, token: str) -> UploadRow:
-    if row.token != token:
+def _own(row: UploadRow, id: UploadId, writer: str) -> UploadRow:
+    if row.token != writer:
         raise Overtaken(
             f"another request goes on with upload {id}",
             operation="upload",
@@ -119,7 +127,7 @@ def load_page(tx: ReadTransaction, id: UploadId, offset: int) -> ManifestPage | 
 
 def held(tx: ReadTransaction, id: UploadId, row: UploadRow) -> RangeSet:
     """Every byte that the rows hold."""
-    if row.state is UploadState.DONE:
+    if row.state is UploadState.DONE or row.wishes.made_of:
         return RangeSet([Span(0, row.offset)])
     return RangeSet([Span(0, row.cut_to), *(part.span for part in parts_after(tx, id, row.cut_to))])
 
@@ -148,11 +156,11 @@ class Progress(NamedTuple):
 
 
 def checkpoint(
-    tx: Transaction, id: UploadId, token: str, now_ns: int, progress: Progress, **fields: object
+    tx: Transaction, id: UploadId, writer: str, now_ns: int, progress: Progress, **fields: Any
 ) -> tuple[UploadRow, list[bytes]]:
     """Remember what a writer has stored, and change `fields`; the row, and the objects of parts that are needed no
     longer. Raises NotFound, Overtaken, LimitExceeded beyond the length, which may have been declared meanwhile."""
-    row = _own(load(tx, id), id, token)
+    row = _own(load(tx, id), id, writer)
     if row.length is not None and progress.end > row.length:
         raise beyond(id, row.length)
     key = bytes.fromhex(id)
@@ -175,7 +183,7 @@ def checkpoint(
         parts=row.parts - len(gone) + len(added),
         counts=tuple(map(sum, zip(row.counts, progress.counts, strict=True))),  # type: ignore[arg-type]
     )
-    return save(tx, id, row._replace(**fields)), [part.name for part in gone]  # type: ignore[arg-type]
+    return save(tx, id, row._replace(**fields)), [part.name for part in gone]
 
 
 def _put_pages(tx: Transaction, key: bytes, cut_to: int, pages: Sequence[ManifestPage]) -> None:
@@ -195,25 +203,22 @@ class Registered(NamedTuple):
     in_the_way: str
     """Token of the writer that may be bringing some of the same bytes; nothing was changed."""
     missing: RangeSet
-    """The bytes that are held by it from now on."""
+    """The other bytes. One piece of them is held from now on; of several, nothing was changed."""
 
 
-def register(
-    tx: Transaction, id: UploadId, now_ns: int, span: Span, name: bytes, compared: RangeSet
-) -> Registered:
-    """Hold the bytes of `span` that nobody holds, which are those of the object `name`. `compared` are those that were
-    held and found to be equal. Only a gap that is one piece is filled: of several, nothing is done. Raises NotFound,
-    Conflict if it takes no bytes any more, LimitExceeded."""
+def register(tx: Transaction, id: UploadId, now_ns: int, part: PartRow, compared: RangeSet) -> Registered:
+    """Hold those bytes of `part` that nobody holds. `compared` are those that were held, and found to be equal. Raises
+    NotFound, Conflict if the upload takes no bytes any more, LimitExceeded."""
     row = receiving(load(tx, id), id)
+    span = part.span
     if row.length is not None and span.end > row.length:
         raise beyond(id, row.length)
-    whole = RangeSet([span])
-    overlap = whole & held(tx, id, row)
-    missing = whole - overlap
+    overlap = _overlap(tx, id, row, span)
+    missing = RangeSet([span]) - overlap
     if row.token and any(gap.start < row.reach and gap.end > row.offset for gap in missing):
-        return Registered(row, overlap, row.token, RangeSet())
+        return Registered(row, overlap, row.token, missing)
     if overlap != compared or len(missing) != 1:
-        return Registered(row, overlap, "", RangeSet() if overlap != compared else missing)
+        return Registered(row, overlap, "", missing)
     if row.parts >= MAX_PARTS:
         raise LimitExceeded(
             f"{row.parts} parts of upload {id} wait for what is before them",
@@ -222,11 +227,20 @@ def register(
             hint="Send what is missing first, or larger parts.",
         )
     (gap,) = missing
-    key = bytes.fromhex(id)
-    part = PartRow(gap, name, gap.start - span.start)
-    tx.put(UPLOAD_PARTS, part_key(key, gap.end), part.encode())
+    trimmed = part._replace(span=gap, skip=part.skip + gap.start - span.start)
+    tx.put(UPLOAD_PARTS, part_key(bytes.fromhex(id), gap.end), trimmed.encode())
     row = alive(row, now_ns)._replace(offset=_reached(tx, id, row.offset), parts=row.parts + 1)
     return Registered(save(tx, id, row), overlap, "", missing)
+
+
+def _overlap(tx: ReadTransaction, id: UploadId, row: UploadRow, span: Span) -> RangeSet:
+    """The bytes of `span` that are held."""
+    found = [Span(0, row.cut_to)]
+    for part in parts_after(tx, id, max(span.start, row.cut_to)):
+        if part.span.start >= span.end:
+            break
+        found.append(part.span)
+    return RangeSet(found) & RangeSet([span])
 
 
 def receiving(row: UploadRow, id: UploadId) -> UploadRow:
