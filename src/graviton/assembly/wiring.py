@@ -25,6 +25,7 @@ from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.block_prefix import BlockPlace
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import StoreMarker
+from graviton.metadata.range_tracker import KvRangeTracker
 from graviton.metadata.read_only import GuardedKeyValueStore, MetadataStore
 from graviton.ports.block_index import BlockIndex
 from graviton.ports.capabilities import Capabilities
@@ -32,7 +33,9 @@ from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobManifestRepo
 from graviton.ports.metrics import MetricsRegistry
+from graviton.ports.range_tracker import RangeTracker
 from graviton.services.own_places import OwnPlaces
+from graviton.services.uploads.parts import PartPlace
 from graviton.stores.cas import CasBlobStore
 from graviton.stores.results import CasDefaults
 
@@ -53,6 +56,7 @@ __all__ = [
     "outbox",
     "own_places",
     "process_budget",
+    "range_tracker",
     "store_capabilities",
 ]
 
@@ -71,10 +75,12 @@ def block_side(
     if settings.blob_backend == "memory":
         from graviton.backends.memory.blocks import InMemoryBlockStore
         from graviton.backends.memory.marker import InMemoryMarkerStore
+        from graviton.backends.memory.objects import InMemoryMutableObjectStore
         from graviton.backends.memory.reclaimer import InMemoryBlockReclaimer
 
-        memory = InMemoryBlockStore()
-        return BlockSide(memory, InMemoryBlockReclaimer(memory), InMemoryMarkerStore())
+        memory, parts = InMemoryBlockStore(), InMemoryMutableObjectStore()
+        waiting = PartPlace(parts, parts.scheme, parts.bucket, is_shared=True)
+        return BlockSide(memory, InMemoryBlockReclaimer(memory), InMemoryMarkerStore(), part_place=lambda: waiting)
     from graviton.backends.filesystem import FsBlockReclaimer, FsBlockStore, FsConfig
     from graviton.backends.filesystem.marker import FsMarkerStore
 
@@ -84,8 +90,14 @@ def block_side(
     async def exists() -> bool:
         return await in_own_thread(_has_folders, [files.folder_path(algo) for algo in HashAlgo])
 
+    def part_place() -> PartPlace:
+        from graviton.backends.filesystem.objects import FsMutableObjectStore, FsObjectConfig
+
+        objects = FsMutableObjectStore(FsObjectConfig(config.uploads_path, "uploads"))
+        return PartPlace(objects, "file", objects.config.bucket)
+
     place = BlockPlace(config.prefix, str(config.blocks_path), "GRAVITON_FS_BLOCK_PREFIX", exists)
-    return BlockSide(files, FsBlockReclaimer(files), FsMarkerStore(config.root), place)
+    return BlockSide(files, FsBlockReclaimer(files), FsMarkerStore(config.root), place, part_place=part_place)
 
 
 def _has_folders(paths: list[str]) -> bool:
@@ -177,6 +189,17 @@ def outbox(kv: KeyValueStore) -> PgOutbox:
     return PgOutbox(kv.database)
 
 
+def range_tracker(kv: KeyValueStore) -> RangeTracker:
+    """What persisted spans are kept in, over an open metadata store of any kind."""
+    if isinstance(kv, GuardedKeyValueStore):
+        return KvRangeTracker(kv)
+    from graviton.backends.postgres.range_tracker import PgRangeTracker
+    from graviton.backends.postgres.rows.store import PgMetadataRows
+
+    assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
+    return PgRangeTracker(kv.database)
+
+
 def metadata_holder(settings: Settings) -> str | None:
     """Who has the metadata to himself just now, for people; None if nobody, or if they are for several at a time."""
     if settings.metadata != "rocksdb":
@@ -215,7 +238,7 @@ def own_places(settings: Settings) -> OwnPlaces:
         from graviton.backends.filesystem.marker import FsMarkerStore
 
         config = FsConfig(settings.fs_root, settings.fs_block_prefix)
-        folders = (*places.folders, str(config.blocks_path), str(config.trash_path))
+        folders = (*places.folders, str(config.blocks_path), str(config.trash_path), str(config.uploads_path))
         places = places._replace(root=str(config.root), folders=folders, files=(FsMarkerStore(config.root).path,))
     return places
 
