@@ -51,7 +51,7 @@ async def main() -> None:
             break
         except ConnectionRefusedError:
             await asyncio.sleep(0.01)
-    print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)
+    print(json.dumps({"listening": f"http://127.0.0.1:{port}"}), flush=True)
     await serving
 
 

@@ -41,14 +41,14 @@ def from_memory() -> Iterator[Running]:
 
 @contextmanager
 def _started(command: Sequence[str], env: dict[str, str]) -> Iterator[Running]:
-    """A server that tells its address by its first line, `{"url": …}`."""
+    """A server that tells its address by its first line, `{"listening": …}`."""
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
                 raise OSError(f"{command[0]} did not start")
-            yield Running(json.loads(line)["url"], process.pid)
+            yield Running(json.loads(line)["listening"], process.pid)
         finally:
             process.terminate()
             try:

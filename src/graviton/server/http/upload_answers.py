@@ -16,6 +16,7 @@ from graviton.services.uploads import UploadId, UploadState, UploadStatus
 
 __all__ = [
     "FINISH_SECONDS",
+    "MAX_LISTED",
     "Gap",
     "MissingRanges",
     "UploadInfo",
@@ -26,6 +27,9 @@ __all__ = [
     "upload_address",
     "upload_info",
 ]
+
+MAX_LISTED: Final = 1000
+"""Uploads on one page: half a megabyte of JSON."""
 
 FINISH_SECONDS: Final = 10.0
 """How long the request with the last byte waits for the blob; proxies wait 30 s or longer for an answer."""
@@ -99,24 +103,25 @@ def upload_address(id: UploadId) -> str:
     return f"{tus.UPLOADS}/{id}"
 
 
-def creation(status: UploadStatus) -> Response[None]:
+def creation(status: UploadStatus) -> Response[UploadInfo]:
     """The answer to a request that began an upload, however far it came. Raises what made it fail."""
     if status.error is not None:
         raise status.error
-    return Response(None, status_code=201, headers={"location": upload_address(status.id), **headers_of(status)})
+    headers = {"location": upload_address(status.id), **headers_of(status)}
+    return Response(upload_info(status), status_code=201, headers=headers)
 
 
-def answered(scope: Scope, status: UploadStatus) -> Response[None]:
+def answered(scope: Scope, status: UploadStatus) -> Response[bytes]:
     """The answer to bytes that were taken. While the blob is being made it is 202 with the address of the state; tus
     knows nothing but 204, and has a header for it. Raises what made the upload fail."""
     if status.error is not None:
         raise status.error
     headers = headers_of(status)
     if status.state is not UploadState.FINISHING:
-        return Response(None, status_code=204, headers=headers)
+        return Response(b"", status_code=204, headers=headers)
     headers["location"] = upload_address(status.id)
     by_tus = header(scope, b"tus-resumable") is not None
-    return Response(None, status_code=204 if by_tus else 202, headers=headers)
+    return Response(b"", status_code=204 if by_tus else 202, headers=headers)
 
 
 def headers_of(status: UploadStatus) -> dict[str, str]:

@@ -20,8 +20,9 @@ from graviton.server.http.models import (
     Stats,
     WantedIds,
 )
-from graviton.server.http.openapi import blobs, others
+from graviton.server.http.openapi import blobs, others, uploads
 from graviton.server.http.openapi.parts import Json, problem_components
+from graviton.server.http.upload_answers import MissingRanges, UploadInfo, UploadPage
 
 __all__ = ["document"]
 
@@ -30,12 +31,15 @@ _MODELS = [
     BlobPage,
     BlockPage,
     Health,
+    MissingRanges,
     Presence,
     Problem,
     Ready,
     SchemaInfo,
     SchemaNames,
     Stats,
+    UploadInfo,
+    UploadPage,
     WantedIds,
 ]
 
@@ -54,7 +58,7 @@ def document() -> Json:
         "info": {"title": "Graviton", "version": __version__, "description": _ABOUT, "license": _LICENSE},
         "servers": [{"url": "/"}],
         "security": [{"token": []}, {}],
-        "paths": {**blobs.PATHS, **others.PATHS},
+        "paths": {**blobs.PATHS, **uploads.PATHS, **others.PATHS},
         "components": {
             "schemas": schemas,
             "responses": problem_components(),

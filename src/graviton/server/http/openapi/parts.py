@@ -74,12 +74,14 @@ def answer(description: str, *, content: Json | None = None, headers: Mapping[st
     return told
 
 
-def json_answer(description: str, model: type, example: object = None) -> Json:
+def json_answer(
+    description: str, model: type, example: object = None, headers: Mapping[str, str] | None = None
+) -> Json:
     """An answer that is JSON."""
     content: Json = {"schema": reference(model)}
     if example is not None:
         content["example"] = example
-    return answer(description, content={"application/json": content})
+    return answer(description, content={"application/json": content}, headers=headers)
 
 
 def binary(*types: str) -> Json:

@@ -23,6 +23,7 @@ from graviton.server.http.plans import expected_id, plan_of
 from graviton.server.http.upload import RequestBody, check_length
 from graviton.server.http.upload_answers import (
     FINISH_SECONDS,
+    MAX_LISTED,
     Gap,
     MissingRanges,
     UploadInfo,
@@ -36,18 +37,14 @@ from graviton.services.uploads import Checksum, ChecksumAlgo, UploadId, UploadSt
 
 __all__ = ["ROUTES"]
 
-MAX_LISTED = 1000
-"""Uploads on one page."""
-
 MAX_GAPS = 10_000
 """Gaps told at once, as many as an upload has parts."""
 
 
-@route("/api/uploads", http_method=["OPTIONS"], summary="What uploads can do", tags=["uploads"], status_code=204)
+@route("/api/uploads", http_method=["OPTIONS"], status_code=204)
 async def describe_uploads(context: Context) -> Response[None]:
     """The version and extensions of tus, and the largest upload."""
     headers = {
-        "tus-version": tus.VERSION,
         "tus-extension": ",".join(tus.EXTENSIONS),
         "tus-checksum-algorithm": ",".join(tus.ALGORITHMS),
         "tus-max-size": str(context.settings.max_blob_bytes),
@@ -56,8 +53,8 @@ async def describe_uploads(context: Context) -> Response[None]:
     return Response(None, status_code=204, headers=headers)
 
 
-@post("/api/uploads", summary="Begin an upload", tags=["uploads"])
-async def create_upload(request: Request[Any, Any, Any], context: Context) -> Response[None]:
+@post("/api/uploads")
+async def create_upload(request: Request[Any, Any, Any], context: Context) -> Response[UploadInfo]:
     """A new upload; with bytes in the body, its first ones. Or, by `Upload-Concat`, one that is made of others."""
     scope: Scope = request.scope  # type: ignore[assignment]
     tus.check_version(header(scope, b"tus-resumable"))
@@ -78,24 +75,24 @@ async def create_upload(request: Request[Any, Any, Any], context: Context) -> Re
     return creation(status)
 
 
-@route("/api/uploads/{upload_id:str}", http_method=["HEAD"], summary="How far an upload is", tags=["uploads"])
-async def head_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[None]:
+@route("/api/uploads/{upload_id:str}", http_method=["HEAD"])
+async def head_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[bytes]:
     """Where to go on, in headers."""
     scope: Scope = request.scope  # type: ignore[assignment]
     tus.check_version(header(scope, b"tus-resumable"))
     status = await context.services.uploads.status(parse_upload_id(upload_id))
     if status.error is not None:
         raise status.error
-    return Response(None, headers=headers_of(status) | {"cache-control": "no-store"})
+    return Response(b"", headers=headers_of(status) | {"cache-control": "no-store"})
 
 
-@get("/api/uploads/{upload_id:str}", summary="The state of an upload", tags=["uploads"])
+@get("/api/uploads/{upload_id:str}")
 async def status_of_upload(context: Context, upload_id: str) -> UploadInfo:
     """How far it is, and what came of it: `receiving`, `finishing`, `done` with the blob, or `failed`."""
     return upload_info(await context.services.uploads.status(parse_upload_id(upload_id)))
 
 
-@get("/api/uploads/{upload_id:str}/missing", summary="What has not arrived", tags=["uploads"])
+@get("/api/uploads/{upload_id:str}/missing")
 async def missing_of_upload(context: Context, upload_id: str) -> MissingRanges:
     """The gaps, in order; where the length is not known yet, the last one has no size."""
     uploads = context.services.uploads
@@ -106,8 +103,8 @@ async def missing_of_upload(context: Context, upload_id: str) -> MissingRanges:
     return MissingRanges(status.id, status.length, status.received, gaps[:MAX_GAPS])
 
 
-@route("/api/uploads/{upload_id:str}", http_method=["PATCH"], summary="Go on with an upload", tags=["uploads"])
-async def append_to_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[None]:
+@route("/api/uploads/{upload_id:str}", http_method=["PATCH"])
+async def append_to_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[bytes]:
     """The body goes on at `Upload-Offset`. What arrives before a connection breaks is kept."""
     scope: Scope = request.scope  # type: ignore[assignment]
     tus.check_version(header(scope, b"tus-resumable"))
@@ -125,8 +122,8 @@ async def append_to_upload(request: Request[Any, Any, Any], context: Context, up
     return answered(scope, await _finished(context, status))
 
 
-@put("/api/uploads/{upload_id:str}", summary="Send a part", tags=["uploads"])
-async def put_part_of_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[None]:
+@put("/api/uploads/{upload_id:str}")
+async def put_part_of_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[bytes]:
     """The body is the part that `Content-Range` says, in any order with others."""
     scope: Scope = request.scope  # type: ignore[assignment]
     span, total = tus.part_of(_required(scope, "Content-Range"))
@@ -144,7 +141,7 @@ async def put_part_of_upload(request: Request[Any, Any, Any], context: Context, 
     return answered(scope, await _finished(context, status))
 
 
-@delete("/api/uploads/{upload_id:str}", summary="Give an upload up", tags=["uploads"])
+@delete("/api/uploads/{upload_id:str}")
 async def terminate_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> None:
     """Remove everything it has. A blob that came of it stays."""
     tus.check_version(header(request.scope, b"tus-resumable"))  # type: ignore[arg-type]
@@ -153,21 +150,21 @@ async def terminate_upload(request: Request[Any, Any, Any], context: Context, up
         raise NotFound(f"there is no upload {id}", operation="upload", subject=id)
 
 
-@post("/api/uploads/{upload_id:str}", summary="PATCH or DELETE by POST", tags=["uploads"], status_code=204)
-async def override_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[None]:
+@post("/api/uploads/{upload_id:str}", status_code=204)
+async def override_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[bytes]:
     """For clients whose surroundings let nothing but POST through: `X-HTTP-Method-Override` says what is meant."""
     method = header(request.scope, b"x-http-method-override")  # type: ignore[arg-type]
     if method == "PATCH":
         return await append_to_upload.fn(request, context, upload_id)  # type: ignore[no-any-return]
     if method == "DELETE":
         await terminate_upload.fn(request, context, upload_id)
-        return Response(None, status_code=204)
+        return Response(b"", status_code=204)
     raise InvalidInput(
         "POST to an upload needs X-HTTP-Method-Override: PATCH, or DELETE", subject="x-http-method-override"
     )
 
 
-@get("/api/uploads", summary="List uploads", tags=["uploads"])
+@get("/api/uploads")
 async def list_uploads(
     context: Context, after: str | None = None, limit: Annotated[int, Parameter(ge=1, le=MAX_LISTED)] = 100
 ) -> UploadPage:
