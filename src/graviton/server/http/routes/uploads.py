@@ -13,7 +13,7 @@ from litestar.params import Parameter
 
 from graviton.core.clock import Clock
 from graviton.core.policies import BlobWritePlan
-from graviton.errors import DigestMismatch, InvalidInput, NotFound
+from graviton.errors import Conflict, DigestMismatch, InvalidInput, NotFound
 from graviton.server.http import tus
 from graviton.server.http.asgi import Scope, header
 from graviton.server.http.context import Context
@@ -67,12 +67,11 @@ async def create_upload(request: Request[Any, Any, Any], context: Context) -> Re
     if has_body:
         _check_type(scope)
     status = await uploads.create(wishes)
-    if has_body or status.length == 0:
+    if has_body:
         body = _body(request, context, 0, status.length)
         async with context.uploads:
             status = await _append(context, status.id, 0, body, _checksum(scope))
-        status = await _finished(context, status)
-    return creation(status)
+    return creation(await _finished(context, status))
 
 
 @route("/api/uploads/{upload_id:str}", http_method=["HEAD"])
@@ -116,9 +115,17 @@ async def append_to_upload(request: Request[Any, Any, Any], context: Context, up
     if length is not None:
         await _declare(context, id, tus.length_of("Upload-Length", length))
     status = await context.services.uploads.status(id)
+    if offset != status.offset:
+        raise Conflict(
+            f"the upload goes on at {status.offset}, not at {offset}",
+            operation="upload",
+            subject=id,
+            hint="Ask for its Upload-Offset (HEAD), and go on there.",
+        )
     body = _body(request, context, offset, status.length)
-    async with context.uploads:
-        status = await _append(context, id, offset, body, checksum)
+    if not status.is_complete:  # else the answer to the last bytes was lost
+        async with context.uploads:
+            status = await _append(context, id, offset, body, checksum)
     return answered(scope, await _finished(context, status))
 
 
@@ -150,7 +157,7 @@ async def terminate_upload(request: Request[Any, Any, Any], context: Context, up
         raise NotFound(f"there is no upload {id}", operation="upload", subject=id)
 
 
-@post("/api/uploads/{upload_id:str}", status_code=204)
+@post("/api/uploads/{upload_id:str}")
 async def override_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[bytes]:
     """For clients whose surroundings let nothing but POST through: `X-HTTP-Method-Override` says what is meant."""
     method = header(request.scope, b"x-http-method-override")  # type: ignore[arg-type]
