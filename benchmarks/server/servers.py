@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +42,11 @@ def from_memory() -> Iterator[Running]:
 
 @contextmanager
 def _started(command: Sequence[str], env: dict[str, str]) -> Iterator[Running]:
-    """A server that tells its address by its first line, `{"listening": …}`."""
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+    """A server that tells its address by its first line, `{"listening": …}`. It writes its log, to a file."""
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
