@@ -31,6 +31,7 @@ NAMES = {
     "large_file": "1 GiB beside borg, restic, casync and cp",
     "memory": "peak memory with 10 GiB",
     "many_blobs": "a store of a million blobs",
+    "server": "the HTTP server, beside `graviton put` and the framework alone",
     "rocksdb": "metadata on RocksDB beside its driver, SQLite and PostgreSQL",
     "s3": "blocks in S3 beside obstore alone",
     "postgres": "metadata on PostgreSQL, with ten million blocks",

@@ -9,6 +9,7 @@ from graviton.metadata.block_prefix import BlockPlace
 from graviton.metadata.marker import MarkerStore
 from graviton.ports.blocks import BlockStore
 from graviton.ports.reclaimer import BlockReclaimer
+from graviton.services.uploads.parts import PartPlace
 
 __all__ = ["BlockSide"]
 
@@ -23,6 +24,8 @@ class BlockSide(NamedTuple):
     """Where blocks are looked for; None where no setting could say it wrong."""
     make: Callable[[], Awaitable[object]] | None = None
     """Make the bucket unless it is there; None where a put makes all that is needed."""
+    part_place: Callable[[], PartPlace] | None = None
+    """Open the place where parts of uploads wait; None where there is none."""
 
     async def is_empty(self) -> bool:
         """Whether there is no block at all."""

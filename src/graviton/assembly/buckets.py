@@ -13,12 +13,14 @@ from graviton.backends.objectstore import (
     ObjectBlockReclaimer,
     ObjectMarkerStore,
     S3BlockStore,
+    S3MutableObjectStore,
     cloud_block_store,
     make_bucket,
 )
 from graviton.core.clock import SystemClock
 from graviton.errors import GravitonError
 from graviton.services.doctor import Check, Level
+from graviton.services.uploads.parts import PartPlace
 
 if TYPE_CHECKING:
     from graviton.assembly.settings import Settings
@@ -32,6 +34,8 @@ _SLOW_SECONDS = 0.2
 """A request that takes longer makes small puts slow; a far region of AWS takes about as long."""
 _LATE_SECONDS, _PAUSE_SECONDS, _GIVE_UP_SECONDS = 1.0, 0.25, 5.0
 """How long what was cancelled is waited for, how often it is looked for, and when that ends anyway."""
+_PART_WRITERS = 2
+"""Parts of one multipart upload in memory at once, for what waits of an upload: its memory is drawn from the budget."""
 _FIRST_SECONDS = 3.0
 """How long the first requests of a store are tried again: a server that does not answer should be told of soon."""
 
@@ -43,7 +47,17 @@ def bucket_side(settings: Settings, metrics: MetricsRegistry | None, events: Eve
         return BlockSide(cloud, ObjectBlockReclaimer(cloud), _markers(cloud, settings.bucket_url))
     store = S3BlockStore(settings.s3, metrics=metrics, events=events)
     make = partial(make_bucket, _hurried(settings.s3), store.driver.requests.hurried(_FIRST_SECONDS))
-    return BlockSide(store, ObjectBlockReclaimer(store), _markers(store, settings.s3.where), make=make)
+    places = partial(_part_place, settings.s3, metrics)
+    return BlockSide(
+        store, ObjectBlockReclaimer(store), _markers(store, settings.s3.where), make=make, part_place=places
+    )
+
+
+def _part_place(config: S3Config, metrics: MetricsRegistry | None) -> PartPlace:
+    """Beside the blocks, never below their prefix."""
+    objects = S3MutableObjectStore(replace(config, parallel_parts=_PART_WRITERS), metrics=metrics)
+    prefix = f"{config.prefix}.uploads/"
+    return PartPlace(objects, "s3", config.bucket, prefix, _PART_WRITERS * config.part_bytes)
 
 
 def _hurried(config: S3Config) -> S3Config:

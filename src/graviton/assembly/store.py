@@ -74,6 +74,11 @@ class Store(BlobStore):
         return self._kernel
 
     @property
+    def metrics(self) -> MetricsRegistry | None:
+        """Where it reports, if anywhere."""
+        return self._metrics
+
+    @property
     def sides(self) -> wiring.BlockSide:
         """What lies beside the metadata, for maintenance."""
         return self._side
@@ -159,7 +164,8 @@ class Store(BlobStore):
         ConfigError."""
         return wiring.outbox(self.settings, await self.metadata())
 
-    async def _for_writing(self) -> CasBlobStore:
+    async def for_writing(self) -> CasBlobStore:
+        """The store behind this one, which is made if there is none. Raises ConfigError, PermissionDenied."""
         if self._cas is None or not self._knows_prefix:
             async with self._opening:
                 self._check_open()
@@ -267,13 +273,13 @@ class Store(BlobStore):
             raise Unavailable("this store is closed", operation="store")
 
     async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
-        return await (await self._for_writing()).put(source, plan)
+        return await (await self.for_writing()).put(source, plan)
 
     async def put_many(
         self, sources: Iterable[bytes | SmallBlob], plan: BlobWritePlan | None = None
     ) -> AsyncIterator[BlobWriteResult]:
         """See `CasBlobStore.put_many`."""
-        async with aclosing((await self._for_writing()).put_many(sources, plan)) as results:
+        async with aclosing((await self.for_writing()).put_many(sources, plan)) as results:
             async for result in results:
                 yield result
 
@@ -287,6 +293,11 @@ class Store(BlobStore):
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         cas = await self.existing()
         return False if cas is None else await cas.delete(key, holder, domain)
+
+    async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        """See `CasBlobStore.undelete`."""
+        cas = await self.existing()
+        return False if cas is None else await cas.undelete(key, holder, domain)
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""

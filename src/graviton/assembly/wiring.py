@@ -25,6 +25,7 @@ from graviton.metadata.block_prefix import BlockPlace
 from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import StoreMarker
 from graviton.metadata.outbox import KvOutbox
+from graviton.metadata.range_tracker import KvRangeTracker
 from graviton.metadata.read_only import GuardedKeyValueStore, MetadataStore
 from graviton.ports.block_index import BlockIndex
 from graviton.ports.blocks import BlockStore
@@ -34,8 +35,10 @@ from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobManifestRepo
 from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.outbox import Outbox
+from graviton.ports.range_tracker import RangeTracker
 from graviton.ports.tracing import Tracer
 from graviton.services.own_places import OwnPlaces
+from graviton.services.uploads.parts import PartPlace
 from graviton.stores.cas import CasBlobStore
 from graviton.stores.layers.traced import TracedBlockStore
 from graviton.stores.results import CasDefaults
@@ -54,6 +57,7 @@ __all__ = [
     "outbox",
     "own_places",
     "process_budget",
+    "range_tracker",
     "store_capabilities",
 ]
 
@@ -72,10 +76,12 @@ def block_side(
     if settings.blob_backend == "memory":
         from graviton.backends.memory.blocks import InMemoryBlockStore
         from graviton.backends.memory.marker import InMemoryMarkerStore
+        from graviton.backends.memory.objects import InMemoryMutableObjectStore
         from graviton.backends.memory.reclaimer import InMemoryBlockReclaimer
 
-        memory = InMemoryBlockStore()
-        return BlockSide(memory, InMemoryBlockReclaimer(memory), InMemoryMarkerStore())
+        memory, parts = InMemoryBlockStore(), InMemoryMutableObjectStore()
+        waiting = PartPlace(parts, parts.scheme, parts.bucket, is_shared=True)
+        return BlockSide(memory, InMemoryBlockReclaimer(memory), InMemoryMarkerStore(), part_place=lambda: waiting)
     from graviton.backends.filesystem import FsBlockReclaimer, FsBlockStore, FsConfig
     from graviton.backends.filesystem.marker import FsMarkerStore
 
@@ -85,8 +91,14 @@ def block_side(
     async def exists() -> bool:
         return await in_own_thread(_has_folders, [files.folder_path(algo) for algo in HashAlgo])
 
+    def part_place() -> PartPlace:
+        from graviton.backends.filesystem.objects import FsMutableObjectStore, FsObjectConfig
+
+        objects = FsMutableObjectStore(FsObjectConfig(config.uploads_path, "uploads"))
+        return PartPlace(objects, "file", objects.config.bucket)
+
     place = BlockPlace(config.prefix, str(config.blocks_path), "GRAVITON_FS_BLOCK_PREFIX", exists)
-    return BlockSide(files, FsBlockReclaimer(files), FsMarkerStore(config.root), place)
+    return BlockSide(files, FsBlockReclaimer(files), FsMarkerStore(config.root), place, part_place=part_place)
 
 
 def _has_folders(paths: list[str]) -> bool:
@@ -103,9 +115,9 @@ def _has_folders(paths: list[str]) -> bool:
 
 
 def store_capabilities(settings: Settings, side: BlockSide) -> Capabilities:
-    """What a store over that side can do: RocksDB's metadata are for one process at a time."""
+    """What a store over that side can do: metadata in RocksDB, or in memory, are for one process at a time."""
     found = side.blocks.capabilities
-    return found._replace(multi_process=False) if settings.metadata == "rocksdb" else found
+    return found._replace(multi_process=False) if settings.metadata in ("rocksdb", "memory") else found
 
 
 def metadata_exists(settings: Settings) -> bool:
@@ -180,6 +192,17 @@ def outbox(settings: Settings, kv: KeyValueStore) -> Outbox:
     return PgOutbox(kv.database)
 
 
+def range_tracker(kv: KeyValueStore) -> RangeTracker:
+    """What persisted spans are kept in, over an open metadata store of any kind."""
+    if isinstance(kv, GuardedKeyValueStore):
+        return KvRangeTracker(kv)
+    from graviton.backends.postgres.range_tracker import PgRangeTracker
+    from graviton.backends.postgres.rows.store import PgMetadataRows
+
+    assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
+    return PgRangeTracker(kv.database)
+
+
 def metadata_holder(settings: Settings) -> str | None:
     """Who has the metadata to himself just now, for people; None if nobody, or if they are for several at a time."""
     if settings.metadata != "rocksdb":
@@ -218,7 +241,7 @@ def own_places(settings: Settings) -> OwnPlaces:
         from graviton.backends.filesystem.marker import FsMarkerStore
 
         config = FsConfig(settings.fs_root, settings.fs_block_prefix)
-        folders = (*places.folders, str(config.blocks_path), str(config.trash_path))
+        folders = (*places.folders, str(config.blocks_path), str(config.trash_path), str(config.uploads_path))
         places = places._replace(root=str(config.root), folders=folders, files=(FsMarkerStore(config.root).path,))
     return places
 

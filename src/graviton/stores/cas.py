@@ -18,6 +18,7 @@ from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import ChunkerSpec, Kernel
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
+from graviton.core.manifests import ManifestEntry
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import NotFound, RangeNotSatisfiable
@@ -34,15 +35,17 @@ from graviton.ports.block_index import BlockIndex
 from graviton.ports.blocks import BlockStore
 from graviton.ports.events import Event, EventKind, EventSink, NoEvents
 from graviton.ports.manifests import BlobManifestRepo, StoreTotals, unlistable
-from graviton.ports.metrics import MetricKeys, MetricsRegistry, NoMetrics
+from graviton.ports.metrics import MetricsRegistry, NoMetrics
 from graviton.ports.reclaimer import BlockReclaimer
 from graviton.ports.tracing import NoTracer, Tracer
 from graviton.stores.block_access import BlockAccess
 from graviton.stores.fillers import open_filler
+from graviton.stores.intake import Parts
 from graviton.stores.operations import Operations
-from graviton.stores.put import Parts, put_one
+from graviton.stores.put import put_one
 from graviton.stores.put_many import MAX_SMALL_BYTES, Item, groups, put_group
-from graviton.stores.results import CasDefaults, stat_of, wanted
+from graviton.stores.reporting import PutReporter
+from graviton.stores.results import CasDefaults, ListedStats, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
 from graviton.stores.small_puts import SmallPuts
 from graviton.stores.streaming import CasBlobReader, ReadParts
@@ -93,9 +96,11 @@ class CasBlobStore(BlobStore):
         self._operations = Operations(self._metrics, tracer)
         self._tracer = tracer or NoTracer()
         self._lifetime = Lifetime("store", "store")
-        self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
+        self.parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
+        """What puts work with, for other ways in over the same store."""
+        self.reporter = PutReporter(self._metrics, self._events, self._clock)
         in_place = blocks.capabilities.writes_in_place and manifests.capabilities.writes_in_place
-        self._small_puts = SmallPuts(self._parts) if in_place else None
+        self._small_puts = SmallPuts(self.parts) if in_place else None
         self._outermost = reads or blocks
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
         """Looks at the blocks themselves, for verification."""
@@ -109,8 +114,8 @@ class CasBlobStore(BlobStore):
             if self._small_puts is not None and isinstance(source, bytes) and len(source) <= MAX_SMALL_BYTES:
                 result = await self._small_puts.put(Item(source, asked))
             else:
-                result = await put_one(self._parts, await self._segments(source, asked.chunker), asked)
-        self._report([result])
+                result = await put_one(self.parts, await self._segments(source, asked.chunker), asked)
+        self.reporter.report([result])
         return result
 
     async def put_many(
@@ -160,10 +165,10 @@ class CasBlobStore(BlobStore):
             # Read ahead for the caller; what is put one by one is his own memory, and in use already.
             lease = await self.budget.lease(sum(len(item.data) for item in group), self.budget.for_puts)
             try:
-                results = await put_group(self._parts, group, before)
+                results = await put_group(self.parts, group, before)
             finally:
                 lease.release()
-        self._report(results)
+        self.reporter.report(results)
         return results
 
     async def _segments(self, source: BlobSource, spec: ChunkerSpec) -> Segments:
@@ -197,6 +202,39 @@ class CasBlobStore(BlobStore):
         if deleted:
             self._events.emit(Event(EventKind.BLOB_DELETED, self._clock.now_ns(), key.text))
         return deleted
+
+    async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        """Bring a deleted blob back for `holder`, while its blocks are kept; False if there is nothing left to bring
+        back."""
+        with self._counted("undelete"):
+            back = await self.manifests.undelete(key, holder, domain)
+        if back:
+            self._events.emit(Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), key.text))
+        return back
+
+    async def entries(self, key: BlobKey, start: int, limit: int, domain: str = "") -> list[ManifestEntry]:
+        """Up to `limit` blocks of a blob in order, from the one that holds the byte `start`. Raises NotFound,
+        IntegrityError, and RangeNotSatisfiable for a start beyond the end."""
+        self._lifetime.check()
+        record = await self.manifests.get(key, domain)
+        if start > key.size:
+            raise RangeNotSatisfiable(f"byte {start} is beyond the end of blob {key}", subject=key.text)
+        found: list[ManifestEntry] = []
+        async for page in self.manifests.pages(record, Span(start, key.size), domain):
+            found += (entry for entry in page if entry.end > start)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def list_page(
+        self, prefix: str = "", after: BlobKey | None = None, limit: int = _LIST_PAGE, domain: str = ""
+    ) -> ListedStats:
+        """Some blobs of a listing, past those whose metadata is damaged; fewer than `limit` only at the end. For who
+        gives a listing on page by page: `list` raises at its end, which no page is."""
+        self._lifetime.check()
+        check_limit(limit)
+        records, unreadable = await self.manifests.list_readable(prefix, after, limit, domain)
+        return ListedStats([stat_of(record) for record in records], unreadable)
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
@@ -244,19 +282,6 @@ class CasBlobStore(BlobStore):
             await self._small_puts.aclose()
         await self._outermost.aclose()
         await self._pool.close()
-
-    def _report(self, results: Sequence[BlobWriteResult]) -> None:
-        stats = [result.stats for result in results]
-        fresh, blocks = sum(one.fresh_blocks for one in stats), sum(one.blocks for one in stats)
-        self._metrics.counter(MetricKeys.BYTES_INGESTED, sum(one.size for one in stats))
-        self._metrics.counter(MetricKeys.BLOCKS_INGESTED, fresh, status="fresh")
-        self._metrics.counter(MetricKeys.BLOCKS_INGESTED, blocks - fresh, status="duplicate")
-        if isinstance(self._events, NoEvents):
-            return
-        for result in results:
-            if result.created:
-                facts = {"fresh_bytes": result.stats.fresh_bytes}
-                self._events.emit(Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), result.id, facts))
 
     def _counted(self, operation: str) -> AbstractContextManager[None]:
         self._lifetime.check()

@@ -23,7 +23,7 @@ from graviton.ports.block_index import OpenedSession
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.manifests import BlobCommit, CommitResult
 from graviton.stores.committing import commit_all
-from graviton.stores.put import Parts, session_tag
+from graviton.stores.intake import Parts, session_tag
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of, wanted
 from graviton.stores.segments import step_bytes
 

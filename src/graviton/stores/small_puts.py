@@ -22,7 +22,7 @@ from graviton.concurrency.lifetime import Lifetime
 from graviton.concurrency.threads import joined, started
 from graviton.errors import Unavailable
 from graviton.ports.blobs import BlobWriteResult
-from graviton.stores.put import Parts
+from graviton.stores.intake import Parts
 from graviton.stores.put_many import MAX_GROUP_BYTES, MAX_GROUP_ITEMS, Item, put_group
 from graviton.stores.segments import step_bytes
 

@@ -8,13 +8,16 @@ from pathlib import Path
 from graviton.core.paths import check_path
 from graviton.errors import ConfigError, InvalidInput
 
-__all__ = ["DEFAULT_PREFIX", "TRASH_FOLDER", "FsConfig"]
+__all__ = ["DEFAULT_PREFIX", "TRASH_FOLDER", "UPLOADS_FOLDER", "FsConfig"]
 
 DEFAULT_PREFIX = "cas/blocks"
 """Default of GRAVITON_FS_BLOCK_PREFIX; part of the exact layout."""
 
 TRASH_FOLDER = "trash"
 """Folder below the root for blocks on their way out; never below the prefix, so that no listing finds them."""
+
+UPLOADS_FOLDER = "uploads"
+"""Folder below the root for parts of uploads that wait; never below the prefix, nor the other way round."""
 
 MAX_WORKERS = 64
 """More threads than any disk queue profits from; each costs 8 MiB of address space."""
@@ -44,6 +47,8 @@ class FsConfig:
     """`root/prefix`; absolute, so that a later chdir changes nothing."""
     trash_path: Path = field(init=False)
     """`root/trash`."""
+    uploads_path: Path = field(init=False)
+    """`root/uploads`."""
 
     def __post_init__(self) -> None:
         if not str(self.root) or "\x00" in str(self.root):
@@ -52,12 +57,13 @@ class FsConfig:
             check_path(self.prefix, "block prefix")
         except InvalidInput as error:
             raise ConfigError(str(error), operation="configure", subject=self.prefix, hint=error.hint) from error
-        if self.prefix.split("/", 1)[0] == TRASH_FOLDER:
-            raise ConfigError(
-                f"the block prefix {self.prefix!r} lies inside the trash folder",
-                operation="configure",
-                subject=self.prefix,
-            )
+        for folder, what in ((TRASH_FOLDER, "trash"), (UPLOADS_FOLDER, "uploads")):
+            if self.prefix.split("/", 1)[0] == folder:
+                raise ConfigError(
+                    f"the block prefix {self.prefix!r} lies inside the {what} folder",
+                    operation="configure",
+                    subject=self.prefix,
+                )
         _bounded("workers", self.workers, 1, MAX_WORKERS)
         _bounded("fsync_workers", self.fsync_workers, 1, MAX_WORKERS)
         _bounded("syncfs_min_files", self.syncfs_min_files, 2, 1 << 30)
@@ -66,6 +72,7 @@ class FsConfig:
         object.__setattr__(self, "root", root)
         object.__setattr__(self, "blocks_path", root / self.prefix)
         object.__setattr__(self, "trash_path", root / TRASH_FOLDER)
+        object.__setattr__(self, "uploads_path", root / UPLOADS_FOLDER)
 
 
 def _bounded(name: str, value: int, low: int, high: int) -> None:

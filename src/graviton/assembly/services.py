@@ -1,0 +1,63 @@
+"""`Services`: what a server works with, made from settings and given back in order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from graviton.assembly.readiness import Readiness
+from graviton.assembly.settings import Settings
+from graviton.assembly.store import Store
+from graviton.assembly.uploads import open_uploads
+from graviton.concurrency.finishing import finish_anyway
+from graviton.core.clock import Clock, SystemClock
+from graviton.metadata.schema_store import KvSchemaStore
+from graviton.ports.metrics import MetricsRegistry
+from graviton.ports.outbox import Outbox
+from graviton.ports.schemas import SchemaStore
+from graviton.services.uploads import Uploads
+from graviton.stores.cas import CasBlobStore
+
+__all__ = ["Services", "open_services"]
+
+
+class Services(NamedTuple):
+    """What routes get."""
+
+    settings: Settings
+    store: Store
+    cas: CasBlobStore
+    """The store behind it, open: for what a `Store` does not show."""
+    uploads: Uploads
+    schemas: SchemaStore
+    outbox: Outbox
+    readiness: Readiness
+    metrics: MetricsRegistry
+    clock: Clock
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Services]:
+    """The services over the store that `settings` name, which is made unless it is there: what does not fit is told
+    now, and not by the first request. Raises ConfigError, PermissionDenied, Unavailable."""
+    from graviton.backends.memory.metrics import InMemoryMetrics
+
+    clock = clock or SystemClock()
+    metrics = InMemoryMetrics()
+    store = Store(settings, metrics=metrics)
+    try:
+        if await store.existing() is None:
+            await store.init()
+        cas, kv = await store.required(), await store.metadata()
+        readiness = Readiness(settings, cas, clock)
+        uploads = await open_uploads(store)
+        try:
+            uploads.start_sweeping()
+            schemas, outbox = KvSchemaStore(kv, clock), await store.outbox()
+            yield Services(settings, store, cas, uploads, schemas, outbox, readiness, metrics, clock)
+        finally:
+            await finish_anyway(uploads.aclose())
+            await finish_anyway(readiness.aclose())
+    finally:
+        await finish_anyway(store.aclose())

@@ -1,0 +1,283 @@
+"""`/api/uploads`: resumable uploads, by tus 1.0 or by parts in any order. docs/uploads.md.
+
+A request that says `Tus-Resumable` is answered as tus asks for; without it the same routes serve whoever has curl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from litestar import Request, Response, delete, get, post, put, route
+from litestar.params import Parameter
+
+from graviton.core.clock import Clock
+from graviton.core.policies import BlobWritePlan
+from graviton.errors import Conflict, DigestMismatch, InvalidInput, NotFound
+from graviton.server.http import tus
+from graviton.server.http.asgi import Scope, header
+from graviton.server.http.context import Context
+from graviton.server.http.digests import claimed_digest
+from graviton.server.http.errors import ChecksumMismatch, UnsupportedMediaType
+from graviton.server.http.plans import expected_id, plan_of
+from graviton.server.http.upload import RequestBody, check_length
+from graviton.server.http.upload_answers import (
+    FINISH_SECONDS,
+    MAX_LISTED,
+    Gap,
+    MissingRanges,
+    UploadInfo,
+    UploadPage,
+    answered,
+    creation,
+    headers_of,
+    upload_info,
+)
+from graviton.services.uploads import Checksum, ChecksumAlgo, UploadId, UploadStatus, UploadWishes, parse_upload_id
+
+__all__ = ["ROUTES"]
+
+MAX_GAPS = 10_000
+"""Gaps told at once, as many as an upload has parts."""
+
+
+@route("/api/uploads", http_method=["OPTIONS"], status_code=204)
+async def describe_uploads(context: Context) -> Response[None]:
+    """The version and extensions of tus, and the largest upload."""
+    headers = {
+        "tus-extension": ",".join(tus.EXTENSIONS),
+        "tus-checksum-algorithm": ",".join(tus.ALGORITHMS),
+        "tus-max-size": str(context.settings.max_blob_bytes),
+        "allow": "GET, OPTIONS, POST",
+    }
+    return Response(None, status_code=204, headers=headers)
+
+
+@post("/api/uploads")
+async def create_upload(request: Request[Any, Any, Any], context: Context) -> Response[UploadInfo]:
+    """A new upload; with bytes in the body, its first ones. Or, by `Upload-Concat`, one that is made of others."""
+    scope: Scope = request.scope  # type: ignore[assignment]
+    tus.check_version(header(scope, b"tus-resumable"))
+    concat = _concat(scope)
+    wishes = _wishes(scope, context, is_partial=concat is not None and concat.final_of is None)
+    uploads = context.services.uploads
+    if concat is not None and concat.final_of is not None:
+        return creation(await _finished(context, await uploads.concatenate(concat.final_of, wishes)))
+    has_body = header(scope, b"content-length") not in (None, "0") or header(scope, b"transfer-encoding") is not None
+    if has_body:
+        _check_type(scope)
+    status = await uploads.create(wishes)
+    if has_body:
+        body = _body(request, context, 0, status.length)
+        async with context.uploads:
+            status = await _append(context, status.id, 0, body, _checksum(scope))
+    return creation(await _finished(context, status))
+
+
+@route("/api/uploads/{upload_id:str}", http_method=["HEAD"])
+async def head_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[bytes]:
+    """Where to go on, in headers."""
+    scope: Scope = request.scope  # type: ignore[assignment]
+    tus.check_version(header(scope, b"tus-resumable"))
+    status = await context.services.uploads.status(parse_upload_id(upload_id))
+    if status.error is not None:
+        raise status.error
+    return Response(b"", headers=headers_of(status) | {"cache-control": "no-store"})
+
+
+@get("/api/uploads/{upload_id:str}")
+async def status_of_upload(context: Context, upload_id: str) -> UploadInfo:
+    """How far it is, and what came of it: `receiving`, `finishing`, `done` with the blob, or `failed`."""
+    return upload_info(await context.services.uploads.status(parse_upload_id(upload_id)))
+
+
+@get("/api/uploads/{upload_id:str}/missing")
+async def missing_of_upload(context: Context, upload_id: str) -> MissingRanges:
+    """The gaps, in order; where the length is not known yet, the last one has no size."""
+    uploads = context.services.uploads
+    status = await uploads.status(parse_upload_id(upload_id))
+    gaps = [Gap(span.start, span.length) for span in await uploads.missing(status.id)]
+    if status.length is None and gaps:
+        gaps[-1].size = None
+    return MissingRanges(status.id, status.length, status.received, gaps[:MAX_GAPS])
+
+
+@route("/api/uploads/{upload_id:str}", http_method=["PATCH"])
+async def append_to_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[bytes]:
+    """The body goes on at `Upload-Offset`. What arrives before a connection breaks is kept."""
+    scope: Scope = request.scope  # type: ignore[assignment]
+    tus.check_version(header(scope, b"tus-resumable"))
+    _check_type(scope)
+    offset = tus.length_of("Upload-Offset", _required(scope, "Upload-Offset"))
+    checksum = _checksum(scope)
+    id = parse_upload_id(upload_id)
+    length = header(scope, b"upload-length")
+    if length is not None:
+        await _declare(context, id, tus.length_of("Upload-Length", length))
+    status = await context.services.uploads.status(id)
+    if offset != status.offset:
+        raise Conflict(
+            f"the upload goes on at {status.offset}, not at {offset}",
+            operation="upload",
+            subject=id,
+            hint="Ask for its Upload-Offset (HEAD), and go on there.",
+        )
+    body = _body(request, context, offset, status.length)
+    if not status.is_complete:  # else the answer to the last bytes was lost
+        async with context.uploads:
+            status = await _append(context, id, offset, body, checksum)
+    return answered(scope, await _finished(context, status))
+
+
+@put("/api/uploads/{upload_id:str}")
+async def put_part_of_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[bytes]:
+    """The body is the part that `Content-Range` says, in any order with others."""
+    scope: Scope = request.scope  # type: ignore[assignment]
+    span, total = tus.part_of(_required(scope, "Content-Range"))
+    id = parse_upload_id(upload_id)
+    check_length(span.end if total is None else total, context.settings.max_blob_bytes)
+    if total is not None:
+        await _declare(context, id, total)
+    claimed = header(scope, b"content-digest")
+    digest = None
+    if claimed is not None:
+        digest = Checksum(ChecksumAlgo.SHA256, claimed_digest("content-digest", claimed).raw)
+    body = RequestBody(scope, request.receive, span.length, context.services.clock)
+    async with context.uploads:
+        status = await context.services.uploads.put_part(id, span, body, digest=digest)
+    return answered(scope, await _finished(context, status))
+
+
+@delete("/api/uploads/{upload_id:str}")
+async def terminate_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> None:
+    """Remove everything it has. A blob that came of it stays."""
+    tus.check_version(header(request.scope, b"tus-resumable"))  # type: ignore[arg-type]
+    id = parse_upload_id(upload_id)
+    if not await context.services.uploads.terminate(id):
+        raise NotFound(f"there is no upload {id}", operation="upload", subject=id)
+
+
+@post("/api/uploads/{upload_id:str}")
+async def override_upload(request: Request[Any, Any, Any], context: Context, upload_id: str) -> Response[bytes]:
+    """For clients whose surroundings let nothing but POST through: `X-HTTP-Method-Override` says what is meant."""
+    method = header(request.scope, b"x-http-method-override")  # type: ignore[arg-type]
+    if method == "PATCH":
+        return await append_to_upload.fn(request, context, upload_id)  # type: ignore[no-any-return]
+    if method == "DELETE":
+        await terminate_upload.fn(request, context, upload_id)
+        return Response(b"", status_code=204)
+    raise InvalidInput(
+        "POST to an upload needs X-HTTP-Method-Override: PATCH, or DELETE", subject="x-http-method-override"
+    )
+
+
+@get("/api/uploads")
+async def list_uploads(
+    context: Context, after: str | None = None, limit: Annotated[int, Parameter(ge=1, le=MAX_LISTED)] = 100
+) -> UploadPage:
+    """Uploads that have not gone, in the order of their ids, some at a time."""
+    found: list[UploadStatus] = []
+    async for status in context.services.uploads.list(None if after is None else parse_upload_id(after)):
+        if len(found) == limit:
+            return UploadPage([upload_info(one) for one in found], found[-1].id)
+        found.append(status)
+    return UploadPage([upload_info(one) for one in found], None)
+
+
+def _wishes(scope: Scope, context: Context, is_partial: bool) -> UploadWishes:
+    length = header(scope, b"upload-length")
+    if length is None and header(scope, b"upload-defer-length") not in (None, "1"):
+        raise InvalidInput("Upload-Defer-Length is 1, or left out", subject="upload-defer-length")
+    size = None if length is None else tus.length_of("Upload-Length", length)
+    if size is not None:
+        check_length(size, context.settings.max_blob_bytes)
+    metadata = header(scope, b"upload-metadata") or ""
+    repr_digest = header(scope, b"repr-digest")
+    digests: tuple[Checksum, ...] = ()
+    if repr_digest is not None:
+        digests = (Checksum(ChecksumAlgo.SHA256, claimed_digest("repr-digest", repr_digest).raw),)
+    clock = context.services.clock
+    return UploadWishes(
+        size, _plan(scope, metadata, clock), expected_id(scope), digests, metadata, is_partial, lifetime_seconds=None
+    )
+
+
+def _plan(scope: Scope, metadata: str, clock: Clock) -> BlobWritePlan:
+    """What the headers ask for; the type of this request's body says nothing about the whole."""
+    headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    plan = plan_of({**scope, "headers": headers}, clock)
+    said = plan.attributes.advertised
+    told = {name: one for name, one in tus.attributes_of(tus.metadata_of(metadata)).items() if name not in said}
+    attributes = plan.attributes.advertise(told, at_ns=clock.now_ns())
+    return BlobWritePlan(attributes, chunker=plan.chunker, hash=plan.hash)
+
+
+def _concat(scope: Scope) -> tus.Concat | None:
+    text = header(scope, b"upload-concat")
+    return None if text is None else tus.concat_of(text)
+
+
+def _check_type(scope: Scope) -> None:
+    if (header(scope, b"content-type") or "").partition(";")[0].strip().lower() != tus.OFFSET_TYPE:
+        raise UnsupportedMediaType(
+            f"the bytes of an upload come as {tus.OFFSET_TYPE}",
+            subject="content-type",
+            hint=f"Send Content-Type: {tus.OFFSET_TYPE}.",
+        )
+
+
+def _required(scope: Scope, name: str) -> str:
+    text = header(scope, name.lower().encode())
+    if text is None:
+        raise InvalidInput(f"this request needs {name}", subject=name.lower())
+    return text
+
+
+def _checksum(scope: Scope) -> Checksum | None:
+    text = header(scope, b"upload-checksum")
+    return None if text is None else tus.checksum_of(text)
+
+
+def _body(request: Request[Any, Any, Any], context: Context, offset: int, length: int | None) -> RequestBody:
+    """The body, of at most what is missing of the whole."""
+    most = (context.settings.max_blob_bytes if length is None else length) - offset
+    return RequestBody(request.scope, request.receive, max(0, most), context.services.clock)  # type: ignore[arg-type]
+
+
+async def _append(
+    context: Context, id: UploadId, offset: int, body: AsyncIterator[bytes], checksum: Checksum | None
+) -> UploadStatus:
+    try:
+        return await context.services.uploads.append(id, offset, body, checksum=checksum)
+    except DigestMismatch as error:
+        if checksum is None:
+            raise
+        raise ChecksumMismatch(error.message, subject=id) from error
+
+
+async def _finished(context: Context, status: UploadStatus) -> UploadStatus:
+    """The upload, whose blob was waited for if every byte is there."""
+    if status.is_complete and not status.is_partial and status.key is None and status.error is None:
+        return await context.services.uploads.finish(status.id, FINISH_SECONDS)
+    return status
+
+
+async def _declare(context: Context, id: UploadId, length: int) -> None:
+    check_length(length, context.settings.max_blob_bytes)
+    status = await context.services.uploads.status(id)
+    if status.length != length:
+        await context.services.uploads.declare_length(id, length)
+
+
+ROUTES = [
+    describe_uploads,
+    create_upload,
+    list_uploads,
+    head_upload,
+    status_of_upload,
+    missing_of_upload,
+    append_to_upload,
+    put_part_of_upload,
+    override_upload,
+    terminate_upload,
+]

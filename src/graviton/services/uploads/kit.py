@@ -1,0 +1,76 @@
+"""What everything about uploads works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from graviton.core.locators import Locator
+from graviton.core.ranges import RangeSet, Span
+from graviton.metadata.upload_rows import UPLOAD_SCHEME, UPLOADS, UploadRow
+from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
+from graviton.ports.range_tracker import RangeTracker
+from graviton.services.uploads import records
+from graviton.services.uploads.held import HeldBytes
+from graviton.services.uploads.parts import PartStore
+from graviton.services.uploads.quota import UploadQuota
+from graviton.services.uploads.spill import OpenSpill
+from graviton.services.uploads.values import UploadId
+from graviton.stores.block_access import BlockAccess
+from graviton.stores.intake import Parts
+from graviton.stores.reporting import PutReporter
+from graviton.stores.results import CasDefaults
+
+__all__ = ["Kit", "range_locator"]
+
+_T = TypeVar("_T")
+
+
+def range_locator(id: UploadId) -> Locator:
+    """Under which the ranges of an upload are tracked."""
+    return Locator(UPLOAD_SCHEME, "default", id)
+
+
+class Kit(NamedTuple):
+    """The ports of one store, and what was built over them."""
+
+    kv: KeyValueStore
+    """The metadata store itself: its transactions decide."""
+    put: Parts
+    """What a put into the store works with."""
+    access: BlockAccess
+    tracker: RangeTracker
+    parts: PartStore
+    held: HeldBytes
+    reporter: PutReporter
+    defaults: CasDefaults
+    open_spill: OpenSpill
+    quota: UploadQuota | None
+
+    def now_ns(self) -> int:
+        """The time of day."""
+        return self.put.clock.now_ns()
+
+    async def decide(self, fn: Callable[[Transaction], _T]) -> _T:
+        """A transaction that is durable when this returns, and everything before it."""
+        return await self.kv.transact(fn)
+
+    async def note(self, fn: Callable[[Transaction], _T]) -> _T:
+        """A transaction that everybody sees, and that a loss of power may take back, with all that came after it."""
+        return await self.kv.transact(fn, Durability.RELAXED)
+
+    async def load(self, id: UploadId) -> UploadRow:
+        """The row of an upload. Raises NotFound."""
+        return await self.kv.read(partial(records.load, id=id))
+
+    async def tell(self, id: UploadId, spans: Iterable[Span]) -> RangeSet:
+        """Tell the tracker what the rows hold; all that it knows then. The last step before anybody is told."""
+        ranges = await self.tracker.merge_many(range_locator(id), spans)
+        if not await self.kv.read(partial(_exists, id=id)):  # it went meanwhile, perhaps after its ranges had
+            await self.tracker.clear(range_locator(id))
+        return ranges
+
+
+def _exists(tx: ReadTransaction, id: UploadId) -> bool:
+    return tx.get(UPLOADS, bytes.fromhex(id)) is not None

@@ -1,0 +1,90 @@
+"""What is told about uploads. Whoever looks first brings the ranges up to what the rows hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+from graviton import errors
+from graviton.core.ranges import RangeSet
+from graviton.errors import GravitonError
+from graviton.metadata.upload_rows import UploadRow, UploadState
+from graviton.ports.kv import ReadTransaction
+from graviton.services.uploads import records
+from graviton.services.uploads.background import is_unfinished
+from graviton.services.uploads.kit import Kit, range_locator
+from graviton.services.uploads.values import UploadId, UploadStatus
+
+__all__ = ["Looking"]
+
+_ROWS = 50
+"""Rows listed per transaction."""
+
+
+class Looking:
+    """Looks at uploads, and changes nothing but ranges that lag behind."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def status(self, id: UploadId) -> UploadStatus:
+        """An upload as it is. Raises NotFound."""
+        row, ranges = await self.ranges(id)
+        return self.status_of(id, row, ranges)
+
+    async def ranges(self, id: UploadId) -> tuple[UploadRow, RangeSet]:
+        """The row, and what arrived. A crash between rows and ranges is repaired here, and only upwards, because what
+        rows hold is durable. Raises NotFound."""
+        row, held = await self._kit.kv.read(partial(_row_and_held, id=id))
+        if row.state is UploadState.FAILED:
+            return row, RangeSet()
+        ranges = await self._kit.tracker.current(range_locator(id))
+        if lag := list(held - ranges):
+            ranges = await self._kit.tell(id, lag)
+        return row, ranges
+
+    @staticmethod
+    def status_of(id: UploadId, row: UploadRow, ranges: RangeSet) -> UploadStatus:
+        """What a row and ranges of one moment say."""
+        gap = ranges.next_gap(0)
+        return UploadStatus(
+            id,
+            UploadState.FINISHING if is_unfinished(row) else row.state,
+            0 if gap is None else gap.start,
+            row.length,
+            ranges.covered_length,
+            row.created_at_ns,
+            row.expires_at_ns,
+            row.wishes.metadata,
+            row.wishes.is_partial,
+            tuple(UploadId(one) for one in row.wishes.made_of),
+            row.key if row.state is UploadState.DONE else None,
+            row.created,
+            None if row.error is None else _error(*row.error, id),
+        )
+
+    async def list(self, after: UploadId | None) -> AsyncIterator[UploadStatus]:
+        """All of them in the order of their ids."""
+        while True:
+            rows = await self._kit.kv.read(partial(records.load_all, after=after, limit=_ROWS))
+            for id, data in rows:
+                if UploadRow.decode(data).state is not UploadState.GONE:
+                    try:
+                        yield await self.status(id)
+                    except errors.NotFound:
+                        pass  # it went meanwhile
+                after = id
+            if len(rows) < _ROWS:
+                return
+
+
+def _row_and_held(tx: ReadTransaction, id: UploadId) -> tuple[UploadRow, RangeSet]:
+    row = records.load(tx, id)
+    return row, records.held(tx, id, row)
+
+
+def _error(code: str, message: str, hint: str, id: UploadId) -> GravitonError:
+    """An error as it was when an upload failed."""
+    kinds = {getattr(errors, name).code: getattr(errors, name) for name in errors.__all__ if name != "Retry"}
+    kind: type[GravitonError] = kinds.get(code, GravitonError)
+    return kind(message, operation="upload", subject=id, hint=hint)

@@ -1,0 +1,288 @@
+"""How the bytes of one request get into an upload: in order, or wherever they belong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from graviton.concurrency.pieces import AsyncPieceFiller
+from graviton.core.buffers import Buffer
+from graviton.core.limits import MAX_SIZE
+from graviton.core.ranges import RangeSet, Span
+from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded, NotFound
+from graviton.metadata.upload_rows import PartRow, UploadRow
+from graviton.ports.kv import ReadTransaction
+from graviton.services.uploads import records
+from graviton.services.uploads.cutting import (
+    BACKLOG_BYTES,
+    LAZY_BYTES,
+    Cutting,
+    due_bytes,
+    keep_part,
+    keep_small,
+    new_name,
+)
+from graviton.services.uploads.finishing import Finishing
+from graviton.services.uploads.hash_state import HashStates
+from graviton.services.uploads.kit import Kit
+from graviton.services.uploads.parts import BytesLostError
+from graviton.services.uploads.records import beyond, receiving
+from graviton.services.uploads.sources import Feed, HeadFiller
+from graviton.services.uploads.spill import checked, mismatch
+from graviton.services.uploads.turns import StoppedError, Turn, Turns
+from graviton.services.uploads.values import Checksum, UploadId, hasher
+
+__all__ = ["Receiving"]
+
+
+class _BusyError(Exception):
+    """Somebody writes there, or bytes lie in the way: the part is put by first."""
+
+
+class Receiving:
+    """Takes bytes. Everything here is done to its end; to end early, the feed is stopped."""
+
+    def __init__(self, kit: Kit, turns: Turns, states: HashStates, finishing: Finishing) -> None:
+        self._kit, self._turns, self._states, self._finishing = kit, turns, states, finishing
+
+    # In order.
+
+    async def append(self, id: UploadId, offset: int, feed: Feed, checksum: Checksum | None) -> None:
+        """Take what the feed brings from `offset` on. Raises as `Uploads.append`, but for what is wrong with the
+        feed; StoppedError."""
+        if checksum is None:
+            await self._append(id, offset, feed, None)
+            return
+        row = await self._kit.load(id)  # whether it can be taken at all is said before it is read
+        _check_offset(row, id, offset)
+        if row.length is not None:
+            feed.limit(row.length, beyond(id, row.length))
+        spill = await self._kit.open_spill()
+        try:
+            try:
+                await checked(feed, checksum, spill)
+            except GravitonError:
+                feed.raise_error()
+                if feed.is_stopped:
+                    raise StoppedError from None
+                raise
+            feed.raise_error()
+            await self._append(id, offset, Feed(spill, offset), None)
+        finally:
+            await spill.aclose()
+
+    async def _append(self, id: UploadId, offset: int, feed: Feed, end: int | None) -> None:
+        """With an `end`, of a part, only if nobody else writes; else raises _BusyError before anything is read."""
+        ask = partial(_append_at, id=id, offset=offset, end=end)
+        async with self._turns.turn(id, ask) as turn:
+            try:
+                if turn.lost is not None:
+                    raise turn.lost
+                row = turn.row
+                if row.length is not None:
+                    feed.limit(row.length, beyond(id, row.length))
+                if row.reach < _most(row, end):
+                    feed.limit(row.reach, _held_ahead(id, row.reach), fills=True)
+                turn.begin(feed)
+                spans = await self._take_in(turn, feed)
+            except BytesLostError as error:
+                await self._finishing.fail(turn, error)
+                raise
+            if spans:
+                await self._kit.tell(id, spans)
+
+    async def _take_in(self, turn: Turn, feed: Feed) -> list[Span]:
+        kit, row = self._kit, turn.row
+        if row.offset - row.cut_to > BACKLOG_BYTES:
+            async with aclosing(_pieces(feed)) as pieces:
+                return await keep_part(kit, turn, pieces)
+        filler = AsyncPieceFiller(feed)
+        try:
+            lease = await kit.put.budget.lease(LAZY_BYTES + 1, kit.put.budget.for_puts)
+            try:
+                memory = memoryview(bytearray(LAZY_BYTES + 1))
+                count = await filler.fill(memory)
+                is_last = feed.position == row.length and not row.wishes.is_partial
+                if count <= LAZY_BYTES and not is_last and row.offset - row.cut_to + count < due_bytes(row):
+                    return await keep_small(kit, turn, memory[:count])
+            finally:
+                lease.release()  # what was read goes on as the head of a larger buffer: nobody waits while holding
+            return await Cutting(kit, self._states, turn).run(HeadFiller(memory[:count], filler))
+        finally:
+            await filler.aclose()
+
+    # Anywhere.
+
+    async def put_part(self, id: UploadId, span: Span, feed: Feed, digest: Checksum | None) -> None:
+        """Take the bytes of `span`. Raises as `Uploads.put_part`."""
+        row = receiving(await self._kit.load(id), id)
+        if row.length is not None and span.end > row.length:
+            raise beyond(id, row.length)
+        feed.limit(span.end, _other_length(id, span))
+        if digest is None and row.offset == span.start:
+            try:
+                await self._append(id, span.start, feed, span.end)
+            except _BusyError:
+                pass
+            else:
+                return
+        made = await self._kit.parts.put(id, new_name(), _whole(id, feed, span, digest))
+        await self._hold(id, made.row(span))
+
+    async def _hold(self, id: UploadId, part: PartRow) -> None:
+        """Have the bytes of a part that is durable be held, as far as they are not yet."""
+        try:
+            missing = await self._register(id, part)
+        except (Conflict, NotFound, LimitExceeded):  # surely in no row; after any other error nobody knows
+            await self._kit.parts.delete(id, [part.name])
+            raise
+        if len(missing) == 1:
+            await self._kit.tell(id, [part.span])
+            return
+        for gap in missing:  # each part has an object of its own
+            async with aclosing(self._kit.parts.read(id, part, gap)) as pieces:
+                made = await self._kit.parts.put(id, new_name(), pieces)
+            await self._hold(id, made.row(gap))
+        await self._kit.parts.delete(id, [part.name])
+
+    async def _register(self, id: UploadId, part: PartRow) -> RangeSet:
+        """Compare what is held with the part, and register it if it fills one gap; the gaps there were."""
+        compared = RangeSet()
+        while True:
+            register = partial(records.register, id=id, now_ns=self._kit.now_ns(), part=part, compared=compared)
+            found = await self._kit.decide(register)
+            if found.in_the_way:  # the newest writer wins, wherever it writes
+                async with self._turns.turn(id, _any_time):
+                    continue
+            if found.overlap == compared:
+                return found.missing
+            await self._compare(id, part, found.overlap - compared)
+            compared = found.overlap
+
+    async def _compare(self, id: UploadId, part: PartRow, overlap: RangeSet) -> None:
+        """Raises Conflict if bytes of the part are not those that are held."""
+        spans = list(overlap)
+        whole = Span(spans[0].start, spans[-1].end)
+        async with aclosing(self._kit.parts.read(id, part, whole)) as pieces:
+            mine = _Cursor(pieces, whole.start)
+            for span in spans:
+                await mine.skip_to(span.start)
+                async with aclosing(self._kit.held.read(id, span)) as theirs:
+                    async for piece in theirs:
+                        if (at := await mine.first_difference(memoryview(piece))) is not None:
+                            raise _differs(id, at)
+
+
+class _Cursor:
+    """A place in a run of pieces."""
+
+    def __init__(self, pieces: AsyncIterator[Buffer], at: int) -> None:
+        self._pieces = pieces
+        self._piece = memoryview(b"")
+        self._at = at
+
+    async def _next(self, most: int) -> memoryview:
+        while not self._piece:
+            self._piece = memoryview(await anext(self._pieces))
+        taken, self._piece = self._piece[:most], self._piece[most:]
+        self._at += len(taken)
+        return taken
+
+    async def skip_to(self, offset: int) -> None:
+        """Go on to `offset`."""
+        while self._at < offset:
+            await self._next(offset - self._at)
+
+    async def first_difference(self, data: memoryview) -> int | None:
+        """The offset of the first byte from here on that is not the one of `data`, which is gone through."""
+        while data:
+            mine = await self._next(len(data))
+            theirs, data = data[: len(mine)], data[len(mine) :]
+            if mine != theirs:
+                start = self._at - len(mine)
+                return start + next(i for i in range(len(mine)) if mine[i] != theirs[i])
+        return None
+
+
+async def _pieces(feed: Feed) -> AsyncGenerator[Buffer, None]:
+    async for piece in feed:
+        yield piece
+
+
+async def _whole(id: UploadId, feed: Feed, span: Span, digest: Checksum | None) -> AsyncGenerator[Buffer, None]:
+    """All bytes of a part, or an error before the last of them."""
+    check = None if digest is None else hasher(digest.algo)
+    async for piece in feed:
+        if check is not None:
+            check.update(piece)
+        yield piece
+    feed.raise_error()
+    if feed.is_stopped:
+        raise StoppedError
+    if feed.position != span.end:
+        raise _other_length(id, span)
+    if digest is not None and check is not None and check.digest() != digest.raw:
+        raise mismatch(digest)
+
+
+def _check_offset(row: UploadRow, id: UploadId, offset: int) -> None:
+    receiving(row, id)
+    if offset != row.offset:
+        raise Conflict(
+            f"upload {id} goes on at byte {row.offset}, not at {offset}",
+            operation="upload",
+            subject=id,
+            hint="Ask for its offset, and go on there.",
+        )
+
+
+def _append_at(tx: ReadTransaction, row: UploadRow, id: UploadId, offset: int, end: int | None) -> dict[str, Any]:
+    """Whether bytes from `offset` on may come, and up to where no others lie."""
+    if end is not None and (row.token or row.offset != offset):
+        raise _BusyError
+    _check_offset(row, id, offset)
+    reach = _most(row, end)
+    ahead: Sequence[PartRow] = list(records.parts_after(tx, id, offset, 1))
+    if ahead:
+        if end is not None and ahead[0].span.start < end:
+            raise _BusyError
+        reach = min(reach, ahead[0].span.start)
+    return {"reach": reach}
+
+
+def _most(row: UploadRow, end: int | None) -> int:
+    """Up to where bytes may come, if none lie ahead."""
+    return min(MAX_SIZE if limit is None else limit for limit in (row.length, end))
+
+
+def _any_time(_: ReadTransaction, row: UploadRow) -> dict[str, Any]:
+    return {"reach": row.offset}
+
+
+def _held_ahead(id: UploadId, reach: int) -> Conflict:
+    return Conflict(
+        f"the bytes of upload {id} from {reach} on are there already",
+        operation="upload",
+        subject=id,
+        hint="Ask for its offset, and go on there.",
+    )
+
+
+def _other_length(id: UploadId, span: Span) -> InvalidInput:
+    return InvalidInput(
+        f"a part of {span.length} bytes was announced, and others came",
+        operation="upload",
+        subject=id,
+        hint="Send exactly the bytes of the range.",
+    )
+
+
+def _differs(id: UploadId, at: int) -> Conflict:
+    return Conflict(
+        f"byte {at} of upload {id} is there already, and is another one",
+        operation="upload",
+        subject=id,
+        hint="Was the file changed? Then start a new upload.",
+    )

@@ -1,0 +1,130 @@
+"""How uploads go: terminated, expired, or left behind without a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from graviton.errors import GravitonError, IntegrityError, InvalidInput
+from graviton.metadata.upload_rows import UPLOADS, UploadRow, UploadState
+from graviton.ports.kv import ReadTransaction, Transaction
+from graviton.services.uploads import records
+from graviton.services.uploads.background import is_unfinished
+from graviton.services.uploads.finishing import end_sessions
+from graviton.services.uploads.hash_state import HashStates
+from graviton.services.uploads.kit import Kit, range_locator
+from graviton.services.uploads.turns import Turns
+from graviton.services.uploads.values import Swept, UploadId, parse_upload_id
+
+__all__ = ["Sweeping"]
+
+_ROWS = 200
+"""Rows looked at per transaction."""
+
+STALE_SECONDS = 30.0
+"""A writer that has not said for so long that it is there is taken for dead by whoever wants to go on with finishing.
+Six times what it promises; being wrong costs work, never bytes."""
+
+
+class Sweeping:
+    """Removes uploads with everything they have."""
+
+    def __init__(self, kit: Kit, turns: Turns, states: HashStates, stale_seconds: float) -> None:
+        self._kit, self._turns, self._states = kit, turns, states
+        self._stale_ns = int(stale_seconds * 1e9)
+
+    def is_stale(self, row: UploadRow) -> bool:
+        """Whether nobody is at an upload, as far as one can tell."""
+        if self._turns.is_here(row):
+            return False
+        return not row.token or row.alive_at_ns + self._stale_ns < self._kit.now_ns()
+
+    async def terminate(self, id: UploadId) -> bool:
+        """Remove an upload; whether it was there. Repeating it is safe, and so is a crash: its row goes last."""
+        try:
+            row = await self._kit.decide(partial(_let_go, id=id, before_ns=None))
+        except IntegrityError:  # nobody can read its row, so nobody is at it; its sessions expire
+            await self._remove_bytes(id)
+            return True
+        if row is not None:
+            await self._remove(id, row)
+        return row is not None
+
+    async def _remove(self, id: UploadId, row: UploadRow) -> None:
+        """Everything of an upload whose row says that it goes."""
+        kit = self._kit
+        await self._turns.stop(id)
+        self._states.drop(id)
+        await end_sessions(kit, [one for one in (row.session, row.heir, *row.old_sessions) if one])
+        if kit.quota is not None and (reservation := await kit.quota.resume(id)) is not None:
+            await reservation.release()
+        await self._remove_bytes(id)
+
+    async def _remove_bytes(self, id: UploadId) -> None:
+        await self._kit.parts.delete_all(id)
+        await self._kit.tracker.clear(range_locator(id))
+        await self._kit.decide(partial(records.remove, id=id))
+
+    async def sweep(self, resume: Callable[[UploadId], None]) -> Swept:
+        """Remove what has expired and what nobody owns; `resume` is told of uploads to be finished."""
+        expired = resumed = failed = 0
+        after: UploadId | None = None
+        while True:
+            rows = await self._kit.kv.read(partial(records.load_all, after=after, limit=_ROWS))
+            for id, data in rows:
+                try:
+                    row = UploadRow.decode(data)
+                    if row.state is UploadState.GONE or row.expires_at_ns <= self._kit.now_ns():
+                        expired += await self._expire(id)
+                    elif is_unfinished(row) and self.is_stale(row) and not self._turns.of(id):
+                        resume(id)
+                        resumed += 1
+                except GravitonError:  # the others must not wait for what is wrong with this one
+                    failed += 1
+                after = id
+            if len(rows) < _ROWS:
+                break
+        orphans, without = await self._sweep_orphans()
+        return Swept(expired, orphans, resumed, failed + without)
+
+    async def _expire(self, id: UploadId) -> bool:
+        row = await self._kit.decide(partial(_let_go, id=id, before_ns=self._kit.now_ns()))
+        if row is not None:
+            await self._remove(id, row)
+        return row is not None
+
+    async def _sweep_orphans(self) -> tuple[int, int]:
+        """Objects of uploads that have no row: whoever was putting them had to die, or the metadata was restored."""
+        removed = failed = 0
+        for owner in [owner async for owner in self._kit.parts.owners()]:
+            try:
+                id = parse_upload_id(owner)
+            except InvalidInput:
+                continue  # not ours
+            if await self._kit.kv.read(partial(_has_row, id=id)):
+                continue  # its own end removes them
+            try:
+                await self._kit.parts.delete_all(id)
+                await self._kit.tracker.clear(range_locator(id))
+                removed += 1
+            except GravitonError:
+                failed += 1
+        return removed, failed
+
+
+def _let_go(tx: Transaction, id: UploadId, before_ns: int | None) -> UploadRow | None:
+    """Say that an upload goes: nobody can write to it from now on. With `before_ns` only if it has expired by then.
+    None if there is none, or it may stay."""
+    data = tx.get(UPLOADS, bytes.fromhex(id))
+    if data is None:
+        return None
+    row = UploadRow.decode(data)
+    if row.state is UploadState.GONE:
+        return row
+    if before_ns is not None and row.expires_at_ns > before_ns:
+        return None  # a sign of life came
+    return records.save(tx, id, row._replace(state=UploadState.GONE, token="", reach=0))
+
+
+def _has_row(tx: ReadTransaction, id: UploadId) -> bool:
+    return tx.get(UPLOADS, bytes.fromhex(id)) is not None
