@@ -77,8 +77,8 @@ _POST: Final = operation(
     _TAG,
     "Begin an upload",
     "Its address comes in `Location`. The body, if there is one, are the first bytes. `X-Graviton-Attr-*`,"
-    " `X-Graviton-Hash`, `X-Graviton-Chunker`, `X-Graviton-Expected-Id` and `Repr-Digest` mean the whole, as they do for a"
-    " blob that is stored at once; `filename` and `filetype` of Upload-Metadata become its name and type.",
+    " `X-Graviton-Hash`, `X-Graviton-Chunker`, `X-Graviton-Expected-Id` and `Repr-Digest` mean the whole, as they do for"
+    " a blob that is stored at once; `filename` and `filetype` of Upload-Metadata become its name and type.",
     {201: json_answer("The upload.", UploadInfo, headers={**_LOCATION, **_HEADERS})},
     parameters=[
         _TUS,
@@ -137,9 +137,9 @@ _PATCH: Final = operation(
     "appendToUpload",
     _TAG,
     "Go on with an upload",
-    "The body goes on at `Upload-Offset`, which must be where the upload is (409 otherwise). If the connection breaks, what"
-    f" came is kept. The answer to the last byte has the blob; if that takes longer than {FINISH_SECONDS:g} s it has the"
-    " address of the state instead, and is 202 unless the client speaks tus.",
+    "The body goes on at `Upload-Offset`, which must be where the upload is (409 otherwise). If the connection breaks,"
+    f" what came is kept. The answer to the last byte has the blob; if that takes longer than {FINISH_SECONDS:g} s it"
+    " has the address of the state instead, and is 202 unless the client speaks tus.",
     {
         204: answer("The bytes are there, durably.", headers=_HEADERS),
         202: answer("Every byte is there, and the blob is being made.", headers={**_LOCATION, **_HEADERS}),
