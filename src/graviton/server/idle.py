@@ -1,9 +1,9 @@
 """Connections on which nothing happens, and the files that a server may have open.
 
-The server below bounds how many connections there are, and drops those whose request head takes too long. But it begins
-to count with the first bytes of HTTP: somebody who connects and says nothing, or stops within a TLS handshake, keeps his
-place for as long as he likes, and a thousand of him keep everybody else out. So the sockets of this process are looked
-at now and then, and what the kernel knows of each: when the last byte went which way.
+The server below bounds how many connections there are, and drops those whose request head takes too long. But it
+begins to count with the first bytes of HTTP: somebody who connects and says nothing, or stops within a TLS handshake,
+keeps his place for as long as he likes, and a thousand of him keep everybody else out. So the sockets of this process
+are looked at now and then, and what the kernel knows of each: when the last byte went which way.
 """
 
 from __future__ import annotations

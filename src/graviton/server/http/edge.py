@@ -66,7 +66,7 @@ class Edge:
         return len(self._running)
 
     async def cut(self, seconds: float) -> None:
-        """End what is still going on, and refuse what comes. Each cleans up after itself, for which it has `seconds`."""
+        """End what is going on, and refuse what comes. Each cleans up after itself, for which it has `seconds`."""
         self._is_cut = True
         for task in self._running:
             task.cancel()
