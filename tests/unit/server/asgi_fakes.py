@@ -17,6 +17,7 @@ def scope(method: str = "GET", path: str = "/", **headers: str) -> dict[str, Any
         "type": "http",
         "method": method,
         "path": path,
+        "raw_path": path.encode(),
         "query_string": b"",
         "headers": [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()],
     }

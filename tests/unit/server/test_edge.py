@@ -120,7 +120,8 @@ async def test_what_runs_is_cut_and_told_so() -> None:
     running = asyncio.create_task(around(wire))
     await entered.wait()
     assert around.edge.in_flight == 1
-    around.edge.cut()
+    await around.edge.cut(5)
+    assert running.done()
     await running
     assert wire.status == 503
     assert around.edge.in_flight == 0
@@ -128,7 +129,7 @@ async def test_what_runs_is_cut_and_told_so() -> None:
 
 async def test_a_request_that_comes_after_the_cut_is_refused() -> None:
     around, wire = Around(hello), Wire(body_messages(b""))
-    around.edge.cut()
+    await around.edge.cut(5)
     await around(wire)
     assert wire.status == 503
 

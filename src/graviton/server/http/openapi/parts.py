@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from graviton.server.http.errors import KINDS
+from graviton.server.http.models import ID_PATTERN
 
 __all__ = [
     "BLOB_ID",
     "EXAMPLE_ID",
-    "ID_PATTERN",
     "Json",
     "answer",
     "binary",
@@ -26,8 +26,6 @@ Json: TypeAlias = dict[str, Any]
 
 EXAMPLE_ID: Final = "blake3:ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f:5"
 """The five bytes `hello`."""
-
-ID_PATTERN: Final = "^(blake3|sha256|sha-256):[0-9a-f]{64}:(0|[1-9][0-9]{0,18})$"
 
 BLOB_ID: Final[Json] = {
     "name": "blob_id",

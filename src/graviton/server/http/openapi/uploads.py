@@ -6,8 +6,8 @@ from typing import Final
 
 from graviton.core.limits import MAX_SIZE
 from graviton.server.http import tus
+from graviton.server.http.models import ID_PATTERN
 from graviton.server.http.openapi.parts import (
-    ID_PATTERN,
     Json,
     answer,
     binary,
