@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from graviton.server.http import tus
 from graviton.server.http.app import ROUTES
 from graviton.server.http.errors import KINDS
 from graviton.server.http.openapi.document import document
@@ -24,8 +25,9 @@ with warnings.catch_warnings():
     from schemathesis.checks import CHECKS, load_all_checks
 
     load_all_checks()
+    schemathesis.serializer.alias(tus.OFFSET_TYPE, "application/octet-stream")
 
-METHODS = {"get", "head", "post", "put", "patch", "delete"}
+METHODS = {"get", "head", "post", "put", "patch", "delete", "options"}
 
 
 def described() -> dict[tuple[str, str], dict[str, Any]]:

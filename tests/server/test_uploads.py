@@ -351,7 +351,7 @@ def test_post_may_stand_for_other_methods(server: Served) -> None:
         ("PATCH", f"/api/uploads/{NOBODY}", TUS | OFFSET_TYPE | {"Upload-Offset": "x"}, 400),
         ("PUT", f"/api/uploads/{NOBODY}", {}, 400),
         ("PUT", f"/api/uploads/{NOBODY}", {"Content-Range": "bytes 0-4/3"}, 400),
-        ("GET", "/api/uploads/..%2f..%2fetc", {}, 404),
+        ("GET", "/api/uploads/..%2f..%2fetc", {}, 400),
         ("GET", "/api/uploads/" + "A" * 32, {}, 400),
         ("GET", "/api/uploads?limit=0", {}, 400),
         ("GET", "/api/uploads?after=x", {}, 400),

@@ -160,8 +160,8 @@ _PUT: Final = operation(
     "putPart",
     _TAG,
     "Send a part",
-    "The bytes that `Content-Range` names, in any order, also side by side. A part whose bytes are there already is fine"
-    " if they are the same, and 409 if not. The answer to the last one is as that of PATCH.",
+    "The bytes that `Content-Range` names, in any order, also side by side. A part whose bytes are there is fine if they"
+    " are the same, and 409 if not. The answer to the last one is as that of PATCH.",
     {
         204: answer("The part is there, durably.", headers=_HEADERS),
         202: answer("Every byte is there, and the blob is being made.", headers={**_LOCATION, **_HEADERS}),
