@@ -77,8 +77,8 @@ _POST: Final = operation(
     _TAG,
     "Begin an upload",
     "Its address comes in `Location`. The body, if there is one, are the first bytes. `X-Graviton-Attr-*`,"
-    " `X-Graviton-Hash`, `X-Graviton-Chunker`, `X-Graviton-Expected-Id` and `Repr-Digest` mean the whole, as they do for"
-    " a blob that is stored at once; `filename` and `filetype` of Upload-Metadata become its name and type.",
+    " `X-Graviton-Hash`, `X-Graviton-Chunker`, `X-Graviton-Expected-Id` and `Repr-Digest` mean the whole, as for a"
+    " blob that is stored at once; `filename` and `filetype` of Upload-Metadata become its name and type.",
     {201: json_answer("The upload.", UploadInfo, headers={**_LOCATION, **_HEADERS})},
     parameters=[
         _TUS,
@@ -160,8 +160,8 @@ _PUT: Final = operation(
     "putPart",
     _TAG,
     "Send a part",
-    "The bytes that `Content-Range` names, in any order, also side by side. A part whose bytes are there is fine if they"
-    " are the same, and 409 if not. The answer to the last one is as that of PATCH.",
+    "The bytes that `Content-Range` names, in any order, also side by side. A part whose bytes are there is fine if"
+    " they are the same, and 409 if not. The answer to the last one is as that of PATCH.",
     {
         204: answer("The part is there, durably.", headers=_HEADERS),
         202: answer("Every byte is there, and the blob is being made.", headers={**_LOCATION, **_HEADERS}),
