@@ -14,6 +14,7 @@ from types import TracebackType
 
 from graviton.assembly import wiring
 from graviton.assembly.settings import Settings
+from graviton.constraints.quota import Quota
 from graviton.core.chunking import DEFAULT_SPEC, Kernel
 from graviton.core.hashing import DEFAULT_HASH
 from graviton.core.keys import BlobKey
@@ -268,6 +269,16 @@ class Store(BlobStore):
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         cas = await self.existing()
         return False if cas is None else await cas.delete(key, holder, domain)
+
+    async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        """See `CasBlobStore.undelete`."""
+        cas = await self.existing()
+        return False if cas is None else await cas.undelete(key, holder, domain)
+
+    async def quota(self) -> Quota | None:
+        """The quota of an existing store; None if it has no limit. Raises NotFound, ConfigError."""
+        limits = (await self.required()).limits
+        return None if limits is None else limits.quota
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""

@@ -230,6 +230,11 @@ def blob_store(
         policy,
     )
     index, manifests = metadata_ports(settings, kv)
+    limits = None
+    if settings.limits.concern_stores:
+        from graviton.assembly.limits import store_limits
+
+        limits = store_limits(settings.limits, kv, metrics)
     return CasBlobStore(
         kernel,
         side.blocks,
@@ -239,6 +244,7 @@ def blob_store(
         reads=reads,
         defaults=defaults,
         budget=budget,
+        limits=limits,
         metrics=metrics,
         events=events,
     )

@@ -13,13 +13,15 @@ wrong in between, and what then: docs/decisions/0050-quota.md.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from graviton.constraints import quota_books as books
-from graviton.constraints.quota_books import QuotaLimits, Usage
+from graviton.constraints.quota_books import Usage
+from graviton.constraints.quota_limits import QuotaLimits
 from graviton.constraints.quota_rows import Amount, ReservationRow
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
@@ -34,12 +36,15 @@ __all__ = ["CHANGE_LIFETIME_SECONDS", "DEFAULT_LIFETIME_SECONDS", "Quota", "Quot
 DEFAULT_LIFETIME_SECONDS = 86_400.0
 """As long as an unfinished upload is kept."""
 
-CHANGE_LIFETIME_SECONDS = 900.0
-"""Of what goes on inside one call: after a crash it counts for as long, unless somebody needs the room before."""
+CHANGE_LIFETIME_SECONDS = 600.0
+"""Of what goes on inside one call, which gives signs of life: after a crash it counts for as long."""
 
 MAX_BLOBS = 2**32 - 1
 MAX_LIFETIME_SECONDS = 10 * 366 * 86_400.0
 """What the row of a reservation can say, and more than anybody needs."""
+
+_LOOK_AGAIN_SECONDS = (0.005, 0.02, 0.05, 0.1)
+"""After which to ask again while somebody commits: the entry that follows a commit is one transaction."""
 
 _PAGE = 500
 """Reservations looked at in one transaction: some milliseconds."""
@@ -56,12 +61,14 @@ class Quota:
         limits: QuotaLimits,
         clock: Clock | None = None,
         metrics: MetricsRegistry | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`kv` holds the rows of the store's metadata (docs/formats/metadata.md) too; on PostgreSQL, shows them."""
         self.limits = limits
         self._kv = kv
         self._clock = clock or SystemClock()
         self._metrics = metrics or NoMetrics()
+        self._sleep = sleep
 
     async def reserve(
         self,
@@ -131,20 +138,26 @@ class Quota:
         return count
 
     async def _admitted(self, fn: Callable[[Transaction], Usage | None]) -> None:
-        """Run what may find no room; again, if some was left behind by somebody who has ended without a word."""
-        try:
-            used = await self._relaxed(fn)
-        except StorageFull:
-            if not await self.recover():
-                raise
-            used = await self._relaxed(fn)
-        if used is not None:
-            self._report(used)
+        """Run what may find no room: again, if some was left behind by somebody who has ended without a word; and soon
+        again while something is being committed, which counts twice until it is settled."""
+        waits = iter(_LOOK_AGAIN_SECONDS)
+        while True:
+            try:
+                self._report(await self._relaxed(fn))
+                return
+            except StorageFull:
+                if not await self.recover():
+                    wait = next(waits, None)
+                    if wait is None or not await self._kv.read(books.any_promised):
+                        raise
+                    await self._sleep(wait)
 
     async def _relaxed(self, fn: Callable[[Transaction], _T]) -> _T:
         return await self._kv.transact(fn, Durability.RELAXED)
 
-    def _report(self, used: Usage) -> None:
+    def _report(self, used: Usage | None) -> None:
+        if used is None:
+            return
         for name, held, reserved, limit in (
             (MetricKeys.QUOTA_BYTES, used.bytes, used.reserved_bytes, self.limits.bytes),
             (MetricKeys.QUOTA_BLOBS, used.blobs, used.reserved_blobs, self.limits.blobs),
@@ -174,10 +187,11 @@ class Reservation:
             lambda row: row._replace(amount=row.amount._replace(bytes=max(row.amount.bytes, total_bytes)))
         )
 
-    async def promise(self, key: BlobKey) -> None:
-        """Say which blob it will be, right before its commit: the reservation is exactly as large from now on. Raises
-        StorageFull, NotFound; then the commit must not be done."""
-        await self._change(lambda row: row._replace(amount=Amount(key.size, 1), keys=(key,)))
+    async def promise(self, *keys: BlobKey) -> None:
+        """Say which blob it will be (or which), right before its commit: the reservation is exactly as large from now
+        on. Raises StorageFull, NotFound; then the commit must not be done."""
+        amount = Amount(sum(key.size for key in keys), len(keys))
+        await self._change(lambda row: row._replace(amount=amount, keys=keys))
 
     async def settle(self, key: BlobKey | None = None) -> None:
         """The blob (of which was promised, if it is not named) is committed: enter what is held, and give back the

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from graviton.constraints.quota_limits import QuotaLimits
 from graviton.constraints.quota_rows import (
     ALL,
     HELD,
@@ -34,23 +35,7 @@ from graviton.metadata.holdings import held_many, totals_of_all_domains
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["QuotaLimits", "Usage", "change", "close", "expired", "load", "reserve", "settle", "usage"]
-
-
-class QuotaLimits(NamedTuple):
-    """How much may be kept; None where there is no limit."""
-
-    bytes: int | None = None
-    """Sum of the sizes of all blobs, each once however many hold it."""
-    blobs: int | None = None
-    holder_bytes: int | None = None
-    """The same for each holder, of what it holds."""
-    holder_blobs: int | None = None
-
-    @property
-    def is_any(self) -> bool:
-        """Whether there is a limit at all."""
-        return any(limit is not None for limit in self)
+__all__ = ["Usage", "any_promised", "change", "close", "expired", "load", "reserve", "settle", "usage"]
 
 
 class Usage(NamedTuple):
@@ -145,6 +130,12 @@ def expired(tx: ReadTransaction, now_ns: int, after: bytes | None, limit: int) -
     rows = list(tx.scan(RESERVATIONS, b"", after, limit))
     due = [key.decode() for key, data in rows if ReservationRow.decode(data).expires_at_ns <= now_ns]
     return due, rows[-1][0] if len(rows) == limit else None
+
+
+def any_promised(tx: ReadTransaction) -> bool:
+    """Whether somebody is about to commit what he has reserved, or has just done so."""
+    rows = (ReservationRow.decode(data) for _, data in tx.scan(RESERVATIONS))
+    return any(row.keys and row.amount.blobs for row in rows)
 
 
 def _move(tx: Transaction, limits: QuotaLimits, holder: str, more: Amount) -> Usage | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from graviton.concurrency.executors import WorkerPool, in_thread
@@ -28,6 +28,7 @@ from graviton.ports.block_index import BlockIndex, Claim
 from graviton.ports.blocks import BlockStore, BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.manifests import BlobCommit, BlobManifestRepo, CommitResult
 from graviton.stores.committing import commit_all
+from graviton.stores.limits.limits import StoreLimits
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of
 from graviton.stores.segments import MAX_BUFFERS, Segment, Segments
 
@@ -47,10 +48,14 @@ class Parts(NamedTuple):
     pool: WorkerPool
     budget: ByteBudget
     clock: Clock
+    limits: StoreLimits | None = None
 
 
-async def put_one(parts: Parts, segments: Segments, asked: Wanted) -> BlobWriteResult:
-    """Put one blob, whole or not at all. Closes `segments`."""
+async def put_one(
+    parts: Parts, segments: Segments, asked: Wanted, promise: Callable[[BlobKey], Awaitable[None]] | None = None
+) -> BlobWriteResult:
+    """Put one blob, whole or not at all. Closes `segments`. Before the commit `promise` is told the key, and may refuse
+    it."""
     started = time.perf_counter()
     put: Put | None = None
     try:
@@ -58,6 +63,8 @@ async def put_one(parts: Parts, segments: Segments, asked: Wanted) -> BlobWriteR
         done = await put.run(segments)
         check_claims(asked.plan.attributes, done.key)
         attributes = confirmed(asked.plan.attributes, done.key.size, done.blocks, parts.clock)
+        if promise is not None:
+            await promise(done.key)
         committed = await put.commit(done.key, attributes)
     except BaseException:
         await finish_anyway(_give_up(put, segments))

@@ -395,3 +395,32 @@ async def test_a_sign_of_life_in_the_last_moment_is_heard() -> None:
     books.clock.advance(10)
     assert await books.quota.recover() == 0
     assert await super(Kv, books.kv).read(lambda tx: tx.get(RESERVATIONS, reservation.id.encode())) is not None
+
+
+async def test_what_counts_twice_while_it_is_committed_keeps_nobody_out() -> None:
+    """Between commit and settle a blob is in the totals and reserved besides; whoever needs the rest asks again."""
+    books = Books(bytes=100)
+    reservation = await books.quota.reserve("", 60)
+    await reservation.promise(upload(60).key)
+    await books.metadata.put(upload(60))
+    asking = asyncio.ensure_future(books.quota.reserve("other", 40))
+    while not books.naps:
+        await asyncio.sleep(0)
+    await reservation.settle()
+    await asking
+    assert await books.quota.usage() == Usage(60, 1, 40, 1)
+    with pytest.raises(StorageFull):
+        await books.quota.reserve("other", 1)
+    naps = len(books.naps)
+    await reservation.release()
+    with pytest.raises(StorageFull):
+        await books.quota.reserve("other", 1)
+    assert len(books.naps) == naps, "nobody commits anything"
+
+
+async def test_whoever_is_refused_is_told_so_soon_also_beside_a_promise_that_is_never_kept() -> None:
+    books = Books(bytes=100)
+    await (await books.quota.reserve("", 60)).promise(upload(60).key)
+    with pytest.raises(StorageFull):
+        await books.quota.reserve("other", 60)
+    assert 0.1 < sum(books.naps) < 0.5
