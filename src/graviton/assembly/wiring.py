@@ -202,6 +202,8 @@ def own_places(settings: Settings) -> OwnPlaces:
 
         config = FsConfig(settings.fs_root, settings.fs_block_prefix)
         folders = (*places.folders, str(config.blocks_path), str(config.trash_path))
+        if settings.limits.spill_root is None:  # one that was named may hold more than spilled bytes
+            folders = (*folders, str(settings.spill_root))
         places = places._replace(root=str(config.root), folders=folders, files=(FsMarkerStore(config.root).path,))
     return places
 
