@@ -11,10 +11,10 @@ import warnings
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from graviton.assembly import wiring
 from graviton.assembly.settings import Settings
-from graviton.constraints.quota import Quota
 from graviton.core.chunking import DEFAULT_SPEC, Kernel
 from graviton.core.hashing import DEFAULT_HASH
 from graviton.core.keys import BlobKey
@@ -31,6 +31,9 @@ from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import StoreTotals
 from graviton.ports.metrics import MetricsRegistry
 from graviton.stores.cas import CasBlobStore
+
+if TYPE_CHECKING:
+    from graviton.constraints.quota import Quota
 
 __all__ = ["Store"]
 

@@ -17,17 +17,18 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
-from graviton.constraints import quota_books as books
-from graviton.constraints.quota_books import Usage
+from graviton.concurrency.calls import own_copy
+from graviton.concurrency.turns import InTurns
+from graviton.constraints.quota_books import Books, Usage, any_promised, expired, load, usage
 from graviton.constraints.quota_limits import QuotaLimits
 from graviton.constraints.quota_rows import Amount, ReservationRow
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
 from graviton.core.limits import MAX_SIZE
 from graviton.core.names import check_name
-from graviton.errors import IntegrityError, InvalidInput, StorageFull
+from graviton.errors import GravitonError, IntegrityError, InvalidInput, StorageFull, Unavailable
 from graviton.ports.kv import Durability, KeyValueStore, Transaction
 from graviton.ports.metrics import MetricKeys, MetricsRegistry, NoMetrics
 
@@ -69,6 +70,10 @@ class Quota:
         self._clock = clock or SystemClock()
         self._metrics = metrics or NoMetrics()
         self._sleep = sleep
+        self._durability = Durability.FULL
+        """Of the next transaction. The first one waits for the disk: some kinds of metadata look at every other whether
+        the namespaces are there, until it is certain that they stay."""
+        self._questions: InTurns[_Question[Any]] = InTurns(self._answer_all)
 
     async def reserve(
         self,
@@ -92,18 +97,18 @@ class Quota:
         lifetime_ns = int(lifetime_seconds * 1e9)
         expires = self._clock.now_ns() + lifetime_ns
         row = ReservationRow(holder, domain, Amount(size, blobs), lifetime_ns, expires, tuple(keys))
-        await self._admitted(partial(books.reserve, limits=self.limits, id=made.id, row=row))
+        await self._admitted(lambda books: books.reserve(made.id, row))
         return made
 
     async def resume(self, id: str) -> Reservation:
         """A reservation that was made before, perhaps by another process. Raises NotFound."""
-        row = await self._kv.read(lambda tx: books.load(tx, id))
+        row = await self._kv.read(lambda tx: load(tx, id))
         return Reservation(self, id, row.holder, row.domain)
 
     async def freed(self, holder: str, key: BlobKey, domain: str = "") -> None:
         """After a delete, undelete or put of a blob: let the books say what the store says. Idempotent, and of no
         effect where they say it already."""
-        await self._relaxed(lambda tx: books.settle(tx, holder, domain, [key]))
+        await self._change(lambda books: books.settle(holder, domain, [key]))
 
     async def changing(self, holder: str, key: BlobKey, domain: str = "", *, comes_back: bool = False) -> Reservation:
         """Before the blob is deleted, or is undeleted (`comes_back`): what is told so can be settled also if this
@@ -116,7 +121,7 @@ class Quota:
 
     async def usage(self, holder: str | None = None) -> Usage:
         """What a holder uses, as far as it came by way of a quota; or what is used in all, whoever put it."""
-        found = await self._kv.read(lambda tx: books.usage(tx, holder))
+        found = await self._kv.read(lambda tx: usage(tx, holder))
         if holder is None:
             self._report(found)
         return found
@@ -128,32 +133,59 @@ class Quota:
         while is_first or after is not None:
             is_first, now_ns = False, self._clock.now_ns()
             due, after = await self._kv.read(
-                lambda tx, now_ns=now_ns, after=after: books.expired(tx, now_ns, after, _PAGE)  # type: ignore[misc]
+                lambda tx, now_ns=now_ns, after=after: expired(tx, now_ns, after, _PAGE)  # type: ignore[misc]
             )
             for id in due:
                 try:
-                    count += await self._relaxed(partial(books.close, id=id, now_ns=now_ns))
+                    count += await self._change(partial(Books.close, id=id, now_ns=now_ns))
                 except IntegrityError:
                     continue  # it goes on counting; verification and every reader tell of the blob's damaged row
         return count
 
-    async def _admitted(self, fn: Callable[[Transaction], Usage | None]) -> None:
+    async def _admitted(self, fn: Callable[[Books], Usage | None]) -> None:
         """Run what may find no room: again, if some was left behind by somebody who has ended without a word; and soon
         again while something is being committed, which counts twice until it is settled."""
         waits = iter(_LOOK_AGAIN_SECONDS)
         while True:
             try:
-                self._report(await self._relaxed(fn))
+                self._report(await self._change(fn))
                 return
             except StorageFull:
                 if not await self.recover():
                     wait = next(waits, None)
-                    if wait is None or not await self._kv.read(books.any_promised):
+                    if wait is None or not await self._kv.read(any_promised):
                         raise
                     await self._sleep(wait)
 
-    async def _relaxed(self, fn: Callable[[Transaction], _T]) -> _T:
-        return await self._kv.transact(fn, Durability.RELAXED)
+    async def _change(self, fn: Callable[[Books], _T]) -> _T:
+        """Change the books: together with others of this process that want to at the same moment, because all change
+        the same sums."""
+        question = _Question(fn)
+        await self._questions.run(question)
+        return question.answer()
+
+    async def _answer_all(self, questions: list[_Question[Any]]) -> None:
+        try:
+            await self._answer(questions)
+        except Unavailable as error:
+            for question in questions:  # each alone would wait as long
+                question.fail(own_copy(error))
+        except BaseException as error:  # noqa: BLE001 - told to whoever asked
+            if len(questions) == 1:
+                questions[0].fail(error)
+                return
+            for question in questions:
+                await self._answer_all([question])
+
+    async def _answer(self, questions: list[_Question[Any]]) -> None:
+        def run(tx: Transaction) -> None:
+            books = Books(tx, self.limits)
+            for question in questions:
+                question.ask(books)
+            books.write()
+
+        await self._kv.transact(run, self._durability)
+        self._durability = Durability.RELAXED
 
     def _report(self, used: Usage | None) -> None:
         if used is None:
@@ -166,6 +198,38 @@ class Quota:
             self._metrics.gauge(name, reserved, kind="reserved")
             if limit is not None:
                 self._metrics.gauge(name, limit, kind="limit")
+
+
+class _Question(Generic[_T]):
+    """One change of the books, and what came of it."""
+
+    __slots__ = ("_error", "_fn", "_result")
+
+    def __init__(self, fn: Callable[[Books], _T]) -> None:
+        self._fn = fn
+        self._result: _T | None = None
+        self._error: BaseException | None = None
+
+    def ask(self, books: Books) -> None:
+        """Try it. What `Books` raises concerns nobody else, because nothing has changed then."""
+        self._result = self._error = None
+        try:
+            self._result = self._fn(books)
+        except GravitonError as error:
+            self._error = error
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+
+    def answer(self) -> _T:
+        """The result. Raises the error."""
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame
+        return self._result  # type: ignore[return-value]
 
 
 class Reservation:
@@ -196,14 +260,13 @@ class Reservation:
     async def settle(self, key: BlobKey | None = None) -> None:
         """The blob (of which was promised, if it is not named) is committed: enter what is held, and give back the
         rest. Idempotent. Losing it is as good as not having called it: it comes out when its time is past."""
-        quota = self._quota
+        keys = [] if key is None else [key]
 
-        def run(tx: Transaction) -> None:
-            keys = [] if key is None else [key]
-            if not books.close(tx, self.id, keys):
-                books.settle(tx, self.holder, self.domain, keys)
+        def run(books: Books) -> None:
+            if not books.close(self.id, keys):
+                books.settle(self.holder, self.domain, keys)
 
-        await quota._relaxed(run)
+        await self._quota._change(run)
 
     async def release(self) -> None:
         """Nothing came of it, as far as is known: give back what is not held after all. Idempotent."""
@@ -215,4 +278,4 @@ class Reservation:
         def alive(row: ReservationRow) -> ReservationRow:
             return update(row)._replace(expires_at_ns=quota._clock.now_ns() + row.lifetime_ns)
 
-        await quota._admitted(partial(books.change, limits=quota.limits, id=self.id, update=alive))
+        await quota._admitted(lambda books: books.change(self.id, alive))

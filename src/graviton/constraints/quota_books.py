@@ -1,4 +1,4 @@
-"""The quota's books as transactions: what may be reserved, and what is held, by what the store itself says.
+"""The quota's books inside of a transaction: what may be reserved, and what is held, by what the store itself says.
 
 docs/decisions/0050-quota.md has the failure sequences. What every function here keeps to:
 
@@ -35,7 +35,7 @@ from graviton.metadata.holdings import held_many, totals_of_all_domains
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["Usage", "any_promised", "change", "close", "expired", "load", "reserve", "settle", "usage"]
+__all__ = ["Books", "Usage", "any_promised", "expired", "load", "usage"]
 
 
 class Usage(NamedTuple):
@@ -60,69 +60,8 @@ def load(tx: ReadTransaction, id: str) -> ReservationRow:
     """A reservation. Raises NotFound."""
     data = tx.get(RESERVATIONS, reservation_key(id))
     if data is None:
-        raise NotFound(
-            f"there is no reservation {id}",
-            operation="quota",
-            subject=id,
-            hint="It was released, or its time was past and somebody needed the room: reserve anew.",
-        )
+        raise _not_found(id)
     return ReservationRow.decode(data)
-
-
-def reserve(tx: Transaction, limits: QuotaLimits, id: str, row: ReservationRow) -> Usage | None:
-    """Make a reservation; what is used in all then, if anybody asked. Raises AlreadyExists, StorageFull."""
-    if tx.get(RESERVATIONS, reservation_key(id)) is not None:
-        raise AlreadyExists(f"there is a reservation {id} already", operation="quota", subject=id)
-    used = _move(tx, limits, row.holder, row.amount)
-    tx.put(RESERVATIONS, reservation_key(id), row.encode())
-    return used
-
-
-def change(
-    tx: Transaction, limits: QuotaLimits, id: str, update: Callable[[ReservationRow], ReservationRow]
-) -> Usage | None:
-    """Change a reservation; as `reserve`. Raises NotFound, StorageFull."""
-    old = load(tx, id)
-    new = update(old)
-    more = Amount(new.amount.bytes - old.amount.bytes, new.amount.blobs - old.amount.blobs)
-    used = _move(tx, limits, old.holder, more)
-    tx.put(RESERVATIONS, reservation_key(id), new.encode())
-    return used
-
-
-def close(tx: Transaction, id: str, keys: Sequence[BlobKey] = (), now_ns: int | None = None) -> bool:
-    """Take a reservation away, with `now_ns` only if its time is past by then, and enter what came of the blobs `keys`
-    and of those that were promised. Whether it was done."""
-    data = tx.get(RESERVATIONS, reservation_key(id))
-    if data is None:
-        return False
-    row = ReservationRow.decode(data)
-    if now_ns is not None and row.expires_at_ns > now_ns:
-        return False
-    settle(tx, row.holder, row.domain, [*row.keys, *keys])
-    _move(tx, QuotaLimits(), row.holder, Amount(-row.amount.bytes, -row.amount.blobs))
-    tx.delete(RESERVATIONS, reservation_key(id))
-    return True
-
-
-def settle(tx: Transaction, holder: str, domain: str, keys: Sequence[BlobKey]) -> None:
-    """Let the books say of the blobs `keys` what the store says. Raises IntegrityError."""
-    keys = list(dict.fromkeys(keys))
-    if not keys:
-        return
-    places = [held_key(holder, domain, key) for key in keys]
-    booked = [row is not None for row in tx.get_many(HELD, places)]
-    held = held_many(tx, domain, holder, keys)
-    rows = list(zip(places, keys, booked, held, strict=True))
-    new = [(place, key) for place, key, was, is_now in rows if is_now and not was]
-    gone = [(place, key) for place, key, was, is_now in rows if was and not is_now]
-    tx.put_many(HELD, sorted((place, HELD_ROW) for place, _ in new))
-    tx.delete_many(HELD, [place for place, _ in gone])
-    more = Amount(
-        sum(key.size for _, key in new) - sum(key.size for _, key in gone),
-        len(new) - len(gone),
-    )
-    tx.put(SUMS, sums_key(holder), _sums(tx, sums_key(holder)).held(more).encode())
 
 
 def expired(tx: ReadTransaction, now_ns: int, after: bytes | None, limit: int) -> tuple[list[str], bytes | None]:
@@ -138,18 +77,114 @@ def any_promised(tx: ReadTransaction) -> bool:
     return any(row.keys and row.amount.blobs for row in rows)
 
 
-def _move(tx: Transaction, limits: QuotaLimits, holder: str, more: Amount) -> Usage | None:
-    """Reserve more, or give some back; what is used in all then, if a limit asks for it. Raises StorageFull."""
-    if not any(more):
-        return None
-    kept, own = _sums(tx, ALL).reserved(more), _sums(tx, sums_key(holder)).reserved(more)
-    is_asked = limits.bytes is not None or limits.blobs is not None
-    stored = totals_of_all_domains(tx) if is_asked else StoreTotals()
-    whole = Usage(stored.logical_bytes, stored.blobs, kept.reserved_bytes, kept.reserved_blobs)
-    _check(whole, more, limits.bytes, limits.blobs, "of all", "GRAVITON_QUOTA")
-    _check(Usage(*own), more, limits.holder_bytes, limits.holder_blobs, _called(holder), "GRAVITON_QUOTA_HOLDER")
-    tx.put_many(SUMS, [(ALL, kept.encode()), (sums_key(holder), own.encode())])
-    return whole if is_asked else None
+class Books:
+    """The books in one transaction. Every method raises before it changes anything, and `write` writes all changes: so
+    several questions of several programs' tasks share a transaction, and a refusal of one concerns no other."""
+
+    def __init__(self, tx: Transaction, limits: QuotaLimits) -> None:
+        self._tx, self._limits = tx, limits
+        self._stored: StoreTotals | None = None
+        self._sums: dict[bytes, SumsRow] = {}
+        self._reservations: dict[bytes, ReservationRow | None] = {}
+        self._held: dict[bytes, bool] = {}
+
+    def write(self) -> None:
+        """Write what has changed."""
+        sums = [(key, row.encode()) for key, row in sorted(self._sums.items())]
+        rows = sorted(self._reservations.items())
+        held = sorted(self._held.items())
+        self._put(SUMS, sums)
+        self._put(RESERVATIONS, [(key, row.encode()) for key, row in rows if row is not None])
+        self._delete(RESERVATIONS, [key for key, row in rows if row is None])
+        self._put(HELD, [(key, HELD_ROW) for key, is_held in held if is_held])
+        self._delete(HELD, [key for key, is_held in held if not is_held])
+
+    def _put(self, namespace: str, rows: list[tuple[bytes, bytes]]) -> None:
+        if rows:
+            self._tx.put_many(namespace, rows)
+
+    def _delete(self, namespace: str, keys: list[bytes]) -> None:
+        if keys:
+            self._tx.delete_many(namespace, keys)
+
+    def reserve(self, id: str, row: ReservationRow) -> Usage | None:
+        """Make a reservation; what is used in all then, if a limit asks for it. Raises AlreadyExists, StorageFull."""
+        there = self._reservation(id)
+        if there == row:
+            return None  # asked again, because the reply was lost
+        if there is not None:
+            raise AlreadyExists(f"there is a reservation {id} already", operation="quota", subject=id)
+        used = self._move(row.holder, row.amount)
+        self._reservations[reservation_key(id)] = row
+        return used
+
+    def change(self, id: str, update: Callable[[ReservationRow], ReservationRow]) -> Usage | None:
+        """Change a reservation; as `reserve`. Raises NotFound, StorageFull."""
+        old = self._reservation(id)
+        if old is None:
+            raise _not_found(id)
+        new = update(old)
+        used = self._move(
+            old.holder, Amount(*(after - before for before, after in zip(old.amount, new.amount, strict=True)))
+        )
+        self._reservations[reservation_key(id)] = new
+        return used
+
+    def close(self, id: str, keys: Sequence[BlobKey] = (), now_ns: int | None = None) -> bool:
+        """Take a reservation away, with `now_ns` only if its time is past by then, and enter what came of the blobs
+        `keys` and of those that were promised. Whether it was done. Raises IntegrityError."""
+        row = self._reservation(id)
+        if row is None or (now_ns is not None and row.expires_at_ns > now_ns):
+            return False
+        self.settle(row.holder, row.domain, [*row.keys, *keys])
+        self._move(row.holder, Amount(-row.amount.bytes, -row.amount.blobs))
+        self._reservations[reservation_key(id)] = None
+        return True
+
+    def settle(self, holder: str, domain: str, keys: Sequence[BlobKey]) -> None:
+        """Let the books say of the blobs `keys` what the store says. Raises IntegrityError."""
+        keys = list(dict.fromkeys(keys))
+        if not keys:
+            return
+        places = [held_key(holder, domain, key) for key in keys]
+        held = held_many(self._tx, domain, holder, keys)
+        booked = [row is not None for row in self._tx.get_many(HELD, places)]
+        size = blobs = 0
+        for place, key, was, is_now in zip(places, keys, booked, held, strict=True):
+            if self._held.get(place, was) != is_now:
+                size, blobs = size + (key.size if is_now else -key.size), blobs + (1 if is_now else -1)
+            if was != is_now or place in self._held:
+                self._held[place] = is_now
+        [own] = self._sums_of(sums_key(holder))
+        self._sums[sums_key(holder)] = own.held(Amount(size, blobs))
+
+    def _reservation(self, id: str) -> ReservationRow | None:
+        key = reservation_key(id)
+        if key in self._reservations:
+            return self._reservations[key]
+        data = self._tx.get(RESERVATIONS, key)
+        return None if data is None else ReservationRow.decode(data)
+
+    def _sums_of(self, *keys: bytes) -> list[SumsRow]:
+        missing = [key for key in keys if key not in self._sums]
+        found = dict(zip(missing, self._tx.get_many(SUMS, missing), strict=True)) if missing else {}
+        return [self._sums[key] if key in self._sums else _decoded(found[key]) for key in keys]
+
+    def _move(self, holder: str, more: Amount) -> Usage | None:
+        """Reserve more, or give some back; what is used in all then, if a limit asks for it. Raises StorageFull."""
+        if not any(more):
+            return None
+        limits = self._limits
+        kept, own = (row.reserved(more) for row in self._sums_of(ALL, sums_key(holder)))
+        is_asked = any(one > 0 for one in more) and (limits.bytes is not None or limits.blobs is not None)
+        if is_asked and self._stored is None:
+            self._stored = totals_of_all_domains(self._tx)
+        stored = self._stored or StoreTotals()
+        whole = Usage(stored.logical_bytes, stored.blobs, kept.reserved_bytes, kept.reserved_blobs)
+        _check(whole, more, limits.bytes, limits.blobs, "of all", "GRAVITON_QUOTA")
+        _check(Usage(*own), more, limits.holder_bytes, limits.holder_blobs, _called(holder), "GRAVITON_QUOTA_HOLDER")
+        self._sums |= {ALL: kept, sums_key(holder): own}
+        return whole if is_asked else None
 
 
 def _check(used: Usage, more: Amount, max_bytes: int | None, max_blobs: int | None, whose: str, name: str) -> None:
@@ -174,5 +209,17 @@ def _called(holder: str) -> str:
 
 
 def _sums(tx: ReadTransaction, key: bytes) -> SumsRow:
-    data = tx.get(SUMS, key)
+    return _decoded(tx.get(SUMS, key))
+
+
+def _decoded(data: bytes | None) -> SumsRow:
     return SumsRow() if data is None else SumsRow.decode(data)
+
+
+def _not_found(id: str) -> NotFound:
+    return NotFound(
+        f"there is no reservation {id}",
+        operation="quota",
+        subject=id,
+        hint="It was released, or its time was past and somebody needed the room: reserve anew.",
+    )

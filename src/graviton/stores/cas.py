@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graviton.concurrency.executors import WorkerPool
 from graviton.concurrency.finishing import finish_anyway
@@ -40,8 +40,6 @@ from graviton.ports.reclaimer import BlockReclaimer
 from graviton.stores.block_access import BlockAccess
 from graviton.stores.fillers import open_filler
 from graviton.stores.groups_ahead import in_order
-from graviton.stores.limits.arrivals import Arrival, GroupArrival
-from graviton.stores.limits.limits import StoreLimits
 from graviton.stores.operations import Operations
 from graviton.stores.put import Parts, put_one
 from graviton.stores.put_many import MAX_SMALL_BYTES, Item, groups, put_group
@@ -49,6 +47,10 @@ from graviton.stores.results import CasDefaults, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
 from graviton.stores.small_puts import SmallPuts
 from graviton.stores.streaming import CasBlobReader, ReadParts
+
+if TYPE_CHECKING:
+    from graviton.stores.limits.arrivals import Arrival, GroupArrival
+    from graviton.stores.limits.limits import StoreLimits
 
 __all__ = ["CasBlobStore"]
 
@@ -97,6 +99,8 @@ class CasBlobStore(BlobStore):
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock, limits)
         in_place = blocks.capabilities.writes_in_place and manifests.capabilities.writes_in_place
         self._small_puts = SmallPuts(self._parts) if in_place else None
+        self._shares_puts = in_place or limits is not None
+        """Small `bytes` are put as groups are: with limits because the key is known before anything is asked then."""
         self._outermost = reads or blocks
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
         """Looks at the blocks themselves, for verification."""
@@ -107,10 +111,10 @@ class CasBlobStore(BlobStore):
     async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
         asked = wanted(plan, self.defaults)
         with self._counted("put"):
-            if self._small_puts is not None and isinstance(source, bytes) and len(source) <= MAX_SMALL_BYTES:
+            if isinstance(source, bytes) and len(source) <= MAX_SMALL_BYTES and self._shares_puts:
                 if self.limits is not None:
                     await self.limits.pace(len(source))  # here: others share the thread of small puts
-                result = await self._small_puts.put(Item(source, asked))
+                result = await self._put_small(Item(source, asked))
             elif self.limits is None:
                 result = await put_one(self._parts, await self._segments(source, asked.chunker), asked)
             else:
@@ -118,6 +122,12 @@ class CasBlobStore(BlobStore):
                     segments = await self._segments(source, asked.chunker, arrival)
                     result = await put_one(self._parts, segments, asked, arrival.promise)
         self._report([result])
+        return result
+
+    async def _put_small(self, item: Item) -> BlobWriteResult:
+        if self._small_puts is not None:
+            return await self._small_puts.put(item)
+        [result] = await put_group(self._parts, [item])
         return result
 
     async def put_many(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.concurrency.finishing import finish_anyway
@@ -28,9 +28,11 @@ from graviton.ports.block_index import BlockIndex, Claim
 from graviton.ports.blocks import BlockStore, BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.manifests import BlobCommit, BlobManifestRepo, CommitResult
 from graviton.stores.committing import commit_all
-from graviton.stores.limits.limits import StoreLimits
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of
 from graviton.stores.segments import MAX_BUFFERS, Segment, Segments
+
+if TYPE_CHECKING:
+    from graviton.stores.limits.limits import StoreLimits
 
 __all__ = ["Ingested", "Parts", "Put", "put_one", "session_tag"]
 

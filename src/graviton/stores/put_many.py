@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graviton.concurrency.executors import in_thread
 from graviton.concurrency.finishing import finish_anyway
@@ -23,10 +23,12 @@ from graviton.ports.block_index import OpenedSession
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.manifests import BlobCommit, CommitResult
 from graviton.stores.committing import commit_all
-from graviton.stores.limits.arrivals import GroupArrival
 from graviton.stores.put import Parts, session_tag
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of, wanted
 from graviton.stores.segments import step_bytes
+
+if TYPE_CHECKING:
+    from graviton.stores.limits.arrivals import GroupArrival
 
 __all__ = ["MAX_GROUP_BYTES", "MAX_GROUP_ITEMS", "MAX_SMALL_BYTES", "Item", "groups", "put_group"]
 

