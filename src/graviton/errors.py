@@ -49,14 +49,22 @@ class GravitonError(Exception):
     """Root of all errors of this package.
 
     `operation` is a verb phrase such as `put` or `blocks.get`; `subject` is the key, locator or path concerned;
-    `hint` is one sentence that tells a person what to do next. All three may be empty.
+    `hint` is one sentence that tells a person what to do next. All three may be empty. `retry_after_seconds` is when
+    it makes sense to try again, where that is known.
     """
 
     code: ClassVar[str] = "error"
     default_retry: ClassVar[Retry] = Retry.PERMANENT
 
     def __init__(
-        self, message: str, *, operation: str = "", subject: str = "", hint: str = "", retry: Retry | None = None
+        self,
+        message: str,
+        *,
+        operation: str = "",
+        subject: str = "",
+        hint: str = "",
+        retry: Retry | None = None,
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -64,6 +72,7 @@ class GravitonError(Exception):
         self.subject = subject
         self.hint = hint
         self.retry = self.default_retry if retry is None else retry
+        self.retry_after_seconds = retry_after_seconds
 
     def __str__(self) -> str:
         return self.message

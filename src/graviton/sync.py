@@ -208,6 +208,10 @@ class Store:
         """See `graviton.Store.delete`."""
         return _loop.run(self._store.delete(key, holder, domain))
 
+    def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        """See `graviton.Store.undelete`."""
+        return _loop.run(self._store.undelete(key, holder, domain))
+
     def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
     ) -> Iterator[BlobStat]:

@@ -1,13 +1,14 @@
-"""Reading environment variables one by one, naming the one whose value is wrong."""
+"""Reading environment variables one by one, naming the one whose value is wrong; and sizes, as people write them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from graviton.errors import ConfigError, InvalidInput
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "parse_size"]
 
 _T = TypeVar("_T")
 
@@ -39,3 +40,17 @@ class Reader:
             return text
 
         return self.value(name, check, default)
+
+
+_SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB|K|M|G|T)?(?:/s)?", re.ASCII)
+_UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
+_UNITS |= {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_UNITS |= {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `4096`, `64MiB`, `1G` (powers of 1024) or `10MB` (powers of 1000). Raises InvalidInput."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InvalidInput(f"{text[:40]!r} is not a size", hint="Write bytes, or a number with KiB, MiB, GiB, MB, GB.")
+    return int(match[1]) * _UNITS[match[2] or ""]

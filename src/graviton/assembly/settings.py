@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from graviton.assembly.cache_settings import DEFAULT_CACHE_BYTES, CacheSettings, check_cache_bytes
-from graviton.assembly.environment import Reader
+from graviton.assembly.environment import Reader, parse_size
+from graviton.assembly.limit_settings import LimitSettings, limit_settings
 from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from graviton.core.chunking.spec import ChunkerSpec
 from graviton.core.hashing import HashAlgo
@@ -47,6 +48,7 @@ KNOWN = frozenset(
         "CACHE_BYTES",
         "CACHE_ROOT",
         "CHUNKER",
+        "DOWNLOAD_RATE",
         "FS_BLOCK_PREFIX",
         "FS_ROOT",
         "HASH",
@@ -66,12 +68,19 @@ KNOWN = frozenset(
         "MEMORY_BYTES",
         "METADATA",
         "META_PATH",
+        "QUOTA_BLOBS",
+        "QUOTA_BYTES",
+        "QUOTA_HOLDER_BLOBS",
+        "QUOTA_HOLDER_BYTES",
         "REQUIRE_BACKENDS",
         "S3_BLOCK_BUCKET",
         "S3_BLOCK_PREFIX",
         "S3_REGION",
+        "SPILL_BYTES",
+        "SPILL_ROOT",
         "TEST_PG_URL",
         "TEST_S3_URL",
+        "UPLOAD_RATE",
     )
 )
 """Every name there is; others are warned of. Names of the form `_GRAVITON_*` belong to the shell's completion."""
@@ -104,6 +113,13 @@ class Settings(NamedTuple):
     """Look at RocksDB's metadata as they are now, also while another process has them open."""
     lock_wait_seconds: float = 0.0
     """How long to wait for a process that has the metadata for itself: RocksDB's only."""
+    limits: LimitSettings = LimitSettings()
+    """How much may be kept, how fast it comes and goes, and where it waits."""
+
+    @property
+    def spill_root(self) -> Path:
+        """Where bytes wait that are not stored yet."""
+        return self.limits.spill_root or self.fs_root.absolute() / "spill"
 
     @property
     def metadata_path(self) -> Path:
@@ -128,6 +144,7 @@ def settings_from(environment: Mapping[str, str], root: Path | None = None) -> S
         kernel=get.choice("GRAVITON_KERNEL", _KERNELS, "auto"),
         lock_wait_seconds=get.value("GRAVITON_LOCK_WAIT", parse_lock_wait, 0.0),
         memory_bytes=get.value("GRAVITON_MEMORY_BYTES", _memory, DEFAULT_BUDGET_BYTES),
+        limits=limit_settings(get),
         warnings=_unknown(environment),
     )
     if settings.metadata == "postgres":
@@ -197,19 +214,7 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-_SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB|K|M|G|T)?(?:/s)?", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?", re.ASCII)
-_UNITS = {"": 1, "B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
-_UNITS |= {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-_UNITS |= {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
-
-
-def parse_size(text: str) -> int:
-    """Bytes from `4096`, `64MiB`, `1G` (powers of 1024) or `10MB` (powers of 1000). Raises InvalidInput."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InvalidInput(f"{text[:40]!r} is not a size", hint="Write bytes, or a number with KiB, MiB, GiB, MB, GB.")
-    return int(match[1]) * _UNITS[match[2] or ""]
 
 
 def parse_lock_wait(text: str) -> float:

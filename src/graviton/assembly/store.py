@@ -11,6 +11,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from graviton.assembly import wiring
 from graviton.assembly.settings import Settings
@@ -33,6 +34,9 @@ from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.outbox import Outbox
 from graviton.ports.tracing import Tracer
 from graviton.stores.cas import CasBlobStore
+
+if TYPE_CHECKING:
+    from graviton.constraints.quota import Quota
 
 __all__ = ["Store"]
 
@@ -298,6 +302,11 @@ class Store(BlobStore):
         """See `CasBlobStore.undelete`."""
         cas = await self.existing()
         return False if cas is None else await cas.undelete(key, holder, domain)
+
+    async def quota(self) -> Quota | None:
+        """The quota of an existing store; None if it has no limit. Raises NotFound, ConfigError."""
+        limits = (await self.required()).limits
+        return None if limits is None else limits.quota
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""

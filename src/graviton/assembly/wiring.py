@@ -242,6 +242,8 @@ def own_places(settings: Settings) -> OwnPlaces:
 
         config = FsConfig(settings.fs_root, settings.fs_block_prefix)
         folders = (*places.folders, str(config.blocks_path), str(config.trash_path), str(config.uploads_path))
+        if settings.limits.spill_root is None:  # one that was named may hold more than spilled bytes
+            folders = (*folders, str(settings.spill_root))
         places = places._replace(root=str(config.root), folders=folders, files=(FsMarkerStore(config.root).path,))
     return places
 
@@ -271,6 +273,11 @@ def blob_store(
         policy,
     )
     index, manifests = metadata_ports(settings, kv)
+    limits = None
+    if settings.limits.concern_stores:
+        from graviton.assembly.limits import store_limits
+
+        limits = store_limits(settings.limits, kv, metrics)
     return CasBlobStore(
         kernel,
         _traced(side.blocks, tracer),
@@ -280,6 +287,7 @@ def blob_store(
         reads=reads,
         defaults=defaults,
         budget=budget,
+        limits=limits,
         metrics=metrics,
         events=events,
         tracer=tracer,

@@ -132,8 +132,8 @@ def own_copy(error: BaseException) -> BaseException:
     """An own instance for each caller: tracebacks and notes of one must not show up with another."""
     if not isinstance(error, GravitonError):
         return error
-    made = type(error)(
-        error.message, operation=error.operation, subject=error.subject, hint=error.hint, retry=error.retry
-    )
+    made = type(error)(error.message)
+    made.__dict__.update(error.__dict__)
+    made.__dict__.pop("__notes__", None)
     made.__cause__ = error.__cause__
     return made

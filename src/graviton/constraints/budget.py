@@ -144,6 +144,11 @@ class Lease:
         if size:
             self._budget.release(size)
 
+    def merge(self, other: Lease) -> None:
+        """Take over the bytes of another lease of the same budget, which is then empty."""
+        self.size += other.size
+        other.size = 0
+
     __del__ = release
 
 

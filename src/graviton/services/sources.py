@@ -124,7 +124,7 @@ async def paced(file: io.FileIO, throttle: Throttle) -> AsyncIterator[bytes]:
     def read(flag: CancelFlag) -> bytes:
         if can_block and not wait_readable(fd, flag):
             return b""
-        return file.read(throttle.piece_bytes)
+        return file.read(throttle.piece)
 
     with WorkerPool(1, "paced") as pool:
         while True:

@@ -7,9 +7,10 @@ behind the `BlobStore` port and decides nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from graviton.concurrency.executors import WorkerPool
 from graviton.concurrency.finishing import finish_anyway
@@ -40,6 +41,7 @@ from graviton.ports.reclaimer import BlockReclaimer
 from graviton.ports.tracing import NoTracer, Tracer
 from graviton.stores.block_access import BlockAccess
 from graviton.stores.fillers import open_filler
+from graviton.stores.groups_ahead import in_order
 from graviton.stores.intake import Parts
 from graviton.stores.operations import Operations
 from graviton.stores.put import put_one
@@ -50,13 +52,14 @@ from graviton.stores.segments import Segments, bytes_segments, filled_segments
 from graviton.stores.small_puts import SmallPuts
 from graviton.stores.streaming import CasBlobReader, ReadParts
 
+if TYPE_CHECKING:
+    from graviton.stores.limits.arrivals import Arrival, GroupArrival
+    from graviton.stores.limits.limits import StoreLimits
+
 __all__ = ["CasBlobStore"]
 
 _LIST_PAGE = 500
 """Blobs fetched per hop while listing."""
-
-_GROUPS_AT_ONCE = 2
-"""Groups of small blobs in work: one waits for the disk, the other for the processor."""
 
 _THREADS = 4
 """Threads for reading files, hashing and writing outputs: two to keep two cores busy, two that wait for disks."""
@@ -77,12 +80,14 @@ class CasBlobStore(BlobStore):
         reads: BlockStore | None = None,
         defaults: CasDefaults = CasDefaults(),
         budget: ByteBudget | None = None,
+        limits: StoreLimits | None = None,
         metrics: MetricsRegistry | None = None,
         events: EventSink | None = None,
         clock: Clock | None = None,
         tracer: Tracer | None = None,
     ) -> None:
-        """`reads` is `blocks` behind a cache: where readers get the blocks of blobs, and nobody else anything."""
+        """`reads` is `blocks` behind a cache: where readers get the blocks of blobs, and nobody else anything.
+        `limits` are asked by every put, get and delete; they are over the same metadata."""
         self.defaults = defaults
         self.manifests = manifests
         self.index = index
@@ -96,11 +101,14 @@ class CasBlobStore(BlobStore):
         self._operations = Operations(self._metrics, tracer)
         self._tracer = tracer or NoTracer()
         self._lifetime = Lifetime("store", "store")
-        self.parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
+        self.parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock, limits)
         """What puts work with, for other ways in over the same store."""
         self.reporter = PutReporter(self._metrics, self._events, self._clock)
+        self.limits = limits
         in_place = blocks.capabilities.writes_in_place and manifests.capabilities.writes_in_place
         self._small_puts = SmallPuts(self.parts) if in_place else None
+        self._shares_puts = in_place or limits is not None
+        """Small `bytes` are put as groups are: with limits because the key is known before anything is asked then."""
         self._outermost = reads or blocks
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
         """Looks at the blocks themselves, for verification."""
@@ -111,11 +119,23 @@ class CasBlobStore(BlobStore):
     async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
         asked = wanted(plan, self.defaults)
         with self._counted("put"):
-            if self._small_puts is not None and isinstance(source, bytes) and len(source) <= MAX_SMALL_BYTES:
-                result = await self._small_puts.put(Item(source, asked))
-            else:
+            if isinstance(source, bytes) and len(source) <= MAX_SMALL_BYTES and self._shares_puts:
+                if self.limits is not None:
+                    await self.limits.pace(len(source))  # here: others share the thread of small puts
+                result = await self._put_small(Item(source, asked))
+            elif self.limits is None:
                 result = await put_one(self.parts, await self._segments(source, asked.chunker), asked)
+            else:
+                async with self.limits.arrival(asked.plan) as arrival:
+                    segments = await self._segments(source, asked.chunker, arrival)
+                    result = await put_one(self.parts, segments, asked, arrival.promise)
         self.reporter.report([result])
+        return result
+
+    async def _put_small(self, item: Item) -> BlobWriteResult:
+        if self._small_puts is not None:
+            return await self._small_puts.put(item)
+        [result] = await put_group(self.parts, [item])
         return result
 
     async def put_many(
@@ -132,49 +152,57 @@ class CasBlobStore(BlobStore):
         After a bare `break` that happens some turns of the event loop later, when the iterator is garbage.
         """
         asked = wanted(plan, self.defaults)
-        going_on: deque[asyncio.Task[list[BlobWriteResult]]] = deque()
-        failure: Exception | None = None
-        try:
-            for group in groups(sources, asked):
-                if isinstance(group, Exception):
-                    failure = group
-                    break
-                before = going_on[-1] if going_on else None
-                going_on.append(asyncio.create_task(self._put_group(group, before)))
-                if len(going_on) == _GROUPS_AT_ONCE:
-                    for result in await going_on.popleft():
-                        yield result
-            while going_on:
-                for result in await going_on.popleft():
-                    yield result
-            if failure is not None:
-                raise failure
-        finally:
-            for task in going_on:
-                task.cancel()
-            await asyncio.gather(*going_on, return_exceptions=True)
+        async with aclosing(in_order(groups(sources, asked), self._room_for, self._put_group)) as results:
+            async for result in results:
+                yield result
+
+    async def _room_for(self, group: Sequence[Item]) -> GroupArrival | None:
+        """What a group asks for in its turn, so that none takes the room of one before it."""
+        if self.limits is None:
+            return None
+        sizes = [(item.asked.plan.holder, len(item.data)) for item in group]
+        return await self.limits.room_for(sizes, group[0].asked.plan.domain)
 
     async def _put_group(
-        self, group: Sequence[Item], before: asyncio.Task[list[BlobWriteResult]] | None
+        self, group: Sequence[Item], before: asyncio.Future[Any] | None, arrival: GroupArrival | None
     ) -> list[BlobWriteResult]:
-        if len(group) == 1:
-            if before is not None:
-                await asyncio.shield(before)
-            return [await self.put(group[0].data, group[0].asked.plan)]
-        with self._counted("put_many"):
-            # Read ahead for the caller; what is put one by one is his own memory, and in use already.
-            lease = await self.budget.lease(sum(len(item.data) for item in group), self.budget.for_puts)
-            try:
-                results = await put_group(self.parts, group, before)
-            finally:
-                lease.release()
+        async with nullcontext() if arrival is None else arrival:
+            if len(group) == 1:
+                if before is not None:
+                    await asyncio.shield(before)
+                return [await self._put_alone(group[0], arrival)]
+            with self._counted("put_many"):
+                size = sum(len(item.data) for item in group)
+                if self.limits is not None:
+                    await self.limits.pace(size)
+                # Read ahead for the caller; what is put one by one is his own memory, and in use already.
+                lease = await self.budget.lease(size, self.budget.for_puts)
+                try:
+                    results = await put_group(self.parts, group, before, arrival)
+                finally:
+                    lease.release()
         self.reporter.report(results)
         return results
 
-    async def _segments(self, source: BlobSource, spec: ChunkerSpec) -> Segments:
+    async def _put_alone(self, item: Item, arrival: GroupArrival | None) -> BlobWriteResult:
+        if self.limits is None or arrival is None:
+            return await self.put(item.data, item.asked.plan)
+        with self._counted("put"):
+            await self.limits.pace(len(item.data))
+            segments = bytes_segments(item.data, item.asked.chunker)
+            promise = partial(arrival.promise, item.asked.plan.holder)
+            result = await put_one(self.parts, segments, item.asked, promise)
+        self.reporter.report([result])
+        return result
+
+    async def _segments(self, source: BlobSource, spec: ChunkerSpec, arrival: Arrival | None = None) -> Segments:
         if isinstance(source, bytes):
+            if arrival is not None:
+                await arrival.take(len(source))
             return bytes_segments(source, spec)
         filler = await open_filler(source, self._pool)
+        if arrival is not None:
+            filler = arrival.counted(filler)
         return await filled_segments(filler, spec, self.budget)
 
     async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
@@ -187,7 +215,8 @@ class CasBlobStore(BlobStore):
                     subject=key.text,
                 )
         parts = ReadParts(self._reading, self.manifests, self.budget, self._pool, self._operations, domain)
-        return CasBlobReader(parts, record, span or Span(0, key.size), whole=span is None)
+        reader = CasBlobReader(parts, record, span or Span(0, key.size), whole=span is None)
+        return reader if self.limits is None else self.limits.paced(reader)
 
     async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
         self._lifetime.check()
@@ -198,19 +227,21 @@ class CasBlobStore(BlobStore):
 
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         with self._counted("delete"):
-            deleted = await self.manifests.delete(key, holder, domain)
+            async with self._changing(holder, key, domain):
+                deleted = await self.manifests.delete(key, holder, domain)
         if deleted:
             self._events.emit(Event(EventKind.BLOB_DELETED, self._clock.now_ns(), key.text))
         return deleted
 
     async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
-        """Bring a deleted blob back for `holder`, while its blocks are kept; False if there is nothing left to bring
-        back."""
+        """Bring a deleted blob back for `holder`; False if it is there, or there is nothing left to bring back. Raises
+        StorageFull."""
         with self._counted("undelete"):
-            back = await self.manifests.undelete(key, holder, domain)
-        if back:
-            self._events.emit(Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), key.text))
-        return back
+            async with self._changing(holder, key, domain, comes_back=True):
+                came_back = await self.manifests.undelete(key, holder, domain)
+        if came_back:
+            self._events.emit(Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), key.text, {"fresh_bytes": 0}))
+        return came_back
 
     async def entries(self, key: BlobKey, start: int, limit: int, domain: str = "") -> list[ManifestEntry]:
         """Up to `limit` blocks of a blob in order, from the one that holds the byte `start`. Raises NotFound,
@@ -235,6 +266,12 @@ class CasBlobStore(BlobStore):
         check_limit(limit)
         records, unreadable = await self.manifests.list_readable(prefix, after, limit, domain)
         return ListedStats([stat_of(record) for record in records], unreadable)
+
+    def _changing(
+        self, holder: str, key: BlobKey, domain: str, *, comes_back: bool = False
+    ) -> AbstractAsyncContextManager[None]:
+        limits = self.limits
+        return nullcontext() if limits is None else limits.changing(holder, key, domain, comes_back=comes_back)
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.concurrency.finishing import finish_anyway
@@ -26,6 +26,9 @@ from graviton.ports.block_index import BlockIndex, Claim
 from graviton.ports.blocks import BlockStore, BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.manifests import BlobManifestRepo
 from graviton.stores.segments import MAX_BUFFERS, Segment, Segments
+
+if TYPE_CHECKING:
+    from graviton.stores.limits.limits import StoreLimits
 
 __all__ = ["Counts", "Intake", "PageBuilder", "Parts", "session_tag"]
 
@@ -43,6 +46,7 @@ class Parts(NamedTuple):
     pool: WorkerPool
     budget: ByteBudget
     clock: Clock
+    limits: StoreLimits | None = None
 
 
 class Counts(NamedTuple):

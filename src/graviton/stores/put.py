@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from graviton.concurrency.finishing import finish_anyway
@@ -20,8 +21,11 @@ from graviton.stores.segments import Segments
 __all__ = ["Put", "put_one"]
 
 
-async def put_one(parts: Parts, segments: Segments, asked: Wanted) -> BlobWriteResult:
-    """Put one blob, whole or not at all. Closes `segments`."""
+async def put_one(
+    parts: Parts, segments: Segments, asked: Wanted, promise: Callable[[BlobKey], Awaitable[None]] | None = None
+) -> BlobWriteResult:
+    """Put one blob, whole or not at all. Closes `segments`. Before the commit `promise` is told the key, and may refuse
+    it."""
     started = time.perf_counter()
     put: Put | None = None
     try:
@@ -29,6 +33,8 @@ async def put_one(parts: Parts, segments: Segments, asked: Wanted) -> BlobWriteR
         done = await put.run(segments)
         check_claims(asked.plan.attributes, done.key)
         attributes = confirmed(asked.plan.attributes, done.key.size, done.counts.blocks, parts.clock)
+        if promise is not None:
+            await promise(done.key)
         committed = await put.commit(done.key, attributes)
     except BaseException:
         await finish_anyway(_give_up(put, segments))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graviton.concurrency.executors import in_thread
 from graviton.concurrency.finishing import finish_anyway
@@ -26,6 +26,9 @@ from graviton.stores.committing import commit_all
 from graviton.stores.intake import Parts, session_tag
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of, wanted
 from graviton.stores.segments import step_bytes
+
+if TYPE_CHECKING:
+    from graviton.stores.limits.arrivals import GroupArrival
 
 __all__ = ["MAX_GROUP_BYTES", "MAX_GROUP_ITEMS", "MAX_SMALL_BYTES", "Item", "groups", "put_group"]
 
@@ -96,15 +99,30 @@ def _item(source: bytes | SmallBlob, asked: Wanted) -> Item:
 
 
 async def put_group(
-    parts: Parts, group: Sequence[Item], before: asyncio.Future[Any] | None = None
+    parts: Parts,
+    group: Sequence[Item],
+    before: asyncio.Future[Any] | None = None,
+    arrival: GroupArrival | None = None,
 ) -> list[BlobWriteResult]:
-    """Put all of `group`, items of one kind, or nothing; results in order. Commits only after `before` succeeded."""
+    """Put all of `group`, items of one kind, or nothing; results in order. Commits only after `before` succeeded.
+    `arrival` has room for them already, and is closed when they are settled."""
+    if parts.limits is None:
+        return await _put_group(parts, group, before, None)
+    async with arrival or parts.limits.group(group[0].asked.plan.domain) as arrival:
+        return await _put_group(parts, group, before, arrival)
+
+
+async def _put_group(
+    parts: Parts, group: Sequence[Item], before: asyncio.Future[Any] | None, arrival: GroupArrival | None
+) -> list[BlobWriteResult]:
     started = time.perf_counter()
     sessions: list[OpenedSession] = []
     try:
         cuts = await in_thread(parts.pool, _cut_all, parts, group)
         for cut in cuts:
             check_claims(cut.item.asked.plan.attributes, cut.key)
+        if arrival is not None:
+            await arrival.admit([(cut.item.asked.plan.holder, cut.key) for cut in cuts])
         await finish_anyway(_open(parts, cuts, sessions))
         await _write(parts, cuts, sessions)
         if before is not None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from graviton.assembly.limit_settings import LimitSettings
 from graviton.assembly.settings import KNOWN, Settings, parse_size, settings_from
+from graviton.constraints.quota_limits import QuotaLimits
 from graviton.core.chunking.spec import PRESETS
 from graviton.core.hashing import HashAlgo
 from graviton.errors import ConfigError, InvalidInput
@@ -34,6 +36,14 @@ def test_every_variable_is_taken() -> None:
             "GRAVITON_KERNEL": "python",
             "GRAVITON_MEMORY_BYTES": "64MiB",
             "GRAVITON_LOCK_WAIT": "2.5",
+            "GRAVITON_QUOTA_BYTES": "1TiB",
+            "GRAVITON_QUOTA_BLOBS": "1000",
+            "GRAVITON_QUOTA_HOLDER_BYTES": "10MB",
+            "GRAVITON_QUOTA_HOLDER_BLOBS": "0",
+            "GRAVITON_UPLOAD_RATE": "10MB/s",
+            "GRAVITON_DOWNLOAD_RATE": "20MB",
+            "GRAVITON_SPILL_ROOT": "/spill",
+            "GRAVITON_SPILL_BYTES": "1MiB",
         }
     )
     assert settings == Settings(
@@ -47,7 +57,27 @@ def test_every_variable_is_taken() -> None:
         "python",
         64 * 1024 * 1024,
         lock_wait_seconds=2.5,
+        limits=LimitSettings(
+            QuotaLimits(2**40, 1000, 10**7, 0),
+            upload_rate=10**7,
+            download_rate=2 * 10**7,
+            spill_root=Path("/spill"),
+            spill_bytes=2**20,
+        ),
     )
+
+
+def test_shares_of_several_processes_are_of_what_each_has_by_itself() -> None:
+    limits = LimitSettings(QuotaLimits(bytes=100), upload_rate=10, spill_bytes=7)
+    assert limits.divided(4) == LimitSettings(QuotaLimits(bytes=100), upload_rate=2, spill_bytes=1)
+    assert limits.divided(100).upload_rate == 1
+    assert not LimitSettings(spill_bytes=7).concern_stores
+    assert all(one.concern_stores for one in (limits, LimitSettings(download_rate=1), LimitSettings(max_blob_bytes=0)))
+
+
+def test_bytes_wait_beside_the_store_unless_it_is_said_where() -> None:
+    assert settings_from({"GRAVITON_FS_ROOT": "/data"}).spill_root == Path("/data/spill")
+    assert settings_from({"GRAVITON_SPILL_ROOT": "here"}).spill_root == Path("here").absolute()
 
 
 def test_rocksdb_lies_in_a_folder_of_its_own() -> None:

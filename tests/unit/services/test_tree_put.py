@@ -19,6 +19,7 @@ from graviton.services.own_places import identities
 from graviton.services.sources import open_regular
 from graviton.services.tree_put import LISTING_MIME, TreePut, TreePutResult
 from graviton.services.tree_walk import Found, TreeWalk
+from graviton.testing.fake_clock import FakeClock
 from tests.unit.services.trees import Told, memory_store
 
 NOW = 1_700_000_000_000_000_000
@@ -335,9 +336,10 @@ async def test_a_limited_rate_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
 
     async def sleep(seconds: float) -> None:
         naps.append(seconds)
-        throttle._credited_until -= seconds  # as if so much time had gone by
+        clock.advance(seconds)
 
-    throttle = Throttle(500, sleep=sleep)
+    clock = FakeClock()
+    throttle = Throttle(500, clock, sleep)
     _, entries = await put(tmp_path, throttle=throttle)
     assert [entry.size for entry in entries] == [1000, 100]
     assert 1.5 < sum(naps) < 3

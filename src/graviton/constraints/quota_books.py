@@ -1,0 +1,225 @@
+"""The quota's books inside of a transaction: what may be reserved, and what is held, by what the store itself says.
+
+docs/decisions/0050-quota.md has the failure sequences. What every function here keeps to:
+
+- How much there is in all is never counted here: the store keeps those sums, in the same transactions as its blobs.
+- Whether a holder holds a blob is never taken from whoever says so: `settle` looks, in its own transaction. So it does
+  not matter in which order, or how often, the ends of a put and of a delete of the same blob are told.
+- `settle` writes the sums of the holder also where nothing changed. Two of them then never pass each other: a database
+  that lets transactions run side by side sees that they write the same row, and lets the later one look again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from graviton.constraints.quota_limits import QuotaLimits
+from graviton.constraints.quota_rows import (
+    ALL,
+    HELD,
+    HELD_ROW,
+    RESERVATIONS,
+    SUMS,
+    Amount,
+    ReservationRow,
+    SumsRow,
+    held_key,
+    reservation_key,
+    sums_key,
+)
+from graviton.core.keys import BlobKey
+from graviton.core.limits import MAX_SIZE
+from graviton.errors import AlreadyExists, NotFound, StorageFull
+from graviton.metadata.holdings import held_many, totals_of_all_domains
+from graviton.ports.kv import ReadTransaction, Transaction
+from graviton.ports.manifests import StoreTotals
+
+__all__ = ["Books", "Usage", "any_promised", "expired", "load", "usage"]
+
+
+class Usage(NamedTuple):
+    """What is used of a quota."""
+
+    bytes: int
+    blobs: int
+    reserved_bytes: int
+    """Beside those: by puts and uploads that are going on, or have ended without a word and not expired yet."""
+    reserved_blobs: int
+
+
+def usage(tx: ReadTransaction, holder: str | None) -> Usage:
+    """Of a holder, or in all."""
+    if holder is not None:
+        return Usage(*_sums(tx, sums_key(holder)))
+    stored, kept = totals_of_all_domains(tx), _sums(tx, ALL)
+    return Usage(stored.logical_bytes, stored.blobs, kept.reserved_bytes, kept.reserved_blobs)
+
+
+def load(tx: ReadTransaction, id: str) -> ReservationRow:
+    """A reservation. Raises NotFound."""
+    data = tx.get(RESERVATIONS, reservation_key(id))
+    if data is None:
+        raise _not_found(id)
+    return ReservationRow.decode(data)
+
+
+def expired(tx: ReadTransaction, now_ns: int, after: bytes | None, limit: int) -> tuple[list[str], bytes | None]:
+    """Ids of reservations whose time is past, among the `limit` after the key `after`; and where to go on."""
+    rows = list(tx.scan(RESERVATIONS, b"", after, limit))
+    due = [key.decode() for key, data in rows if ReservationRow.decode(data).expires_at_ns <= now_ns]
+    return due, rows[-1][0] if len(rows) == limit else None
+
+
+def any_promised(tx: ReadTransaction) -> bool:
+    """Whether somebody is about to commit what he has reserved, or has just done so."""
+    rows = (ReservationRow.decode(data) for _, data in tx.scan(RESERVATIONS))
+    return any(row.keys and row.amount.blobs for row in rows)
+
+
+class Books:
+    """The books in one transaction. Every method raises before it changes anything, and `write` writes all changes: so
+    several questions of several programs' tasks share a transaction, and a refusal of one concerns no other."""
+
+    def __init__(self, tx: Transaction, limits: QuotaLimits) -> None:
+        self._tx, self._limits = tx, limits
+        self._stored: StoreTotals | None = None
+        self._sums: dict[bytes, SumsRow] = {}
+        self._reservations: dict[bytes, ReservationRow | None] = {}
+        self._held: dict[bytes, bool] = {}
+
+    def write(self) -> None:
+        """Write what has changed."""
+        sums = [(key, row.encode()) for key, row in sorted(self._sums.items())]
+        rows = sorted(self._reservations.items())
+        held = sorted(self._held.items())
+        self._put(SUMS, sums)
+        self._put(RESERVATIONS, [(key, row.encode()) for key, row in rows if row is not None])
+        self._delete(RESERVATIONS, [key for key, row in rows if row is None])
+        self._put(HELD, [(key, HELD_ROW) for key, is_held in held if is_held])
+        self._delete(HELD, [key for key, is_held in held if not is_held])
+
+    def _put(self, namespace: str, rows: list[tuple[bytes, bytes]]) -> None:
+        if rows:
+            self._tx.put_many(namespace, rows)
+
+    def _delete(self, namespace: str, keys: list[bytes]) -> None:
+        if keys:
+            self._tx.delete_many(namespace, keys)
+
+    def reserve(self, id: str, row: ReservationRow) -> Usage | None:
+        """Make a reservation; what is used in all then, if a limit asks for it. Raises AlreadyExists, StorageFull."""
+        there = self._reservation(id)
+        if there == row:
+            return None  # asked again, because the reply was lost
+        if there is not None:
+            raise AlreadyExists(f"there is a reservation {id} already", operation="quota", subject=id)
+        used = self._move(row.holder, row.amount)
+        self._reservations[reservation_key(id)] = row
+        return used
+
+    def change(self, id: str, update: Callable[[ReservationRow], ReservationRow]) -> Usage | None:
+        """Change a reservation; as `reserve`. Raises NotFound, StorageFull."""
+        old = self._reservation(id)
+        if old is None:
+            raise _not_found(id)
+        new = update(old)
+        used = self._move(
+            old.holder, Amount(*(after - before for before, after in zip(old.amount, new.amount, strict=True)))
+        )
+        self._reservations[reservation_key(id)] = new
+        return used
+
+    def close(self, id: str, keys: Sequence[BlobKey] = (), now_ns: int | None = None) -> bool:
+        """Take a reservation away, with `now_ns` only if its time is past by then, and enter what came of the blobs
+        `keys` and of those that were promised. Whether it was done. Raises IntegrityError."""
+        row = self._reservation(id)
+        if row is None or (now_ns is not None and row.expires_at_ns > now_ns):
+            return False
+        self.settle(row.holder, row.domain, [*row.keys, *keys])
+        self._move(row.holder, Amount(-row.amount.bytes, -row.amount.blobs))
+        self._reservations[reservation_key(id)] = None
+        return True
+
+    def settle(self, holder: str, domain: str, keys: Sequence[BlobKey]) -> None:
+        """Let the books say of the blobs `keys` what the store says. Raises IntegrityError."""
+        keys = list(dict.fromkeys(keys))
+        if not keys:
+            return
+        places = [held_key(holder, domain, key) for key in keys]
+        held = held_many(self._tx, domain, holder, keys)
+        booked = [row is not None for row in self._tx.get_many(HELD, places)]
+        size = blobs = 0
+        for place, key, was, is_now in zip(places, keys, booked, held, strict=True):
+            if self._held.get(place, was) != is_now:
+                size, blobs = size + (key.size if is_now else -key.size), blobs + (1 if is_now else -1)
+            if was != is_now or place in self._held:
+                self._held[place] = is_now
+        [own] = self._sums_of(sums_key(holder))
+        self._sums[sums_key(holder)] = own.held(Amount(size, blobs))
+
+    def _reservation(self, id: str) -> ReservationRow | None:
+        key = reservation_key(id)
+        if key in self._reservations:
+            return self._reservations[key]
+        data = self._tx.get(RESERVATIONS, key)
+        return None if data is None else ReservationRow.decode(data)
+
+    def _sums_of(self, *keys: bytes) -> list[SumsRow]:
+        missing = [key for key in keys if key not in self._sums]
+        found = dict(zip(missing, self._tx.get_many(SUMS, missing), strict=True)) if missing else {}
+        return [self._sums[key] if key in self._sums else _decoded(found[key]) for key in keys]
+
+    def _move(self, holder: str, more: Amount) -> Usage | None:
+        """Reserve more, or give some back; what is used in all then, if a limit asks for it. Raises StorageFull."""
+        if not any(more):
+            return None
+        limits = self._limits
+        kept, own = (row.reserved(more) for row in self._sums_of(ALL, sums_key(holder)))
+        is_asked = any(one > 0 for one in more) and (limits.bytes is not None or limits.blobs is not None)
+        if is_asked and self._stored is None:
+            self._stored = totals_of_all_domains(self._tx)
+        stored = self._stored or StoreTotals()
+        whole = Usage(stored.logical_bytes, stored.blobs, kept.reserved_bytes, kept.reserved_blobs)
+        _check(whole, more, limits.bytes, limits.blobs, "of all", "GRAVITON_QUOTA")
+        _check(Usage(*own), more, limits.holder_bytes, limits.holder_blobs, _called(holder), "GRAVITON_QUOTA_HOLDER")
+        self._sums |= {ALL: kept, sums_key(holder): own}
+        return whole if is_asked else None
+
+
+def _check(used: Usage, more: Amount, max_bytes: int | None, max_blobs: int | None, whose: str, name: str) -> None:
+    """Raise StorageFull if `used`, which `more` is in, is too much. What does not grow is not asked about."""
+    for unit, max_, held, reserved, wanted in (
+        ("bytes", max_bytes, used.bytes, used.reserved_bytes, more.bytes),
+        ("blobs", max_blobs, used.blobs, used.reserved_blobs, more.blobs),
+    ):
+        limit = MAX_SIZE if max_ is None else max_  # what a row can say
+        if wanted > 0 and held + reserved > limit:
+            raise StorageFull(
+                f"the quota {whose} is {limit} {unit}: {held} are used and {reserved - wanted} reserved,"
+                f" and {wanted} more do not fit",
+                operation="quota",
+                subject=whose,
+                hint=f"Remove blobs that nobody needs, or raise {name}_{unit.upper()}.",
+            )
+
+
+def _called(holder: str) -> str:
+    return f"of the holder {holder!r}" if holder else "of the default holder"
+
+
+def _sums(tx: ReadTransaction, key: bytes) -> SumsRow:
+    return _decoded(tx.get(SUMS, key))
+
+
+def _decoded(data: bytes | None) -> SumsRow:
+    return SumsRow() if data is None else SumsRow.decode(data)
+
+
+def _not_found(id: str) -> NotFound:
+    return NotFound(
+        f"there is no reservation {id}",
+        operation="quota",
+        subject=id,
+        hint="It was released, or its time was past and somebody needed the room: reserve anew.",
+    )
