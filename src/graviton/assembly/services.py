@@ -10,12 +10,13 @@ from graviton.assembly.readiness import Readiness
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
 from graviton.assembly.uploads import open_uploads
+from graviton.backends.prometheus import PrometheusMetrics
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.clock import Clock, SystemClock
 from graviton.metadata.schema_store import KvSchemaStore
-from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.outbox import Outbox
 from graviton.ports.schemas import SchemaStore
+from graviton.ports.tracing import Tracer
 from graviton.services.uploads import Uploads
 from graviton.stores.cas import CasBlobStore
 
@@ -33,19 +34,23 @@ class Services(NamedTuple):
     schemas: SchemaStore
     outbox: Outbox
     readiness: Readiness
-    metrics: MetricsRegistry
+    metrics: PrometheusMetrics
     clock: Clock
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings,
+    *,
+    metrics: PrometheusMetrics | None = None,
+    tracer: Tracer | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Services]:
     """The services over the store that `settings` name, which is made unless it is there: what does not fit is told
     now, and not by the first request. Raises ConfigError, PermissionDenied, Unavailable."""
-    from graviton.backends.memory.metrics import InMemoryMetrics
-
     clock = clock or SystemClock()
-    metrics = InMemoryMetrics()
-    store = Store(settings, metrics=metrics)
+    metrics = metrics or PrometheusMetrics()
+    store = Store(settings, metrics=metrics, tracer=tracer)
     try:
         if await store.existing() is None:
             await store.init()

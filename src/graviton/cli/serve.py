@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +21,8 @@ from graviton.errors import ConfigError
 if TYPE_CHECKING:
     from graviton.assembly.server_settings import ServerSettings
     from graviton.assembly.services import Services
+    from graviton.backends.prometheus import PrometheusMetrics
+    from graviton.server.tracing import Tracing
 
 __all__ = ["serve"]
 
@@ -30,8 +37,9 @@ _PACKAGES = ("granian", "litestar", "msgspec", "prometheus_client")
 @click.option("--tls-key", type=PathText(), metavar="FILE", help="Their key, PEM (GRAVITON_HTTP_TLS_KEY).")
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine although there is no token.")
 @click.option("--grace", metavar="SECONDS", help="How long requests may go on when it is told to stop (30).")
+@click.option("--metrics-folder", type=PathText(), hidden=True, help="Where workers count together.")
 @click.option("--worker", type=int, hidden=True, help="Be one of the workers of another process.")
-async def serve(call: Call, worker: int | None, **options: Any) -> int:
+async def serve(call: Call, worker: int | None, metrics_folder: str | None, **options: Any) -> int:
     """Answer HTTP requests until it is told to stop.
 
     Without GRAVITON_API_TOKEN it listens on this machine only. SIGTERM or Ctrl-C: what runs may end, nothing new is
@@ -43,18 +51,39 @@ async def serve(call: Call, worker: int | None, **options: Any) -> int:
     settings = _settings(options)
     settings.check()
     check_tls(settings)
-    if worker is not None:
-        return await _be_worker(call, settings)
+    if worker is not None and metrics_folder is not None:
+        return await _be_worker(call, settings, worker, metrics_folder)
     reserved = reserve_port(settings.host, settings.port)
     with reserved:
         port: int = reserved.getsockname()[1]
         if settings.workers > 1:
             return await _with_workers(call, settings, port)
-        from graviton.assembly.services import open_services
+        from graviton.backends.prometheus import PrometheusMetrics
         from graviton.server.run import serve as run
 
-        async with open_services(call.settings()) as services:
-            return await run(services, settings, port, lambda: _announce(call, services, settings, port))
+        async with _observed(call, settings, PrometheusMetrics()) as (services, tracing):
+            announce = partial(_announce, call, services, settings, port)
+            return await run(services, settings, port, announce, tracing=tracing)
+
+
+@asynccontextmanager
+async def _observed(
+    call: Call, settings: ServerSettings, metrics: PrometheusMetrics
+) -> AsyncIterator[tuple[Services, Tracing]]:
+    """The services of this process, and what is told about them: metrics, logs, traces."""
+    from graviton.assembly.log_settings import log_settings_from
+    from graviton.assembly.services import open_services
+    from graviton.server.logs import Logs
+    from graviton.server.tracing import tracing_from
+
+    log_settings, tracing = log_settings_from(os.environ), tracing_from(os.environ)
+    secrets = [] if settings.token is None else [settings.token]
+    try:
+        async with open_services(call.settings(), metrics=metrics, tracer=tracing.tracer) as services:
+            with Logs(log_settings, metrics=metrics, secrets=secrets):
+                yield services, tracing
+    finally:
+        await tracing.aclose()
 
 
 def _check_packages() -> None:
@@ -69,8 +98,6 @@ def _check_packages() -> None:
 
 
 def _settings(options: dict[str, Any]) -> ServerSettings:
-    from pathlib import Path
-
     from graviton.assembly.server_settings import (
         parse_grace,
         parse_host,
@@ -99,6 +126,7 @@ def _settings(options: dict[str, Any]) -> ServerSettings:
 async def _with_workers(call: Call, settings: ServerSettings, port: int) -> int:
     """Look at the store once, which makes it unless it is there, then leave it to the workers."""
     from graviton.assembly.services import open_services
+    from graviton.backends.prometheus import WorkerFolder
     from graviton.server.workers import Workers
 
     async with open_services(call.settings()) as services:
@@ -110,11 +138,13 @@ async def _with_workers(call: Call, settings: ServerSettings, port: int) -> int:
                 subject="GRAVITON_HTTP_WORKERS",
                 hint="Use one worker, or metadata in SQLite or PostgreSQL: `graviton meta copy` moves them.",
             )
-    workers = Workers(_worker_command(call, settings, port), settings.workers, settings.grace_seconds, call.out.warn)
-    return await workers.run(lambda: _announce(call, services, settings, port))
+    with WorkerFolder.make() as folder:
+        command = _worker_command(call, settings, port, folder.path)
+        workers = Workers(command, settings.workers, settings.grace_seconds, call.out.warn, folder.ended)
+        return await workers.run(partial(_announce, call, services, settings, port))
 
 
-def _worker_command(call: Call, settings: ServerSettings, port: int) -> list[str]:
+def _worker_command(call: Call, settings: ServerSettings, port: int, metrics_folder: Path) -> list[str]:
     """The command line of a worker, but for its number. What is secret goes by the environment."""
     words = [sys.executable, "-m", "graviton.cli.main", "serve", "--quiet"]
     if call.root is not None:
@@ -126,19 +156,25 @@ def _worker_command(call: Call, settings: ServerSettings, port: int) -> list[str
         words += ["--tls-cert", str(settings.tls_cert), "--tls-key", str(settings.tls_key)]
     if settings.insecure:
         words.append("--insecure")
+    words += ["--metrics-folder", str(metrics_folder)]
     return [*words, "--grace", f"{settings.grace_seconds:.0f}", "--worker"]
 
 
-async def _be_worker(call: Call, settings: ServerSettings) -> int:
-    from graviton.assembly.services import open_services
+async def _be_worker(call: Call, settings: ServerSettings, number: int, metrics_folder: str) -> int:
+    from graviton.backends.prometheus import keep_fresh, worker_metrics
     from graviton.server.run import serve as run
     from graviton.server.workers import READY, parent_gone
 
     def announce() -> None:
         os.write(1, READY)
 
-    async with open_services(call.settings()) as services:
-        return await run(services, settings, settings.port, announce, parent_gone())
+    metrics = worker_metrics(Path(metrics_folder), number)
+    async with _observed(call, settings, metrics) as (services, tracing):
+        refreshing = asyncio.ensure_future(keep_fresh(metrics))
+        try:
+            return await run(services, settings, settings.port, announce, tracing=tracing, orphaned=parent_gone())
+        finally:
+            refreshing.cancel()
 
 
 def _announce(call: Call, services: Services, settings: ServerSettings, port: int) -> None:

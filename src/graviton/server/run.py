@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-import traceback
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from granian.constants import Interfaces, SSLProtocols
@@ -18,10 +14,11 @@ from graviton.assembly.server_settings import ServerSettings
 from graviton.assembly.services import Services
 from graviton.errors import Unavailable
 from graviton.server.http.app import application
-from graviton.server.http.context import Context, Slots
+from graviton.server.http.context import Context
 from graviton.server.http.edge import Edge
 from graviton.server.idle import connections_at_once, keep_closing
 from graviton.server.signals import StopSignals
+from graviton.server.tracing import Tracing
 
 __all__ = ["serve"]
 
@@ -53,6 +50,8 @@ async def serve(
     settings: ServerSettings,
     port: int,
     announce: Callable[[], None],
+    *,
+    tracing: Tracing | None = None,
     orphaned: Awaitable[object] | None = None,
 ) -> int:
     """Answer requests on `port` until SIGTERM, SIGINT or SIGHUP, or until `orphaned` is done; the exit code.
@@ -60,11 +59,8 @@ async def serve(
     The first signal lets what runs go on for the grace; a second one ends it at once. `announce` is called when
     requests are answered. Raises Unavailable if that does not come about.
     """
-    unlimited = nullcontext()
-    context = Context(
-        services, settings, uploads=Slots(unlimited), downloads=Slots(unlimited), followers=Slots(unlimited)
-    )
-    edge = application(context, log_line)
+    context = Context(services, settings)
+    edge = application(context, tracing)
     server = _granian(edge, settings, port)
     signals = StopSignals()
     serving = asyncio.create_task(server.serve())
@@ -130,15 +126,3 @@ async def _until_served(serving: asyncio.Task[None], edge: Edge, signals: StopSi
     if not serving.done():
         await edge.cut(_CUT_SECONDS)
         await asyncio.wait([serving], timeout=_FLUSH_SECONDS)
-
-
-def log_line(line: Mapping[str, Any], failure: BaseException | None) -> None:
-    """One JSON object on standard error, with the traceback of what nobody expected."""
-    told = dict(line)
-    if failure is not None:
-        told["exception"] = "".join(traceback.format_exception(failure))
-    try:
-        sys.stderr.write(json.dumps(told) + "\n")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # nobody reads it, or it is closed: that must not fail a request

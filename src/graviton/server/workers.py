@@ -37,11 +37,18 @@ _KILL_SECONDS: Final = 15.0
 class Workers:
     """The workers of one server. `command` runs one of them."""
 
-    def __init__(self, command: Sequence[str], count: int, grace_seconds: float, note: Callable[[str], None]) -> None:
-        """`note` tells people that a worker died."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        count: int,
+        grace_seconds: float,
+        note: Callable[[str], None],
+        ended: Callable[[int], None],
+    ) -> None:
+        """`note` tells people that a worker died; `ended` is told which, before another one takes its place."""
         self._command, self._count = list(command), count
         self._grace = grace_seconds
-        self._note = note
+        self._note, self._ended = note, ended
         self._running: dict[int, Process] = {}
         self._signals = StopSignals()
 
@@ -90,6 +97,7 @@ class Workers:
         while True:
             began = loop.time()
             code = await self._running[number].wait()
+            self._ended(number)
             pause = _LEAST_PAUSE if loop.time() - began >= _LONG_LIFE else min(pause * 2, _MOST_PAUSE)
             self._note(f"worker {number} ended with {code}; it is started again in {pause:g} s")
             await asyncio.sleep(pause)

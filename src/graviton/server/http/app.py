@@ -22,6 +22,8 @@ from graviton.server.http.errors import MethodNotAllowed
 from graviton.server.http.gate import Gate
 from graviton.server.http.measure import counter_of, show_running
 from graviton.server.http.routes import blobs, docs, events, health, metrics, schema, stats, uploads
+from graviton.server.logs import access_log
+from graviton.server.tracing import NoTracing, Tracing
 
 __all__ = ["ROUTES", "application"]
 
@@ -38,7 +40,7 @@ ROUTES = [
 """All there are."""
 
 
-def application(context: Context, log: AccessLog) -> Edge:
+def application(context: Context, tracing: Tracing | None = None, log: AccessLog = access_log) -> Edge:
     """The whole server as one ASGI application."""
     app = Litestar(
         ROUTES,
@@ -49,7 +51,8 @@ def application(context: Context, log: AccessLog) -> Edge:
         request_max_body_size=None,  # bodies of blobs are bounded in upload.py, others where they are read
     )
     clock, registry = context.services.clock, context.services.metrics
-    edge = Edge(app, Gate(context.settings, clock), clock, log, counter_of(registry))  # type: ignore[arg-type]
+    gate = Gate(context.settings, clock)
+    edge = Edge(app, gate, clock, log, counter_of(registry), tracing or NoTracing())  # type: ignore[arg-type]
     registry.on_snapshot(partial(show_running, registry, edge, context))
     return edge
 

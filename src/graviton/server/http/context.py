@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from typing import Final
 
 from graviton.assembly.server_settings import ServerSettings
 from graviton.assembly.services import Services
+from graviton.constraints.semaphore import SemaphoreLimit
 
-__all__ = ["Context", "Slots"]
+__all__ = ["FOLLOWERS", "Context"]
 
+WAITING: Final = 64
+"""Uploads, and downloads, that may wait for a slot; with several workers each has its part."""
 
-class Slots:
-    """So many at once, and how many that are. Use as `async with`: waits for a place, or raises TooManyRequests."""
+WAIT_SECONDS: Final = 10.0
+"""How long: proxies and clients wait for longer, and then know why."""
 
-    def __init__(self, limit: AbstractAsyncContextManager[object]) -> None:
-        """`limit` is entered by many tasks at a time."""
-        self._limit = limit
-        self.running = 0
-        self.waiting = 0
-
-    async def __aenter__(self) -> None:
-        self.waiting += 1
-        try:
-            await self._limit.__aenter__()
-        finally:
-            self.waiting -= 1
-        self.running += 1
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.running -= 1
-        await self._limit.__aexit__(kind, value, trace)
+FOLLOWERS: Final = 256
+"""Who may follow the events of one process: each looks at the metadata twice a second where no bell rings."""
 
 
 class Context:
     """One for each server. A plain class, whose fields the framework leaves alone when it hands it to a route."""
 
-    def __init__(
-        self, services: Services, settings: ServerSettings, *, uploads: Slots, downloads: Slots, followers: Slots
-    ) -> None:
+    def __init__(self, services: Services, settings: ServerSettings) -> None:
         self.services = services
         self.settings = settings
-        self.uploads = uploads
-        self.downloads = downloads
-        self.followers = followers
+        self.uploads = _slots(settings, settings.uploads, "uploads")
+        self.downloads = _slots(settings, settings.downloads, "downloads")
+        self.followers = SemaphoreLimit(FOLLOWERS, 0, 0, name="followers of events")
         self.stopping = asyncio.Event()
         """Set when the server was told to stop."""
         self._began = services.clock.monotonic()
@@ -54,3 +37,7 @@ class Context:
     def uptime_ms(self) -> int:
         """Milliseconds since the server began."""
         return int((self.services.clock.monotonic() - self._began) * 1000)
+
+
+def _slots(settings: ServerSettings, count: int, name: str) -> SemaphoreLimit:
+    return SemaphoreLimit(settings.share(count), settings.share(WAITING), WAIT_SECONDS, name=name)

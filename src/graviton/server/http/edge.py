@@ -7,8 +7,6 @@ for it, and end it.
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,17 +16,16 @@ from graviton.server.http import tus
 from graviton.server.http.asgi import Headers, Message, Receive, Scope, Send, header, respond
 from graviton.server.http.errors import ClientGone, answer, kind_of
 from graviton.server.http.gate import Gate
+from graviton.server.log_lines import about
+from graviton.server.tracing import RequestTrace, Tracing
 
-__all__ = ["TRACE_ID", "AccessLog", "Edge", "Ended", "trace_id_of"]
+__all__ = ["TRACE_ID", "AccessLog", "Edge", "Ended"]
 
 TRACE_ID = "graviton.trace_id"
 """Key of the request's id in its scope."""
 
 AccessLog: TypeAlias = Callable[[Mapping[str, Any], BaseException | None], None]
 """Takes what there is to say about a request that ended, and what it failed of unexpectedly. Never raises."""
-
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
-_NO_TRACE = "0" * 32
 
 _App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -55,9 +52,10 @@ class Edge:
         clock: Clock,
         log: AccessLog,
         ended: Callable[[Ended], None],
+        tracing: Tracing,
     ) -> None:
         self._app, self._gate, self._clock, self._log = app, gate, clock, log
-        self._ended = ended
+        self._ended, self._tracing = ended, tracing
         self._running: set[asyncio.Task[Any]] = set()
         self._is_cut = False
 
@@ -78,11 +76,15 @@ class Edge:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._guarded(scope, receive, send)
+            with (
+                self._tracing.request(scope["method"], header(scope, b"traceparent")) as trace,
+                about(trace_id=trace.trace_id, span_id=trace.span_id),
+            ):
+                await self._guarded(scope, receive, send, trace)
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, trace: RequestTrace) -> None:
         began = self._clock.monotonic()
-        trace_id = scope[TRACE_ID] = trace_id_of(header(scope, b"traceparent"))
+        trace_id = scope[TRACE_ID] = trace.trace_id
         traffic = _Traffic(receive, send, [(b"x-trace-id", trace_id.encode()), *_extra_headers(scope["path"])])
         task = asyncio.current_task()
         assert task is not None, "requests are answered by tasks"
@@ -107,17 +109,18 @@ class Edge:
                 await _tell(traffic, failure, trace_id, error)
         finally:
             self._running.discard(task)
-            self._report(scope, traffic, trace_id, failure, self._clock.monotonic() - began)
+            self._report(scope, traffic, trace, failure, self._clock.monotonic() - began)
 
     def _report(
-        self, scope: Scope, traffic: _Traffic, trace_id: str, failure: BaseException | None, seconds: float
+        self, scope: Scope, traffic: _Traffic, trace: RequestTrace, failure: BaseException | None, seconds: float
     ) -> None:
         status = traffic.status or (kind_of(failure).status if isinstance(failure, GravitonError) else 500)
         route = scope.get("path_template") or "unknown"
         ended = Ended(scope["method"], route, status, seconds, traffic.received, traffic.sent)
         self._ended(ended)
+        trace.ended(route, traffic.status, failure)
         client = (scope.get("client") or ("",))[0]
-        line: dict[str, Any] = {"trace_id": trace_id, "client": client, "path": scope["path"], **ended._asdict()}
+        line: dict[str, Any] = {"client": client, "path": scope["path"], **ended._asdict()}
         if isinstance(failure, GravitonError):
             line |= failure.to_json()
         elif failure is not None:
@@ -142,12 +145,6 @@ def _extra_headers(path: str) -> Headers:
     if path.startswith(tus.UPLOADS):
         headers += [(b"tus-resumable", tus.VERSION.encode()), (b"tus-version", tus.VERSION.encode())]
     return headers
-
-
-def trace_id_of(traceparent: str | None) -> str:
-    """The trace that a request belongs to (W3C Trace Context), or a new one: 32 hex digits."""
-    found = _TRACEPARENT.fullmatch(traceparent) if traceparent is not None else None
-    return found[1] if found is not None and found[1] != _NO_TRACE else secrets.token_hex(16)
 
 
 class _Traffic:

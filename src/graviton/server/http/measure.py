@@ -35,11 +35,8 @@ def show_running(metrics: MetricsRegistry, edge: Edge, context: Context) -> None
     """Set what is going on now."""
     kinds = {"upload": context.uploads, "download": context.downloads}
     for kind, slots in kinds.items():
-        metrics.gauge(MetricKeys.HTTP_IN_FLIGHT, slots.running, kind=kind)
+        metrics.gauge(MetricKeys.HTTP_IN_FLIGHT, slots.in_use, kind=kind)
         metrics.gauge(MetricKeys.HTTP_WAITING, slots.waiting, kind=kind)
-    others = edge.in_flight - sum(slots.running for slots in kinds.values())
+    others = edge.in_flight - sum(slots.in_use for slots in kinds.values())
     metrics.gauge(MetricKeys.HTTP_IN_FLIGHT, others, kind="other")
-    budget = context.services.cas.budget
-    metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.total, kind="total")
-    metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.used, kind="used")
-    metrics.gauge(MetricKeys.HTTP_EVENT_FOLLOWERS, context.followers.running)
+    metrics.gauge(MetricKeys.HTTP_EVENT_FOLLOWERS, context.followers.in_use)

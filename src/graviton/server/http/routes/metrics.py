@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from litestar import Response, get
 
+from graviton.concurrency.executors import in_own_thread
 from graviton.server.http.context import Context
-from graviton.server.http.exposition import CONTENT_TYPE, exposition
 
 __all__ = ["ROUTES"]
 
@@ -13,9 +13,8 @@ __all__ = ["ROUTES"]
 @get("/metrics")
 async def metrics(context: Context) -> Response[bytes]:
     """All metrics of this server."""
-    return Response(
-        exposition(context.services.metrics), media_type=CONTENT_TYPE, headers={"cache-control": "no-store"}
-    )
+    kind, text = await in_own_thread(context.services.metrics.exposition)
+    return Response(text, media_type=kind, headers={"cache-control": "no-store"})
 
 
 ROUTES = [metrics]
