@@ -99,18 +99,18 @@ class Edge:
                 raise Unavailable("the server is being stopped")
             self._gate.check(scope)
             await self._app(scope, traffic.receive, traffic.send)
-        except asyncio.CancelledError as error:
+        except asyncio.CancelledError:
             failure = Unavailable("the server was stopped meanwhile")
             if not self._is_cut or traffic.status:
                 raise
             task.uncancel()
-            await _tell(traffic, failure, trace_id, error)
+            await _tell(traffic, failure, trace_id)
         except Exception as error:
             failure = error.__cause__ if _is_wrapped(error) else error
             if traffic.status:
                 raise  # the server below ends the connection without the end of the body
             if not isinstance(failure, ClientGone):
-                await _tell(traffic, failure, trace_id, error)
+                await _tell(traffic, failure, trace_id)
         finally:
             del self._running[task]
             self._report(scope, traffic, trace_id, failure, self._clock.monotonic() - began)
@@ -136,7 +136,7 @@ def _is_wrapped(error: BaseException) -> bool:
     return error.__cause__ is not None and not isinstance(error, GravitonError) and "after response" in str(error)
 
 
-async def _tell(traffic: _Traffic, failure: BaseException | None, trace_id: str, cause: BaseException) -> None:
+async def _tell(traffic: _Traffic, failure: BaseException | None, trace_id: str) -> None:
     known = failure if isinstance(failure, GravitonError) else GravitonError("unexpected error")
     told = answer(known, trace_id)
     await respond(traffic.send, told.status, told.headers, told.body)
