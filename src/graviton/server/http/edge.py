@@ -19,13 +19,16 @@ from graviton.server.http.gate import Gate
 from graviton.server.log_lines import about
 from graviton.server.tracing import RequestTrace, Tracing
 
-__all__ = ["TRACE_ID", "AccessLog", "Edge", "Ended"]
+__all__ = ["TRACE_ID", "AccessLog", "Edge", "Ended", "Peer"]
 
 TRACE_ID = "graviton.trace_id"
 """Key of the request's id in its scope."""
 
 AccessLog: TypeAlias = Callable[[Mapping[str, Any], BaseException | None], None]
 """Takes what there is to say about a request that ended, and what it failed of unexpectedly. Never raises."""
+
+Peer: TypeAlias = tuple[str, str]
+"""Address and port of a client."""
 
 _App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -56,7 +59,7 @@ class Edge:
     ) -> None:
         self._app, self._gate, self._clock, self._log = app, gate, clock, log
         self._ended, self._tracing = ended, tracing
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[asyncio.Task[Any], Peer] = {}
         self._is_cut = False
 
     @property
@@ -64,13 +67,17 @@ class Edge:
         """Requests that are being answered."""
         return len(self._running)
 
+    def peers(self) -> frozenset[Peer]:
+        """Addresses and ports of clients whose requests are being answered."""
+        return frozenset(self._running.values())
+
     async def cut(self, seconds: float) -> None:
         """End what is going on, and refuse what comes. Each cleans up after itself, for which it has `seconds`."""
         self._is_cut = True
         for task in self._running:
             task.cancel()
         if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
+            await asyncio.wait(list(self._running), timeout=seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,28 +95,33 @@ class Edge:
         traffic = _Traffic(receive, send, [(b"x-trace-id", trace_id.encode()), *_extra_headers(scope["path"])])
         task = asyncio.current_task()
         assert task is not None, "requests are answered by tasks"
-        self._running.add(task)
+        self._running[task] = scope.get("client") or ("", "")
         failure: BaseException | None = None
         try:
             if self._is_cut:
                 raise Unavailable("the server is being stopped")
             self._gate.check(scope)
             await self._app(scope, traffic.receive, traffic.send)
-        except asyncio.CancelledError as error:
+        except asyncio.CancelledError:
             failure = Unavailable("the server was stopped meanwhile")
             if not self._is_cut or traffic.status:
                 raise
             task.uncancel()
-            await _tell(traffic, failure, trace_id, error)
+            await _tell(traffic, failure, trace_id)
         except Exception as error:
             failure = error.__cause__ if _is_wrapped(error) else error
             if traffic.status:
                 raise  # the server below ends the connection without the end of the body
             if not isinstance(failure, ClientGone):
-                await _tell(traffic, failure, trace_id, error)
+                await _tell(traffic, failure, trace_id)
         finally:
+<<<<<<< HEAD
             self._running.discard(task)
             self._report(scope, traffic, trace, failure, self._clock.monotonic() - began)
+=======
+            del self._running[task]
+            self._report(scope, traffic, trace_id, failure, self._clock.monotonic() - began)
+>>>>>>> http
 
     def _report(
         self, scope: Scope, traffic: _Traffic, trace: RequestTrace, failure: BaseException | None, seconds: float
@@ -120,7 +132,7 @@ class Edge:
         self._ended(ended)
         trace.ended(route, traffic.status, failure)
         client = (scope.get("client") or ("",))[0]
-        line: dict[str, Any] = {"client": client, "path": scope["path"], **ended._asdict()}
+        line: dict[str, Any] = {"trace_id": trace.trace_id, "client": client, "path": scope["path"], **ended._asdict()}
         if isinstance(failure, GravitonError):
             line |= failure.to_json()
         elif failure is not None:
@@ -133,7 +145,7 @@ def _is_wrapped(error: BaseException) -> bool:
     return error.__cause__ is not None and not isinstance(error, GravitonError) and "after response" in str(error)
 
 
-async def _tell(traffic: _Traffic, failure: BaseException | None, trace_id: str, cause: BaseException) -> None:
+async def _tell(traffic: _Traffic, failure: BaseException | None, trace_id: str) -> None:
     known = failure if isinstance(failure, GravitonError) else GravitonError("unexpected error")
     told = answer(known, trace_id)
     await respond(traffic.send, told.status, told.headers, told.body)
