@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from graviton.constraints.semaphore import SemaphoreLimit
 from graviton.errors import InvalidInput, NotFound, Unavailable
 from graviton.ports.events import Event, EventKind
-from graviton.server.http.context import Context, Slots
+from graviton.server.http.context import Context
 from graviton.server.http.edge import TRACE_ID
 from graviton.server.http.errors import Gone, TooSlow
 from graviton.server.http.events import EventFilter, EventStream, parse_kinds
@@ -59,9 +60,8 @@ class FakeContext:
     """What a stream needs of a context."""
 
     def __init__(self) -> None:
-        from contextlib import nullcontext
 
-        self.followers = Slots(nullcontext())
+        self.followers = SemaphoreLimit(1, 0, 0)
         self.stopping = asyncio.Event()
 
 

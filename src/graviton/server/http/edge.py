@@ -115,13 +115,8 @@ class Edge:
             if not isinstance(failure, ClientGone):
                 await _tell(traffic, failure, trace_id)
         finally:
-<<<<<<< HEAD
-            self._running.discard(task)
-            self._report(scope, traffic, trace, failure, self._clock.monotonic() - began)
-=======
             del self._running[task]
-            self._report(scope, traffic, trace_id, failure, self._clock.monotonic() - began)
->>>>>>> http
+            self._report(scope, traffic, trace, failure, self._clock.monotonic() - began)
 
     def _report(
         self, scope: Scope, traffic: _Traffic, trace: RequestTrace, failure: BaseException | None, seconds: float
