@@ -172,11 +172,11 @@ async def test_a_follower_that_leaves_is_forgotten() -> None:
     outbox = FakeOutbox(event(1))
     async with Following(outbox) as follower:
         await follower.blocks(1)
-        assert follower.context.followers.running == 1
+        assert follower.context.followers.in_use == 1
         follower.wire.gone.set()
         await asyncio.wait_for(follower.task, 5)
     assert outbox.is_closed
-    assert follower.context.followers.running == 0
+    assert follower.context.followers.in_use == 0
 
 
 async def test_a_follower_that_takes_nothing_is_dropped_and_nothing_is_kept_for_him(

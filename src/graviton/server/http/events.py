@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
+from graviton.concurrency.finishing import finish_anyway
 from graviton.errors import GravitonError, InvalidInput, NotFound
 from graviton.ports.events import Event, EventKind
 from graviton.ports.outbox import Outbox
@@ -98,7 +99,7 @@ class EventStream:
                 left = [self._look, *ends]
                 for task in left:
                     task.cancel()
-                await asyncio.wait(left)
+                await finish_anyway(asyncio.wait(left))  # the outbox cannot be left while it still looks
 
     async def _first_look(self, ends: Sequence[asyncio.Future[Any]]) -> None:
         await asyncio.wait([self._look, *ends], timeout=FIRST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
