@@ -182,3 +182,16 @@ async def test_empty_blocks_are_adopted_with_empty_metadata(tmp_path: Path) -> N
         made = await store.adopt()
     async with graviton.open(tmp_path) as store:
         assert await store.marker() == made
+
+
+async def test_undelete_brings_a_blob_back(tmp_path: Path) -> None:
+    async with graviton.open(tmp_path / "store") as store:
+        key = graviton.BlobKey(graviton.HashAlgo.BLAKE3.digest(b"hello"), 5)
+        assert await store.undelete(key) is False, "there is no store, and none is made"
+        assert not (tmp_path / "store").exists()
+        await store.put(b"hello")
+        assert await store.undelete(key) is False, "it is there"
+        assert await store.delete(key) is True
+        assert await store.undelete(key) is True
+        assert await store.stat(key) is not None
+        assert await store.quota() is None
