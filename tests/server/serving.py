@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,14 +63,20 @@ class Served:
 
     @property
     def log(self) -> str:
-        """Standard error so far."""
-        self._log.seek(0)
-        return self._log.read().decode()
+        """Standard error so far. Read without moving the place where the server writes."""
+        fd = self._log.fileno()
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode()
 
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        """One for each request that ended."""
-        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+    def line(self, **fields: Any) -> dict[str, Any]:
+        """The last line of the log with these fields. It is written after the answer."""
+        deadline = time.monotonic() + 30
+        while True:
+            lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+            found = [line for line in lines if line.items() >= fields.items()]
+            if found:
+                return found[-1]
+            assert time.monotonic() < deadline, (fields, self.log)
+            time.sleep(0.02)
 
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 30

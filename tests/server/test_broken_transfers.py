@@ -38,7 +38,7 @@ def test_damage_found_late_ends_the_connection_without_the_end(server: Served, p
     assert done.returncode == code, done.stderr
     assert data.startswith(done.stdout)
     assert len(done.stdout) < len(data)
-    line = [one for one in server.lines if one["path"] == path][-1]
+    line = server.line(path=path)
     assert (line["status"], line["error"]) == (200, "integrity")
 
 
@@ -117,7 +117,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Served, sent: int, how
         connection.close()
     assert_nothing_left(server)
     assert server.request("GET", "/api/stats").json["blobs"] == before
-    assert any(line["status"] == 499 and line["error"] == "client_gone" for line in server.lines)
+    server.line(status=499, error="client_gone")
 
 
 def test_half_an_upload_by_http2_leaves_nothing(server: Served, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_reader_that_leaves_ends_the_reading(server: Served) -> None:
     wait_for(lambda: in_flight(server, "download") == 1)
     cut(connection)
     assert_nothing_left(server)
-    line = [one for one in server.lines if one["path"] == path][-1]
+    line = server.line(path=path)
     assert line["error"] == "client_gone"
     assert line["bytes_out"] < 3 * BIG
 
@@ -171,7 +171,7 @@ def test_a_reader_that_leaves_by_http2_ends_the_reading(server: Served) -> None:
     process.kill()
     process.wait()
     assert_nothing_left(server)
-    assert [one for one in server.lines if one["path"] == path][-1]["error"] == "client_gone"
+    server.line(path=path, error="client_gone")
 
 
 def test_many_leave_at_any_moment(server: Served) -> None:
