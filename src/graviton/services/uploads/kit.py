@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+from graviton.core.limits import MAX_BLOCK_BYTES
 from graviton.core.locators import Locator
 from graviton.core.ranges import RangeSet, Span
 from graviton.metadata.upload_rows import UPLOAD_SCHEME, UPLOADS, UploadRow
@@ -22,9 +23,25 @@ from graviton.stores.intake import Parts
 from graviton.stores.reporting import PutReporter
 from graviton.stores.results import CasDefaults
 
-__all__ = ["Kit", "range_locator"]
+__all__ = ["Kit", "Sizes", "range_locator"]
 
 _T = TypeVar("_T")
+
+
+class Sizes(NamedTuple):
+    """How much of what; only tests have others."""
+
+    checkpoint_bytes: int = 64 * 1024 * 1024
+    """Bytes after which what is durable is written down: so much is sent again at most after a crash."""
+    checkpoint_seconds: float = 30.0
+    """The same for slow clients."""
+    lazy_bytes: int = 64 * 1024
+    """A request that brings no more is put by as it is: to cut it, what is undecided before would be read again."""
+    backlog_bytes: int = 2 * MAX_BLOCK_BYTES
+    """With more that waits to be cut, what a request brings is put by too: it would have to wait for all of that."""
+    tail_parts: int = 64
+    """Parts of about one size, or smaller, that are put together as one. Each byte then is put a few times, whatever
+    the size of the requests, and no reader has to open more than a few hundred objects."""
 
 
 def range_locator(id: UploadId) -> Locator:
@@ -46,7 +63,8 @@ class Kit(NamedTuple):
     reporter: PutReporter
     defaults: CasDefaults
     open_spill: OpenSpill
-    quota: UploadQuota | None
+    quota: UploadQuota | None = None
+    sizes: Sizes = Sizes()
 
     def now_ns(self) -> int:
         """The time of day."""

@@ -15,15 +15,7 @@ from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded
 from graviton.metadata.upload_rows import PartRow, UploadRow
 from graviton.ports.kv import ReadTransaction
 from graviton.services.uploads import records
-from graviton.services.uploads.cutting import (
-    BACKLOG_BYTES,
-    LAZY_BYTES,
-    Cutting,
-    due_bytes,
-    keep_part,
-    keep_small,
-    new_name,
-)
+from graviton.services.uploads.cutting import Cutting, due_bytes, keep_part, keep_small, new_name
 from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
 from graviton.services.uploads.kit import Kit
@@ -94,18 +86,18 @@ class Receiving:
                 await self._kit.tell(id, spans)
 
     async def _take_in(self, turn: Turn, feed: Feed) -> list[Span]:
-        kit, row = self._kit, turn.row
-        if row.offset - row.cut_to > BACKLOG_BYTES:
+        kit, row, lazy_bytes = self._kit, turn.row, self._kit.sizes.lazy_bytes
+        if row.offset - row.cut_to > kit.sizes.backlog_bytes:
             async with aclosing(_pieces(feed)) as pieces:
                 return await keep_part(kit, turn, pieces)
         filler = AsyncPieceFiller(feed)
         try:
-            lease = await kit.put.budget.lease(LAZY_BYTES + 1, kit.put.budget.for_puts)
+            lease = await kit.put.budget.lease(lazy_bytes + 1, kit.put.budget.for_puts)
             try:
-                memory = memoryview(bytearray(LAZY_BYTES + 1))
+                memory = memoryview(bytearray(lazy_bytes + 1))
                 count = await filler.fill(memory)
                 is_last = feed.position == row.length and not row.wishes.is_partial
-                if count <= LAZY_BYTES and not is_last and row.offset - row.cut_to + count < due_bytes(row):
+                if count <= lazy_bytes and not is_last and row.offset - row.cut_to + count < due_bytes(kit, row):
                     return await keep_small(kit, turn, memory[:count])
             finally:
                 lease.release()  # what was read goes on as the head of a larger buffer: nobody waits while holding
