@@ -45,7 +45,10 @@ class Creating:
             raise InvalidInput("an upload that is made of partial ones is not partial itself")
         row = self._row(wishes)
         row = row._replace(wishes=row.wishes._replace(made_of=tuple(ids)))
-        return await self._save(wishes, row)
+        made = await self._save(wishes, row)
+        for id in dict.fromkeys(ids):
+            await self._kit.keep_session(id, await self._kit.load(id))
+        return made
 
     async def _save(self, wishes: UploadWishes, row: UploadRow) -> UploadId:
         id = new_upload_id()
@@ -89,7 +92,8 @@ class Creating:
     async def declare_length(self, id: UploadId, length: int) -> None:
         """See `Uploads.declare_length`."""
         _check_length(length)
-        await self._kit.decide(partial(_declare, id=id, length=length, now_ns=self._kit.now_ns()))
+        row = await self._kit.decide(partial(_declare, id=id, length=length, now_ns=self._kit.now_ns()))
+        await self._kit.keep_session(id, row)
 
 
 def _check(wishes: UploadWishes) -> None:
@@ -147,14 +151,14 @@ def _made_of(tx: Transaction, row: UploadRow) -> UploadRow:
     return row._replace(length=total, offset=total, state=UploadState.FINISHING)
 
 
-def _declare(tx: Transaction, id: UploadId, length: int, now_ns: int) -> None:
+def _declare(tx: Transaction, id: UploadId, length: int, now_ns: int) -> UploadRow:
     row = records.load(tx, id)
     if row.length == length:
-        return
+        return row
     receiving(row, id)
     if row.length is not None:
         raise Conflict(f"upload {id} has {row.length} bytes, not {length}", operation="upload", subject=id)
     bounds = records.held(tx, id, row).bounds
     if bounds is not None and bounds.end > length:
         raise Conflict(f"upload {id} has byte {bounds.end - 1} already", operation="upload", subject=id)
-    records.save(tx, id, alive(row, now_ns)._replace(length=length))
+    return records.save(tx, id, alive(row, now_ns)._replace(length=length))

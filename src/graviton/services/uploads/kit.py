@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from graviton.core.limits import MAX_BLOCK_BYTES
 from graviton.core.locators import Locator
 from graviton.core.ranges import RangeSet, Span
+from graviton.errors import Conflict
 from graviton.metadata.upload_rows import UPLOAD_SCHEME, UPLOADS, UploadRow
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.ports.range_tracker import RangeTracker
@@ -23,9 +24,13 @@ from graviton.stores.intake import Parts
 from graviton.stores.reporting import PutReporter
 from graviton.stores.results import CasDefaults
 
-__all__ = ["Kit", "Sizes", "range_locator"]
+__all__ = ["LEASE_LIFETIMES", "Kit", "Sizes", "range_locator"]
 
 _T = TypeVar("_T")
+
+LEASE_LIFETIMES = 2
+"""A session lives so many lifetimes of its upload after the last call that renews it: so only one sign of life in many
+has to."""
 
 
 class Sizes(NamedTuple):
@@ -88,6 +93,23 @@ class Kit(NamedTuple):
         if not await self.kv.read(partial(_exists, id=id)):  # it went meanwhile, perhaps after its ranges had
             await self.tracker.clear(range_locator(id))
         return ranges
+
+    async def keep_session(self, id: UploadId, row: UploadRow) -> None:
+        """Let the session of an upload live as long as the upload, after a sign of life that did not come from it."""
+        if not row.session or row.leased_to_ns >= row.expires_at_ns:
+            return
+        try:
+            await self.put.block_index.confirm(row.session, [])
+        except Conflict:
+            return  # it has ended: the next writer makes another one
+        leased_to_ns = self.now_ns() + LEASE_LIFETIMES * row.lifetime_ns
+        await self.note(partial(_leased, id=id, session=row.session, leased_to_ns=leased_to_ns))
+
+
+def _leased(tx: Transaction, id: UploadId, session: int, leased_to_ns: int) -> None:
+    row = records.load(tx, id)
+    if row.session == session:
+        records.save(tx, id, row._replace(leased_to_ns=leased_to_ns))
 
 
 def _exists(tx: ReadTransaction, id: UploadId) -> bool:

@@ -149,6 +149,7 @@ class Receiving:
                 async with self._turns.turn(id, _any_time):
                     continue
             if found.overlap == compared:
+                await self._kit.keep_session(id, found.row)
                 return found.missing
             await self._compare(id, part, found.overlap - compared)
             compared = found.overlap

@@ -247,6 +247,9 @@ class Uploads:
             raise
         except StoppedError:
             raise self._stopped(id) from None
+        except Overtaken:
+            await self._kit.load(id)  # by nobody: it has gone
+            raise
         finally:
             self._calls.pop(task, None)
         status = await self._looked_at(id)
