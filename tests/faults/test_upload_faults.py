@@ -205,7 +205,7 @@ async def test_closed_at_every_await(kernel: Kernel) -> None:
 async def test_a_source_that_fails_at_every_piece(kernel: Kernel) -> None:
     world = UploadWorld(kernel)
     uploads = world.server()
-    for good in range(0, 12):
+    for good in range(12):
 
         async def broken(good: int = good) -> AsyncIterator[bytes]:
             for at in range(good):

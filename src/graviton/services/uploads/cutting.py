@@ -136,11 +136,13 @@ class Cutting:
         sizes = self._kit.sizes
         is_late = done > 0 and seconds >= sizes.checkpoint_seconds
         if done >= sizes.checkpoint_bytes or len(intake.pages.full) >= CHECKPOINT_PAGES or is_late:
+            await self._confirm(intake)
             await self._checkpoint(intake, intake.pages.end, None)
             await self._kit.tell(self._turn.id, [Span(0, self._turn.row.offset)])
 
     async def _end(self, intake: Intake, tail: memoryview, fields: dict[str, Any]) -> None:
         """The last checkpoint, with what is not decided."""
+        await self._confirm(intake)  # first: whoever was overtaken puts no object
         end, cut_to, held_to = self._end_of_bytes, intake.pages.end, self._turn.row.offset
         if end <= max(cut_to, held_to):  # the rest is in parts already
             await self._checkpoint(intake, max(cut_to, min(end, held_to)), None, **fields)
@@ -151,11 +153,15 @@ class Cutting:
         made = await self._kit.parts.put_memory(self._turn.id, new_name(), tail[start - cut_to :])
         await self._checkpoint(intake, end, made.row(Span(start, end)), **fields)
 
-    async def _checkpoint(self, intake: Intake, end: int, tail: PartRow | None, **fields: Any) -> None:
-        kit, turn = self._kit, self._turn
+    async def _confirm(self, intake: Intake) -> None:
+        """Have every block that was claimed be stored."""
         await intake.settle()
         assert intake.session is not None
-        await kit.put.block_index.confirm(intake.session, intake.take_durable())
+        await self._kit.put.block_index.confirm(intake.session, intake.take_durable())
+
+    async def _checkpoint(self, intake: Intake, end: int, tail: PartRow | None, **fields: Any) -> None:
+        """Write down what was confirmed."""
+        kit, turn = self._kit, self._turn
         pages, cut_to = intake.pages.take_full(), intake.pages.end
         if cut_to > turn.row.cut_to and (short := intake.pages.short()) is not None:
             pages.append(short)

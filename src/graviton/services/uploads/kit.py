@@ -10,7 +10,7 @@ from graviton.core.limits import MAX_BLOCK_BYTES
 from graviton.core.locators import Locator
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import Conflict
-from graviton.metadata.upload_rows import UPLOAD_SCHEME, UPLOADS, UploadRow
+from graviton.metadata.upload_rows import UPLOAD_PLACE, UPLOADS, UploadRow
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.ports.range_tracker import RangeTracker
 from graviton.services.uploads import records
@@ -51,7 +51,7 @@ class Sizes(NamedTuple):
 
 def range_locator(id: UploadId) -> Locator:
     """Under which the ranges of an upload are tracked."""
-    return Locator(UPLOAD_SCHEME, "default", id)
+    return Locator(*UPLOAD_PLACE, id)
 
 
 class Kit(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 
@@ -47,7 +48,7 @@ async def test_any_order_one_by_one_and_side_by_side(world: UploadWorld, uploads
     chance = random.Random(seed)
     upload = await uploads.create(UploadWishes(len(DATA)))
     cuts = sorted({0, len(DATA), *(chance.randrange(len(DATA)) for _ in range(12))})
-    spans = [Span(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+    spans = [Span(start, end) for start, end in pairwise(cuts)]
     chance.shuffle(spans)
     calls = [uploads.put_part(upload.id, span, pieces(DATA[span.start : span.end])) for span in spans]
     if seed % 2:
