@@ -61,7 +61,7 @@ class Sweeping:
         await self._remove_bytes(id)
 
     async def _remove_bytes(self, id: UploadId) -> None:
-        await self._kit.parts.delete_all(id)
+        await self._kit.parts.remove_folder(id)
         await self._kit.tracker.clear(range_locator(id))
         await self._kit.decide(partial(records.remove, id=id))
 
@@ -104,7 +104,7 @@ class Sweeping:
             if await self._kit.kv.read(partial(_has_row, id=id)):
                 continue  # its own end removes them
             try:
-                await self._kit.parts.delete_all(id)
+                await self._kit.parts.remove_folder(id)
                 await self._kit.tracker.clear(range_locator(id))
                 removed += 1
             except GravitonError:
