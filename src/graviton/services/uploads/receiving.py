@@ -61,7 +61,11 @@ class Receiving:
                     raise StoppedError from None
                 raise
             feed.raise_error()
-            await self._append(id, offset, Feed(spill, offset), None)
+            good = Feed(spill, offset)
+            await self._append(id, offset, good, None)
+            good.raise_error()
+            if good.is_stopped:
+                raise StoppedError
         finally:
             await spill.aclose()
 

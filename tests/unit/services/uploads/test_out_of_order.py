@@ -116,10 +116,14 @@ async def test_whoever_writes_in_order_stops_at_what_is_there(world: UploadWorld
     upload = await uploads.create(UploadWishes(len(DATA)))
     await uploads.put_part(upload.id, Span(20_000, 30_000), pieces(DATA[20_000:30_000]))
     with pytest.raises(Conflict, match="from 20000 on"):
-        await uploads.append(upload.id, 0, pieces(DATA))
+        digest = Checksum(ChecksumAlgo.BLAKE3, HashAlgo.BLAKE3.digest(DATA[:25_000]).raw)
+        await uploads.append(upload.id, 0, pieces(DATA[:25_000]), checksum=digest)
+    await uploads.put_part(upload.id, Span(31_000, 32_000), pieces(DATA[31_000:32_000]))
+    with pytest.raises(Conflict, match="from 31000 on"):
+        await uploads.append(upload.id, 30_000, pieces(DATA[30_000:]))
     status = await uploads.status(upload.id)
-    assert status.offset == 30_000
-    await uploads.append(upload.id, 30_000, pieces(DATA[30_000:]))
+    assert status.offset == 32_000
+    await uploads.append(upload.id, 32_000, pieces(DATA[32_000:]))
     await _finished(world, uploads, upload.id)
 
 
