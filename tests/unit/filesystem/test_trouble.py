@@ -174,7 +174,8 @@ def test_vanished_files_are_absence_only_where_absence_is_meant() -> None:
     "wrong",
     [
         {"prefix": ""}, {"prefix": "/abs"}, {"prefix": "a/../b"}, {"prefix": "trash"}, {"prefix": "trash/x"},
-        {"prefix": "uploads/x"}, {"workers": 0}, {"workers": 65}, {"fsync_workers": 65}, {"syncfs_min_files": 1}, {"syncfs_max_mean_bytes": -1},
+        {"prefix": "uploads/x"},
+        {"workers": 0}, {"workers": 65}, {"fsync_workers": 65}, {"syncfs_min_files": 1}, {"syncfs_max_mean_bytes": -1},
     ],
 )  # fmt: skip
 def test_wrong_settings_are_config_errors(tmp_path: Path, wrong: dict[str, object]) -> None:
