@@ -20,6 +20,7 @@ from graviton.services.uploads import Uploads
 from graviton.services.uploads.held import HeldBytes
 from graviton.services.uploads.kit import Kit, Sizes
 from graviton.services.uploads.parts import PartPlace, PartStore
+from graviton.services.uploads.quota import Reservations, UploadQuota
 from graviton.services.uploads.spill import FileSpill, Spill
 from graviton.stores.cas import CasBlobStore
 from tests.support import World
@@ -50,6 +51,7 @@ class UploadWorld(World):
         super().__init__(kernel, **more)
         self.objects = objects if objects is not None else InMemoryMutableObjectStore()
         self.clock = clock
+        self.quota: UploadQuota | None = None
 
     def server(self, sizes: Sizes = TINY, **options: Any) -> Uploads:
         """One more server."""
@@ -67,8 +69,8 @@ class UploadWorld(World):
         held = HeldBytes(self.kv, parts, store.access, budget)
         tracker = KvRangeTracker(self.kv)
         return Kit(
-            self.kv, store.parts, store.access, tracker, parts, held, store.reporter, store.defaults, open_spill, None,
-            sizes,
+            self.kv, store.parts, store.access, tracker, parts, held, store.reporter, store.defaults, open_spill,
+            Reservations(self.quota), sizes,
         )  # fmt: skip
 
     async def parts(self) -> list[str]:

@@ -9,7 +9,7 @@ from graviton.services.uploads import Uploads
 from graviton.services.uploads.held import HeldBytes
 from graviton.services.uploads.kit import Kit, Sizes
 from graviton.services.uploads.parts import PartStore
-from graviton.services.uploads.quota import UploadQuota
+from graviton.services.uploads.quota import Reservations, UploadQuota
 from graviton.services.uploads.spill import FileSpill, Spill
 from graviton.services.uploads.sweeping import STALE_SECONDS
 from graviton.services.uploads.values import DEFAULT_LIFETIME_SECONDS
@@ -46,5 +46,17 @@ async def open_uploads(
 
     held = HeldBytes(kv, parts, cas.access, budget)
     tracker = range_tracker(kv)
-    kit = Kit(kv, cas.parts, cas.access, tracker, parts, held, cas.reporter, cas.defaults, open_spill, quota, sizes)
+    kit = Kit(
+        kv,
+        cas.parts,
+        cas.access,
+        tracker,
+        parts,
+        held,
+        cas.reporter,
+        cas.defaults,
+        open_spill,
+        Reservations(quota),
+        sizes,
+    )
     return Uploads(kit, lifetime_seconds=lifetime_seconds, stale_seconds=stale_seconds)

@@ -173,8 +173,6 @@ class Cutting:
 
 async def write_down(kit: Kit, turn: Turn, progress: Progress, **fields: Any) -> None:
     """A checkpoint: the rows, then the objects that are needed no longer. Raises Overtaken, NotFound, LimitExceeded."""
-    if kit.quota is not None and (reservation := await kit.quota.resume(turn.id)) is not None:
-        await reservation.grow(progress.end)
     decide = partial(records.checkpoint, id=turn.id, writer=turn.token, now_ns=kit.now_ns(), progress=progress)
     try:
         turn.row, gone = await kit.decide(partial(decide, **fields))

@@ -74,13 +74,15 @@ class Finishing:
         if turn.row.cut_to < length or not length:
             await Cutting(self._kit, self._states, turn).run(keeps_turn=True)
             turn.check()
-        state = self._states.take(turn.id, turn.row.cut_to)
-        hashes = None if state is None else state.hashes(length)
-        if hashes is None:
-            hashes = await self._read_back(turn, length)
-        key = BlobKey(Digest(HashAlgo.parse(turn.row.wishes.hash), hashes.raw), length)
-        self._check(turn.row, key, hashes)
-        await self._kit.note(_change(turn, self._kit.now_ns(), key=key))
+        key = turn.row.key  # known and checked, if somebody has come so far before
+        if key is None:
+            state = self._states.take(turn.id, turn.row.cut_to)
+            hashes = None if state is None else state.hashes(length)
+            if hashes is None:
+                hashes = await self._read_back(turn, length)
+            key = BlobKey(Digest(HashAlgo.parse(turn.row.wishes.hash), hashes.raw), length)
+            self._check(turn.row, key, hashes)
+            turn.row = await self._kit.note(_change(turn, self._kit.now_ns(), key=key))
         turn.check()
         await self._commit(turn, key)
 
@@ -109,9 +111,7 @@ class Finishing:
 
     async def _commit(self, turn: Turn, key: BlobKey) -> None:
         kit, row = self._kit, turn.row
-        reservation = None if kit.quota is None else await kit.quota.resume(turn.id)
-        if reservation is not None:
-            await reservation.promise(key)
+        await kit.reservations.promise(turn.id, row, key)
         last = await self._add_pages(turn)
         attributes = confirmed(row.wishes.attributes, key.size, row.counts[0], kit.put.clock)
         commit = BlobCommit(row.session, key, last, [], attributes, row.wishes.chunker, row.wishes.holder)
@@ -160,8 +160,7 @@ class Finishing:
         """`session` has made the blob, whoever has the token: the upload needs nothing any more but its row, which
         answers whoever asks again."""
         assert row.key is not None
-        if self._kit.quota is not None and (reservation := await self._kit.quota.resume(id)) is not None:
-            await reservation.settle(row.key)
+        await self._kit.reservations.settle(id, row.key)
         created = done is not None and done.created
         settle = partial(_settle, id=id, session=session, key=row.key, created=created, now_ns=self._kit.now_ns())
         await self._kit.decide(settle)
@@ -180,8 +179,7 @@ class Finishing:
         self._states.drop(turn.id)
         row = turn.row
         await end_sessions(kit, [one for one in (row.session, row.heir, *row.old_sessions) if one])
-        if kit.quota is not None and (reservation := await kit.quota.resume(turn.id)) is not None:
-            await reservation.release()
+        await kit.reservations.release(turn.id)
         with suppress(GravitonError):
             await kit.parts.delete_all(turn.id)
         await kit.tracker.clear(range_locator(turn.id))

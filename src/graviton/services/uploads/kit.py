@@ -16,7 +16,7 @@ from graviton.ports.range_tracker import RangeTracker
 from graviton.services.uploads import records
 from graviton.services.uploads.held import HeldBytes
 from graviton.services.uploads.parts import PartStore
-from graviton.services.uploads.quota import UploadQuota
+from graviton.services.uploads.quota import Reservations
 from graviton.services.uploads.spill import OpenSpill
 from graviton.services.uploads.values import UploadId
 from graviton.stores.block_access import BlockAccess
@@ -68,7 +68,7 @@ class Kit(NamedTuple):
     reporter: PutReporter
     defaults: CasDefaults
     open_spill: OpenSpill
-    quota: UploadQuota | None = None
+    reservations: Reservations = Reservations()
     sizes: Sizes = Sizes()
 
     def now_ns(self) -> int:

@@ -20,6 +20,7 @@ from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
 from graviton.services.uploads.kit import Kit
 from graviton.services.uploads.parts import BytesLostError
+from graviton.services.uploads.quota import Admission
 from graviton.services.uploads.records import beyond, receiving
 from graviton.services.uploads.sources import Feed, HeadFiller
 from graviton.services.uploads.spill import checked, mismatch
@@ -81,6 +82,7 @@ class Receiving:
                     feed.limit(row.length, beyond(id, row.length))
                 if row.reach < _most(row, end):
                     feed.limit(row.reach, _held_ahead(id, row.reach), fills=True)
+                await self._admit(id, row, feed)
                 turn.begin(feed)
                 spans = await self._take_in(turn, feed)
             except BytesLostError as error:
@@ -88,6 +90,16 @@ class Receiving:
                 raise
             if spans:
                 await self._kit.tell(id, spans)
+
+    async def _admit(self, id: UploadId, row: UploadRow, feed: Feed) -> None:
+        """Have room in the quota for what comes. Raises StorageFull."""
+        if not self._kit.reservations.are_needed:
+            return
+        if row.length is not None:
+            await self._kit.reservations.keep(id, row, row.length)
+            return
+        held = await self._kit.kv.read(partial(records.held, id=id, row=row))
+        feed.admit = Admission(self._kit.reservations, id, row, held.covered_length - row.offset)
 
     async def _take_in(self, turn: Turn, feed: Feed) -> list[Span]:
         kit, row, lazy_bytes = self._kit, turn.row, self._kit.sizes.lazy_bytes
@@ -124,6 +136,10 @@ class Receiving:
                 pass
             else:
                 return
+        if self._kit.reservations.are_needed:
+            held = await self._kit.kv.read(partial(records.held, id=id, row=row))
+            total = (held | RangeSet([span])).covered_length
+            await self._kit.reservations.keep(id, row, total)
         made = await self._kit.parts.put(id, new_name(), _whole(id, feed, span, digest))
         await self._hold(id, made.row(span))
 

@@ -56,8 +56,7 @@ class Sweeping:
         await self._turns.stop(id)
         self._states.drop(id)
         await end_sessions(kit, [one for one in (row.session, row.heir, *row.old_sessions) if one])
-        if kit.quota is not None and (reservation := await kit.quota.resume(id)) is not None:
-            await reservation.release()
+        await kit.reservations.release(id)
         await self._remove_bytes(id)
 
     async def _remove_bytes(self, id: UploadId) -> None:
