@@ -93,7 +93,7 @@ class Cutting:
         except BaseException as error:
             await finish_anyway(_give_up(intake, segments))
             if isinstance(error, Conflict) and not isinstance(error, Overtaken):
-                raise _ended(turn.id) from error  # its session
+                raise records.ended(turn.id) from error
             raise
         await segments.aclose()
         turn.is_clean = True
@@ -277,12 +277,3 @@ async def _give_up(intake: Intake, segments: Any) -> None:
         await intake.stop()
     finally:
         await segments.aclose()
-
-
-def _ended(id: UploadId) -> Overtaken:
-    return Overtaken(
-        f"another request goes on with upload {id}, or it has expired",
-        operation="upload",
-        subject=id,
-        hint="Ask for its offset, and go on there.",
-    )

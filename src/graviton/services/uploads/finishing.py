@@ -28,6 +28,7 @@ from graviton.services.uploads.cutting import Cutting, claims_of
 from graviton.services.uploads.hash_state import Hashes, HashStates
 from graviton.services.uploads.kit import Kit, range_locator
 from graviton.services.uploads.parts import BytesLostError
+from graviton.services.uploads.records import Overtaken
 from graviton.services.uploads.spill import mismatch
 from graviton.services.uploads.turns import Turn, Turns
 from graviton.services.uploads.values import UploadId, hasher
@@ -67,6 +68,10 @@ class Finishing:
                 await self._finish(turn)
             except _FATAL as error:
                 await self.fail(turn, error)
+            except Overtaken:
+                raise
+            except Conflict as error:
+                raise records.ended(id) from error
 
     async def _finish(self, turn: Turn) -> None:
         length = turn.row.length
@@ -163,9 +168,8 @@ class Finishing:
         await self._kit.reservations.settle(id, row.key)
         created = done is not None and done.created
         settle = partial(_settle, id=id, session=session, key=row.key, created=created, now_ns=self._kit.now_ns())
-        await self._kit.decide(settle)
+        others = await self._kit.decide(settle)
         self._states.drop(id)
-        others = [one for one in (row.session, row.heir, *row.old_sessions) if one and one != session]
         await end_sessions(self._kit, others)
         with suppress(GravitonError):  # what is left goes with the row
             await self._kit.parts.delete_all(id)
@@ -203,11 +207,13 @@ def _change(turn: Turn, now_ns: int, **fields: Any) -> Any:
     return partial(records.change, id=turn.id, writer=turn.token, now_ns=now_ns, **fields)
 
 
-def _settle(tx: Transaction, id: UploadId, session: int, key: BlobKey, created: bool, now_ns: int) -> None:
+def _settle(tx: Transaction, id: UploadId, session: int, key: BlobKey, created: bool, now_ns: int) -> list[int]:
+    """Say so; the sessions of others who were at it."""
     row = records.load(tx, id)
     if row.state is UploadState.DONE:
-        return
+        return []
     records.clear_bytes(tx, id)
+    others = [one for one in (row.session, row.heir, *row.old_sessions) if one and one != session]
     row = records.alive(row, now_ns)._replace(
         state=UploadState.DONE,
         token="",
@@ -222,6 +228,7 @@ def _settle(tx: Transaction, id: UploadId, session: int, key: BlobKey, created: 
         created=created,
     )
     records.save(tx, id, row)
+    return others
 
 
 def _fail(tx: Transaction, id: UploadId, token: str, now_ns: int, error: tuple[str, str, str]) -> None:

@@ -137,6 +137,10 @@ class Turns:
                 turn.is_clean = True
             except BytesLostError as error:
                 turn.lost = error
+            except Overtaken:
+                raise
+            except Conflict as error:
+                raise records.ended(id) from error
             yield turn
         finally:
             await finish_anyway(self._leave(turn, beat))
