@@ -73,8 +73,8 @@ class World:
     ) -> None:
         self.kv = kv if kv is not None else YieldingKv()
         self.blocks = blocks if blocks is not None else YieldingBlocks()
-        self.index = KvBlockIndex(self.kv)
-        self.manifests = KvBlobManifestRepo(self.kv)
+        self.index = KvBlockIndex(self.kv, more.get("clock"))
+        self.manifests = KvBlobManifestRepo(self.kv, more.get("clock"))
         self.reclaimer = InMemoryBlockReclaimer(self.blocks)
         self.budget = budget or ByteBudget()
         self.store = CasBlobStore(

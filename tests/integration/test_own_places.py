@@ -18,7 +18,8 @@ DATABASE = ("meta.sqlite", "meta.sqlite-wal", "meta.sqlite-shm", "meta.sqlite-jo
 def blob(run: Cli, tmp_path: Path) -> str:
     (tmp_path / "hello").write_bytes(b"hello")
     [blob] = run("put", "hello").ids
-    (run.root / "trash").mkdir(exist_ok=True)
+    for name in ("trash", "uploads"):
+        (run.root / name).mkdir(exist_ok=True)
     return blob
 
 
@@ -29,7 +30,7 @@ def is_whole(run: Cli, blob: str) -> bool:
 def places(root: Path, blob: str) -> list[Path]:
     key = BlobKey.parse(blob)
     block = root / "cas/blocks/blake3" / f"{key.hex}-{key.size}"
-    new = [root / "trash/new", root / "cas/blocks/new"]
+    new = [root / "trash/new", root / "cas/blocks/new", root / "uploads/new"]
     return [root / "graviton-store.json", *(root / name for name in DATABASE), block, *new]
 
 

@@ -7,9 +7,9 @@ from graviton.assembly.wiring import range_tracker
 from graviton.errors import Unsupported
 from graviton.services.uploads import Uploads
 from graviton.services.uploads.held import HeldBytes
-from graviton.services.uploads.kit import Kit
+from graviton.services.uploads.kit import Kit, Sizes
 from graviton.services.uploads.parts import PartStore
-from graviton.services.uploads.quota import UploadQuota
+from graviton.services.uploads.quota import Reservations, UploadQuota
 from graviton.services.uploads.spill import FileSpill, Spill
 from graviton.services.uploads.sweeping import STALE_SECONDS
 from graviton.services.uploads.values import DEFAULT_LIFETIME_SECONDS
@@ -23,6 +23,7 @@ async def open_uploads(
     lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
     stale_seconds: float = STALE_SECONDS,
     quota: UploadQuota | None = None,
+    sizes: Sizes = Sizes(),
 ) -> Uploads:
     """The uploads of `store`, which is made if it is not there. Rows lie in its metadata, parts beside its blocks: any
     server over the same two goes on with them. Whoever opens them closes them, before the store. Raises Unsupported
@@ -45,5 +46,17 @@ async def open_uploads(
 
     held = HeldBytes(kv, parts, cas.access, budget)
     tracker = range_tracker(kv)
-    kit = Kit(kv, cas.parts, cas.access, tracker, parts, held, cas.reporter, cas.defaults, open_spill, quota)
+    kit = Kit(
+        kv,
+        cas.parts,
+        cas.access,
+        tracker,
+        parts,
+        held,
+        cas.reporter,
+        cas.defaults,
+        open_spill,
+        Reservations(quota),
+        sizes,
+    )
     return Uploads(kit, lifetime_seconds=lifetime_seconds, stale_seconds=stale_seconds)

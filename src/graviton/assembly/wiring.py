@@ -92,10 +92,11 @@ def block_side(
         return await in_own_thread(_has_folders, [files.folder_path(algo) for algo in HashAlgo])
 
     def part_place() -> PartPlace:
+        from graviton.backends.filesystem.object_leftovers import FsObjectLeftovers
         from graviton.backends.filesystem.objects import FsMutableObjectStore, FsObjectConfig
 
         objects = FsMutableObjectStore(FsObjectConfig(config.uploads_path, "uploads"))
-        return PartPlace(objects, "file", objects.config.bucket)
+        return PartPlace(objects, "file", objects.config.bucket, leftovers=FsObjectLeftovers(config.uploads_path))
 
     place = BlockPlace(config.prefix, str(config.blocks_path), "GRAVITON_FS_BLOCK_PREFIX", exists)
     return BlockSide(files, FsBlockReclaimer(files), FsMarkerStore(config.root), place, part_place=part_place)

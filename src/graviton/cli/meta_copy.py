@@ -71,6 +71,8 @@ async def copy(call: Call, source: str | None, target: str, replace_target: bool
             settings=work.target.settings,
             **result._asdict(),
         )
+        if result.unfinished_uploads:
+            call.out.note(f"{result.unfinished_uploads} unfinished uploads were left behind: their clients begin again")
         call.out.note(f"from now on set {work.target.settings}; what is at {work.source.where} only reads")
 
 

@@ -1,4 +1,4 @@
-"""`graviton meta backup FILE`: all metadata in one file, online and consistent.
+"""`graviton meta backup FILE`: all metadata in one file, online and consistent, but for uploads that go on.
 
 Everything is read inside one snapshot of the store and written as it is read, so memory is bounded and puts go on
 meanwhile where the backend can do that. The file appears under its name whole and durable, or not at all.
@@ -32,6 +32,7 @@ from graviton.errors import (
 from graviton.metadata.backup_format import BackupHeader, Encoder, Record
 from graviton.metadata.marker import StoreMarker
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
+from graviton.metadata.passing import PassingRows
 from graviton.metadata.rows import OWN_NAMESPACES, STORE
 from graviton.ports.kv import KeyValueStore, ReadTransaction
 
@@ -140,10 +141,12 @@ class _Run:
             raise _StoppedError
         file.seek(0)
         file.truncate()
-        encoder, store_id = Encoder(), _store_id(tx)
+        encoder, store_id, passing = Encoder(), _store_id(tx), PassingRows()
         size = file.write(encoder.header(BackupHeader(store_id, self._now_ns)))
-        for name in (name for name in names if name not in OWN_NAMESPACES):
+        for name in sorted(set(names) - OWN_NAMESPACES):
             for key, value in tx.scan(name):
+                if passing.has(name, key, value):
+                    continue
                 size += file.write(encoder.record(Record(name, key, value)))
                 if encoder.records % _PROGRESS_EVERY == 0:
                     self._report(encoder.records, size)

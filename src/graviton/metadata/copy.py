@@ -19,6 +19,7 @@ from graviton.metadata.copy_plan import OPERATION, Found, Place, Way, find, plan
 from graviton.metadata.copy_rows import MADE_ANEW, Digests, Sync, make_claims, read_digests, sum_claims
 from graviton.metadata.marker import MarkerStore, Side, StoreMarker, new_id
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
+from graviton.metadata.passing import count_unfinished
 from graviton.metadata.read_only import ReadOnly, ReadOnlyState
 from graviton.metadata.refill import clear, count_totals
 from graviton.metadata.replica_indexes import rebuild_replica_indexes
@@ -42,6 +43,8 @@ class CopyResult(NamedTuple):
     """Rows copied and compared; 0 if an earlier run did, and only its last step was missing."""
     digest: str
     """BLAKE3 over the rows, in the form that is the same for every kind of metadata; empty likewise."""
+    unfinished_uploads: int = 0
+    """Uploads that were going on, and that their clients have to begin again."""
 
 
 class MetadataCopy:
@@ -106,9 +109,10 @@ class MetadataCopy:
         self.has_begun = True
         digests = await self._copy(half, ours.read_only)
         marker = ours.marker._replace(metadata_id=half.metadata_id)
+        unfinished = await count_unfinished(self.source.kv)
         self._on_step("switching")
         await finish_anyway(self._handover.pass_on(marker, is_gated=theirs.read_only is not None))
-        return CopyResult(marker.store_id, marker.metadata_id, digests.rows, digests.digest())
+        return CopyResult(marker.store_id, marker.metadata_id, digests.rows, digests.digest(), unfinished)
 
     async def _copy(self, half: HalfCopy, found: ReadOnly | None) -> Digests:
         """Everything, into a target that is ours; then the source is closed. `found` is what closed it before."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from graviton.concurrency.finishing import side_by_side
 from graviton.core.hashing import HashAlgo, Hasher
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
+from graviton.metadata.passing import without_passing
 from graviton.metadata.read_only import READ_ONLY_KEY, MetadataStore
 from graviton.metadata.replica_indexes import REPLICA_INDEXES
 from graviton.metadata.rows import (
@@ -33,6 +34,7 @@ from graviton.metadata.rows import (
     blob_key_of,
     decode_blob,
 )
+from graviton.metadata.upload_rows import UPLOAD_NAMESPACES
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 
@@ -40,8 +42,10 @@ __all__ = ["MADE_ANEW", "Digests", "Sync", "make_claims", "read_digests", "sum_c
 
 MADE_ANEW = frozenset((TOTALS, *REPLICA_INDEXES))
 """Namespaces whose rows are worked out from those of others, when these are there."""
-_NOT_COMPARED = MADE_ANEW | OWN_NAMESPACES | {CLAIMS}
-"""Those, others whose rows follow from others, and what each metadata store tells of itself."""
+_FOLLOWING = MADE_ANEW | {CLAIMS}
+"""Namespaces whose rows follow from those of others; they are not compared."""
+_NOT_COPIED = _FOLLOWING | OWN_NAMESPACES | UPLOAD_NAMESPACES
+"""Those, what each metadata store tells of itself, and uploads that go on."""
 
 _OWN_KEYS = frozenset((MARKER_KEY, RESTORING_KEY, READ_ONLY_KEY))
 """What a metadata store says of itself and not of its contents."""
@@ -130,7 +134,7 @@ class Sync:
     async def run(self, *, last: bool) -> None:
         """Write what the target lacks or has otherwise and, if nobody writes to the source any more (`last`), remove
         what the source has not. Before that a row may seem to be gone whose place in the order was passed."""
-        names = {*await self._source.namespaces(), *await self._target.namespaces()} - _NOT_COMPARED
+        names = {*await self._source.namespaces(), *await self._target.namespaces()} - _NOT_COPIED
         # Owners first: what refers to one that is gone goes with it, and no claim is taken from one that seems in use.
         for name in sorted(names, key=lambda name: (name != OWNERS, name)):
             await self._namespace(name, last)
@@ -171,7 +175,7 @@ async def read_digests(kv: MetadataStore, progress: Progress) -> Digests:
     """Of the rows of a target, read again. Its claims are those of `claims` where these are rows of their own."""
     digests = Digests()
     for namespace in await kv.namespaces():
-        if namespace in _NOT_COMPARED:
+        if namespace in _NOT_COPIED:
             continue
         after: bytes | None = None
         while True:
@@ -241,7 +245,7 @@ def _common(tx: ReadTransaction, namespace: str, rows: _Rows, ended_ns: int) -> 
         return [row for row, blob in zip(rows, blobs, strict=True) if blob is not None and _names(*row, blob)]
     if namespace == STORE:
         return [row for row in rows if row[0] not in _OWN_KEYS]
-    return rows
+    return without_passing(tx, namespace, rows)
 
 
 def _common_owner(data: bytes, ended_ns: int) -> bytes:

@@ -23,7 +23,7 @@ __all__ = [
     "UPLOAD_NAMESPACES",
     "UPLOAD_PAGES",
     "UPLOAD_PARTS",
-    "UPLOAD_SCHEME",
+    "UPLOAD_PLACE",
     "PartRow",
     "UploadRow",
     "UploadState",
@@ -36,8 +36,8 @@ UPLOAD_PARTS = "upload_parts"
 UPLOAD_PAGES = "upload_pages"
 UPLOAD_NAMESPACES = frozenset((UPLOADS, UPLOAD_PARTS, UPLOAD_PAGES))
 
-UPLOAD_SCHEME = "upload"
-"""Scheme of the locators under which the ranges of uploads are tracked."""
+UPLOAD_PLACE = ("upload", "default")
+"""Scheme and bucket of the locators under which the ranges of uploads are tracked; the path is the id."""
 
 ID_BYTES = 16
 """An upload, an object of it, and a writer's token: random bytes each."""

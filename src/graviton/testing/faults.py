@@ -19,10 +19,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from graviton.core.keys import BlockKey
+from graviton.core.locators import Locator
+from graviton.core.ranges import Span
 from graviton.ports.blocks import DEFAULT_WRITE_PLAN, BlockBatchResult, BlockStore, BlockWritePlan, CanonicalBlock
 from graviton.ports.kv import Change, Durability, KeyValueStore, ReadTransaction, Transaction
+from graviton.ports.objects import MutableObjectStore, ObjectSource, ObjectStat
 
-__all__ = ["FaultPlan", "FaultyBlockStore", "FaultyKeyValueStore", "Hold"]
+__all__ = ["FaultPlan", "FaultyBlockStore", "FaultyKeyValueStore", "FaultyObjectStore", "Hold"]
 
 _T = TypeVar("_T")
 
@@ -199,9 +202,43 @@ class FaultyBlockStore(BlockStore):
         await self.plan.around("aclose", self.inner.aclose)
 
 
-_METHODS = {
-    name
-    for cls in (FaultyKeyValueStore, FaultyBlockStore)
-    for name, member in vars(cls).items()
-    if callable(member) and not name.startswith("_")
+class FaultyObjectStore(MutableObjectStore):
+    """`inner`, with the faults of `plan`. The methods count under names of their own: `put_object` and the like."""
+
+    def __init__(self, inner: MutableObjectStore, plan: FaultPlan) -> None:
+        self.inner = inner
+        self.plan = plan
+        self.capabilities = inner.capabilities
+
+    async def head(self, locator: Locator) -> ObjectStat | None:
+        return await self.plan.around("head_object", lambda: self.inner.head(locator))
+
+    async def list(self, prefix: str = "") -> AsyncIterator[ObjectStat]:
+        async for stat in self.plan.around_items("list_objects", self.inner.list(prefix)):
+            yield stat
+
+    async def get(self, locator: Locator, span: Span | None = None) -> AsyncIterator[bytes]:
+        return await self.plan.around("get_object", lambda: self.inner.get(locator, span))
+
+    async def put(self, locator: Locator, source: ObjectSource) -> ObjectStat:
+        return await self.plan.around("put_object", lambda: self.inner.put(locator, source))
+
+    async def delete(self, locator: Locator) -> bool:
+        return await self.plan.around("delete_object", lambda: self.inner.delete(locator))
+
+    async def copy(self, source: Locator, target: Locator) -> ObjectStat:
+        return await self.plan.around("copy_object", lambda: self.inner.copy(source, target))
+
+    async def aclose(self) -> None:
+        await self.plan.around("aclose", self.inner.aclose)
+
+
+_METHODS = {f"{verb}_object" for verb in ("head", "get", "put", "delete", "copy")} | {
+    "list_objects",
+    *(
+        name
+        for cls in (FaultyKeyValueStore, FaultyBlockStore)
+        for name, member in vars(cls).items()
+        if callable(member) and not name.startswith("_")
+    ),
 }

@@ -29,6 +29,7 @@ from tests.faults.harness.opening import open_store
 from tests.faults.harness.processes import decode_arm, fork_case
 from tests.faults.harness.scenarios import OLD, SCENARIOS, SMALL_BLOCKS, make_template, put_pair
 from tests.faults.harness.shim import Arm, Shim
+from tests.faults.harness.uploading import go_on, upload_everything
 
 _shim = Shim()
 
@@ -204,6 +205,30 @@ def command(pipe: int, arm: Arm, watch: str, argv: list[str]) -> None:
     say("hits", str(hits))
 
 
+def upload(pipe: int, arm: Arm, root: str, watch: str) -> None:
+    """An upload with the shim armed."""
+    say = _speaker(pipe)
+
+    async def run() -> None:
+        _shim.arm(watch, arm, -1)
+        store = open_store(Path(root), chunker=SMALL_BLOCKS)
+        try:
+            await upload_everything(store, say)
+        except BaseException as error:  # noqa: BLE001 - judged by the test
+            _told(error, say, "failed")
+        await _closed(store, say)
+        seen, hits = _shim.disarm()
+        say("calls", str(seen))
+        say("hits", str(hits))
+
+    asyncio.run(run())
+
+
+def upload_goes_on(pipe: int, arm: Arm, root: str, said: list[list[str]]) -> None:
+    """Another process goes on with what an upload has left."""
+    asyncio.run(go_on(Path(root), _speaker(pipe), [(verb, subject) for verb, subject in said]))
+
+
 _JOBS: dict[str, Callable[..., None]] = {
     "scenario": scenario,
     "check": check,
@@ -214,6 +239,8 @@ _JOBS: dict[str, Callable[..., None]] = {
     "as_nobody": as_nobody,
     "key_values": key_values,
     "command": command,
+    "upload": upload,
+    "upload_goes_on": upload_goes_on,
 }
 
 

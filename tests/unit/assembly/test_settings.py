@@ -117,7 +117,7 @@ PG = "postgresql://"
     ("name", "values"),
     [
         ("GRAVITON_CACHE_BYTES", ["much", "-1", "1.5G"]),
-        ("GRAVITON_FS_BLOCK_PREFIX", ["/cas", "cas/", "a/../b", "a b", "a\nb", "trash/x"]),
+        ("GRAVITON_FS_BLOCK_PREFIX", ["/cas", "cas/", "a/../b", "a b", "a\nb", "trash/x", "uploads"]),
         ("PG_JDBC_URL", ["localhost/db", "mysql://h/db", "jdbc:postgres://h/db", "jdbc:", PG, f"{PG}h:0/db"]),
         ("PG_JDBC_URL", [f"{PG}h:x/db", f"{PG}a:5432,b:99999/db", f"{PG}h/my db"]),
     ],

@@ -174,6 +174,7 @@ def test_vanished_files_are_absence_only_where_absence_is_meant() -> None:
     "wrong",
     [
         {"prefix": ""}, {"prefix": "/abs"}, {"prefix": "a/../b"}, {"prefix": "trash"}, {"prefix": "trash/x"},
+        {"prefix": "uploads/x"},
         {"workers": 0}, {"workers": 65}, {"fsync_workers": 65}, {"syncfs_min_files": 1}, {"syncfs_max_mean_bytes": -1},
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.locators import Locator
 from graviton.core.manifests import ManifestPage, PageChain, paginate
+from graviton.core.ranges import Span
 from graviton.metadata.backup_format import BackupHeader, Encoder, Record
 from graviton.metadata.event_rows import EventHead, encode_event
 from graviton.metadata.marker import StoreMarker
@@ -30,6 +31,7 @@ from graviton.metadata.rows import (
     run_of,
     u64,
 )
+from graviton.metadata.upload_rows import PartRow, UploadRow, UploadState, WishesRow, part_key
 from graviton.ports.block_index import BlockState, OwnerState
 from graviton.ports.events import Event, EventKind
 from graviton.ports.manifests import BlobRecord, StoreTotals
@@ -38,6 +40,7 @@ from graviton.ports.replicas import ReplicaState
 GOLDEN = Path(__file__).parents[2] / "golden"
 PAGES_FILE = GOLDEN / "manifests/pages.json"
 ROWS_FILE = GOLDEN / "metadata/rows.json"
+UPLOADS_FILE = GOLDEN / "metadata/uploads.json"
 
 
 def block(number: int, algo: HashAlgo = HashAlgo.BLAKE3) -> BlockKey:
@@ -122,6 +125,53 @@ def rows() -> dict[str, Any]:
     }
 
 
+UPLOAD = UploadRow(
+    WishesRow(
+        "blake3",
+        "fixed-v1:1024",
+        "dom",
+        "somebody",
+        BinaryAttributes.EMPTY.advertise({"user.name": "a.txt"}, at_ns=1),
+        blob([block(9)]),
+        (("sha1", b"\x11" * 20),),
+        "name YQ==",
+        made_of=("aa" * 16, "bb" * 16),
+    ),
+    created_at_ns=1_700_000_000_000_000_000,
+    lifetime_ns=86_400_000_000_000,
+    expires_at_ns=1_700_086_400_000_000_000,
+    alive_at_ns=1_700_000_000_000_000_001,
+    state=UploadState.FINISHING,
+    length=2_000,
+    token="cc" * 16,
+    reach=1_500,
+    session=0x0123456789ABCDEF,
+    heir=7,
+    old_sessions=(8, 9),
+    leased_to_ns=1_700_172_800_000_000_000,
+    cut_to=1_009,
+    offset=1_200,
+    parts=2,
+    counts=(1, 1, 1_009, 0),
+    key=blob([block(9)]),
+    error=("digest_mismatch", "the bytes are others", "Send them again."),
+)
+PART = PartRow(Span(1_000, 1_200), b"n" * 16, 300, b"\xdd" * 32, 50)
+
+
+def uploads() -> dict[str, Any]:
+    """The rows of uploads."""
+    id = b"\xab" * 16
+    fresh = UploadRow(WishesRow("sha256", "w16-v1:256:1024:4096"), 1, 2, 3, 4)
+    page = ManifestPage(0, 0, [block(9)])
+    return {
+        "uploads": [id.hex(), UPLOAD.encode().decode()],
+        "uploads, new": [id.hex(), fresh.encode().decode()],
+        "upload_parts": [part_key(id, PART.span.end).hex(), PART.encode().hex()],
+        "upload_pages": [part_key(id, page.end).hex(), page.to_bytes().hex()],
+    }
+
+
 if __name__ == "__main__":
-    for path, values in ((PAGES_FILE, pages()), (ROWS_FILE, rows())):
+    for path, values in ((PAGES_FILE, pages()), (ROWS_FILE, rows()), (UPLOADS_FILE, uploads())):
         path.write_text(json.dumps(values, indent=2) + "\n")

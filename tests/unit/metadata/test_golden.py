@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
+
+import pytest
 
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
+from graviton.errors import IntegrityError
 from graviton.metadata.backup_format import BackupHeader, Record, read_backup
 from graviton.metadata.event_rows import EventHead, decode_event
 from graviton.metadata.marker import StoreMarker
@@ -23,11 +27,12 @@ from graviton.metadata.rows import (
     note_of,
     u64,
 )
+from graviton.metadata.upload_rows import PartRow, UploadRow, part_key
 from graviton.ports.block_index import Note
 from graviton.ports.events import Event, EventKind
 from graviton.ports.manifests import StoreTotals
 from tests.unit.metadata import golden_values
-from tests.unit.metadata.golden_values import PAGES_FILE, ROWS_FILE
+from tests.unit.metadata.golden_values import PAGES_FILE, ROWS_FILE, UPLOADS_FILE
 from tests.unit.metadata.readers import reader
 
 
@@ -79,6 +84,40 @@ def test_golden_rows_are_read() -> None:
     assert name == REPLICAS
     assert decode_copy(bytes.fromhex(copy_key)[-16:], bytes.fromhex(copy)).verified_at_ns == 77
     assert StoreMarker.decode(rows["marker"].encode(), "here").metadata_id == "ff" * 16
+
+
+def test_rows_of_uploads_are_written_as_ever_and_read() -> None:
+    rows = load(UPLOADS_FILE)
+    assert golden_values.uploads() == rows
+    assert UploadRow.decode(rows["uploads"][1].encode()) == golden_values.UPLOAD
+    fresh = UploadRow.decode(rows["uploads, new"][1].encode())
+    assert (fresh.wishes.hash, fresh.length, fresh.key, fresh.wishes.digests) == ("sha256", None, None, ())
+    key, part = (bytes.fromhex(text) for text in rows["upload_parts"])
+    assert PartRow.decode(key, part) == golden_values.PART
+    key, page = (bytes.fromhex(text) for text in rows["upload_pages"])
+    assert part_key(key[:16], ManifestPage.from_bytes(page).end) == key
+
+
+def test_damaged_rows_of_uploads_are_told() -> None:
+    rows = load(UPLOADS_FILE)
+    text, key, part = rows["uploads"][1], *(bytes.fromhex(text) for text in rows["upload_parts"])
+    for harm in ("", "{}", "[]", text[:-1], text.replace('"version":1', '"version":2'), text.replace("aa", "é")):
+        with pytest.raises(IntegrityError):
+            UploadRow.decode(harm.encode("latin-1"))
+    for name in json.loads(text):
+        fields = json.loads(text)
+        for value in (None, "x", -1, [], {}):
+            with suppress(IntegrityError):
+                UploadRow.decode(json.dumps(fields | {name: value}).encode())
+        del fields[name]
+        with suppress(IntegrityError):  # what has a default may be missing
+            UploadRow.decode(json.dumps(fields).encode())
+    for wrong in (b"", part[:-1], b"\x02" + part[1:]):
+        with pytest.raises(IntegrityError):
+            PartRow.decode(key, wrong)
+    for wrong_key in (key[:-1], key[:16] + bytes(8)):
+        with pytest.raises(IntegrityError):
+            PartRow.decode(wrong_key, part)
 
 
 def test_golden_backup_is_read() -> None:

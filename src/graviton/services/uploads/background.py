@@ -51,7 +51,7 @@ class Background:
 
     def look_at(self, id: UploadId, row: UploadRow) -> None:
         """Begin what is due."""
-        if is_unfinished(row) or (row.state is UploadState.RECEIVING and is_due(row)):
+        if is_unfinished(row) or (row.state is UploadState.RECEIVING and is_due(self._kit, row)):
             self.begin(id)
 
     def begin(self, id: UploadId) -> None:
@@ -82,13 +82,13 @@ class Background:
             if is_unfinished(row):
                 await measured(self._kit, "upload.finish", self._finishing.run, id)
                 return
-            if row.state is not UploadState.RECEIVING or not is_due(row) or row.token:
+            if row.state is not UploadState.RECEIVING or not is_due(self._kit, row) or row.token:
                 return  # whoever writes looks again when he ends
             with suppress(_NotDueError):
                 await measured(self._kit, "upload.cut", self._cut, id)
 
     async def _cut(self, id: UploadId) -> None:
-        async with self._turns.turn(id, partial(_cutting, id=id)) as turn:
+        async with self._turns.turn(id, partial(_cutting, id=id, kit=self._kit)) as turn:
             try:
                 if turn.lost is not None:
                     raise turn.lost
@@ -107,9 +107,9 @@ class _NotDueError(Exception):
     """Somebody else was there first."""
 
 
-def _cutting(_: ReadTransaction, row: UploadRow, id: UploadId) -> dict[str, Any]:
+def _cutting(_: ReadTransaction, row: UploadRow, id: UploadId, kit: Kit) -> dict[str, Any]:
     receiving(row, id)
-    if row.token or not is_due(row):
+    if row.token or not is_due(kit, row):
         raise _NotDueError
     return {"reach": row.offset}
 

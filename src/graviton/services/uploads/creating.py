@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from graviton.concurrency.finishing import finish_anyway
 from graviton.core.attribute_values import SIZE
 from graviton.core.limits import MAX_SIZE
 from graviton.errors import Conflict, InvalidInput, Unsupported
 from graviton.metadata.upload_rows import UploadRow, UploadState, WishesRow
-from graviton.ports.kv import Transaction
+from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.services.uploads import records
 from graviton.services.uploads.kit import Kit
 from graviton.services.uploads.records import alive, receiving
@@ -35,7 +36,7 @@ class Creating:
 
     async def create(self, wishes: UploadWishes) -> UploadId:
         """A new upload, durably. Raises InvalidInput, Unsupported, StorageFull."""
-        return await self._save(wishes, self._row(wishes))
+        return await self._save(self._row(wishes))
 
     async def concatenate(self, ids: Sequence[UploadId], wishes: UploadWishes) -> UploadId:
         """One that is made of partial ones, whose bytes are all there. Raises InvalidInput, NotFound, Conflict."""
@@ -45,18 +46,21 @@ class Creating:
             raise InvalidInput("an upload that is made of partial ones is not partial itself")
         row = self._row(wishes)
         row = row._replace(wishes=row.wishes._replace(made_of=tuple(ids)))
-        return await self._save(wishes, row)
+        row = await self._kit.kv.read(partial(_made_of, row=row))
+        for one in dict.fromkeys(ids):
+            await self._kit.reservations.release(one)  # their bytes are those of the new one from now on
+        made = await self._save(row)
+        for one in dict.fromkeys(ids):
+            await self._kit.keep_session(one, await self._kit.load(one))
+        return made
 
-    async def _save(self, wishes: UploadWishes, row: UploadRow) -> UploadId:
+    async def _save(self, row: UploadRow) -> UploadId:
         id = new_upload_id()
-        reservation = None
-        if self._kit.quota is not None and not wishes.is_partial:
-            reservation = await self._kit.quota.reserve(wishes.plan.holder, wishes.length or 0, id=id)
+        await self._kit.reservations.begin(id, row, row.length or 0)
         try:
             await self._kit.decide(partial(_create, id=id, row=row))
         except BaseException:
-            if reservation is not None:
-                await reservation.release()
+            await finish_anyway(self._kit.reservations.release(id))
             raise
         return id
 
@@ -89,7 +93,11 @@ class Creating:
     async def declare_length(self, id: UploadId, length: int) -> None:
         """See `Uploads.declare_length`."""
         _check_length(length)
-        await self._kit.decide(partial(_declare, id=id, length=length, now_ns=self._kit.now_ns()))
+        if self._kit.reservations.are_needed:
+            row = await self._kit.load(id)
+            await self._kit.reservations.keep(id, row, length)
+        row = await self._kit.decide(partial(_declare, id=id, length=length, now_ns=self._kit.now_ns()))
+        await self._kit.keep_session(id, row)
 
 
 def _check(wishes: UploadWishes) -> None:
@@ -124,11 +132,14 @@ def _checked_lifetime(seconds: float) -> float:
 def _create(tx: Transaction, id: UploadId, row: UploadRow) -> None:
     if row.wishes.made_of:
         row = _made_of(tx, row)
+        for text in dict.fromkeys(row.wishes.made_of):  # they are needed as long as it is
+            one = UploadId(text)
+            records.save(tx, one, alive(records.load(tx, one), row.created_at_ns))
     records.save(tx, id, row)
 
 
-def _made_of(tx: Transaction, row: UploadRow) -> UploadRow:
-    """The row of an upload whose bytes are those of partial ones, which are needed as long as it is."""
+def _made_of(tx: ReadTransaction, row: UploadRow) -> UploadRow:
+    """The row of an upload whose bytes are those of partial ones."""
     total = 0
     for text in dict.fromkeys(row.wishes.made_of):
         id = UploadId(text)
@@ -139,7 +150,6 @@ def _made_of(tx: Transaction, row: UploadRow) -> UploadRow:
             raise InvalidInput(f"upload {id} belongs to another domain", operation="upload", subject=id)
         if not part.is_complete:
             raise Conflict(f"upload {id} is not complete", operation="upload", subject=id)
-        records.save(tx, id, alive(part, row.created_at_ns))
         total += part.offset * row.wishes.made_of.count(text)
     _check_length(total)
     if row.length not in (None, total):
@@ -147,14 +157,14 @@ def _made_of(tx: Transaction, row: UploadRow) -> UploadRow:
     return row._replace(length=total, offset=total, state=UploadState.FINISHING)
 
 
-def _declare(tx: Transaction, id: UploadId, length: int, now_ns: int) -> None:
+def _declare(tx: Transaction, id: UploadId, length: int, now_ns: int) -> UploadRow:
     row = records.load(tx, id)
     if row.length == length:
-        return
+        return row
     receiving(row, id)
     if row.length is not None:
         raise Conflict(f"upload {id} has {row.length} bytes, not {length}", operation="upload", subject=id)
     bounds = records.held(tx, id, row).bounds
     if bounds is not None and bounds.end > length:
         raise Conflict(f"upload {id} has byte {bounds.end - 1} already", operation="upload", subject=id)
-    records.save(tx, id, alive(row, now_ns)._replace(length=length))
+    return records.save(tx, id, alive(row, now_ns)._replace(length=length))

@@ -14,7 +14,6 @@ from graviton.concurrency.pieces import AsyncPieceFiller, Filler
 from graviton.core.buffers import Buffer
 from graviton.core.chunking import ChunkerSpec
 from graviton.core.hashing import HashAlgo
-from graviton.core.limits import MAX_BLOCK_BYTES
 from graviton.core.ranges import Span
 from graviton.errors import Conflict, LimitExceeded, NotFound
 from graviton.metadata.upload_rows import ID_BYTES, PartRow, UploadRow
@@ -31,8 +30,6 @@ from graviton.stores.intake import Counts, Intake, PageBuilder
 from graviton.stores.segments import filled_segments
 
 __all__ = [
-    "BACKLOG_BYTES",
-    "LAZY_BYTES",
     "Cutting",
     "claims_of",
     "due_bytes",
@@ -42,34 +39,18 @@ __all__ = [
     "new_name",
 ]
 
-CHECKPOINT_BYTES = 64 * 1024 * 1024
-"""Bytes after which what is durable is written down: so much is sent again at most after a crash."""
-
-CHECKPOINT_SECONDS = 30.0
-"""The same for slow clients."""
-
 CHECKPOINT_PAGES = 4
-"""The same for very small blocks: full pages of the manifest in memory."""
-
-LAZY_BYTES = 64 * 1024
-"""A request that brings no more is put by as it is: to cut it, what is undecided before it would be read again."""
-
-BACKLOG_BYTES = 2 * MAX_BLOCK_BYTES
-"""With more that waits to be cut, what a request brings is put by too: it would have to wait for all of that."""
-
-TAIL_PARTS = 64
-"""Parts of about one size, or smaller, that are put together as one. Each byte then is put a few times, whatever the
-size of the requests, and no reader has to open more than a few hundred objects."""
+"""Full pages of the manifest in memory after which what is durable is written down."""
 
 
-def due_bytes(row: UploadRow) -> int:
+def due_bytes(kit: Kit, row: UploadRow) -> int:
     """With so much that waits, an upload is cut: at least one block comes of it."""
-    return max(LAZY_BYTES, ChunkerSpec.parse(row.wishes.chunker).max_bytes)
+    return max(kit.sizes.lazy_bytes, ChunkerSpec.parse(row.wishes.chunker).max_bytes)
 
 
-def is_due(row: UploadRow) -> bool:
+def is_due(kit: Kit, row: UploadRow) -> bool:
     """Whether there is enough to be cut."""
-    return row.offset - row.cut_to >= due_bytes(row)
+    return row.offset - row.cut_to >= due_bytes(kit, row)
 
 
 def claims_of(row: UploadRow) -> list[Checksum]:
@@ -112,7 +93,7 @@ class Cutting:
         except BaseException as error:
             await finish_anyway(_give_up(intake, segments))
             if isinstance(error, Conflict) and not isinstance(error, Overtaken):
-                raise _ended(turn.id) from error  # its session
+                raise records.ended(turn.id) from error
             raise
         await segments.aclose()
         turn.is_clean = True
@@ -152,28 +133,35 @@ class Cutting:
     async def _step(self, intake: Intake) -> None:
         done = intake.pages.end - self._turn.row.cut_to
         seconds = self._kit.put.clock.monotonic() - self._checked_at
-        is_late = done > 0 and seconds >= CHECKPOINT_SECONDS
-        if done >= CHECKPOINT_BYTES or len(intake.pages.full) >= CHECKPOINT_PAGES or is_late:
+        sizes = self._kit.sizes
+        is_late = done > 0 and seconds >= sizes.checkpoint_seconds
+        if done >= sizes.checkpoint_bytes or len(intake.pages.full) >= CHECKPOINT_PAGES or is_late:
+            await self._confirm(intake)
             await self._checkpoint(intake, intake.pages.end, None)
             await self._kit.tell(self._turn.id, [Span(0, self._turn.row.offset)])
 
     async def _end(self, intake: Intake, tail: memoryview, fields: dict[str, Any]) -> None:
         """The last checkpoint, with what is not decided."""
+        await self._confirm(intake)  # first: whoever was overtaken puts no object
         end, cut_to, held_to = self._end_of_bytes, intake.pages.end, self._turn.row.offset
         if end <= max(cut_to, held_to):  # the rest is in parts already
             await self._checkpoint(intake, max(cut_to, min(end, held_to)), None, **fields)
             return
         waiting = await self._kit.kv.read(partial(_between, id=self._turn.id, start=cut_to, end=end))
-        merged_from = _merged_from(waiting, end)
+        merged_from = _merged_from(waiting, end, self._kit.sizes.tail_parts)
         start = max(cut_to, held_to if merged_from is None else merged_from)
         made = await self._kit.parts.put_memory(self._turn.id, new_name(), tail[start - cut_to :])
         await self._checkpoint(intake, end, made.row(Span(start, end)), **fields)
 
-    async def _checkpoint(self, intake: Intake, end: int, tail: PartRow | None, **fields: Any) -> None:
-        kit, turn = self._kit, self._turn
+    async def _confirm(self, intake: Intake) -> None:
+        """Have every block that was claimed be stored."""
         await intake.settle()
         assert intake.session is not None
-        await kit.put.block_index.confirm(intake.session, intake.take_durable())
+        await self._kit.put.block_index.confirm(intake.session, intake.take_durable())
+
+    async def _checkpoint(self, intake: Intake, end: int, tail: PartRow | None, **fields: Any) -> None:
+        """Write down what was confirmed."""
+        kit, turn = self._kit, self._turn
         pages, cut_to = intake.pages.take_full(), intake.pages.end
         if cut_to > turn.row.cut_to and (short := intake.pages.short()) is not None:
             pages.append(short)
@@ -185,8 +173,6 @@ class Cutting:
 
 async def write_down(kit: Kit, turn: Turn, progress: Progress, **fields: Any) -> None:
     """A checkpoint: the rows, then the objects that are needed no longer. Raises Overtaken, NotFound, LimitExceeded."""
-    if kit.quota is not None and (reservation := await kit.quota.resume(turn.id)) is not None:
-        await reservation.grow(progress.end)
     decide = partial(records.checkpoint, id=turn.id, writer=turn.token, now_ns=kit.now_ns(), progress=progress)
     try:
         turn.row, gone = await kit.decide(partial(decide, **fields))
@@ -205,7 +191,7 @@ async def keep_small(kit: Kit, turn: Turn, data: memoryview) -> list[Span]:
     if not data:
         return []
     waiting = await kit.kv.read(partial(_between, id=turn.id, start=row.cut_to, end=row.offset))
-    merged_from = _merged_from(waiting, end)
+    merged_from = _merged_from(waiting, end, kit.sizes.tail_parts)
     if merged_from is None:
         made = await kit.parts.put_memory(turn.id, new_name(), data)
         start = row.offset
@@ -267,7 +253,7 @@ def _between(tx: ReadTransaction, id: UploadId, start: int, end: int) -> list[Pa
     return found
 
 
-def _merged_from(waiting: Sequence[PartRow], end: int) -> int | None:
+def _merged_from(waiting: Sequence[PartRow], end: int, most: int) -> int | None:
     """Where a part begins that takes the place of the last of those that wait; None if they are few, or larger. Each
     is at most twice what comes after it, so what was put together once is put together again only when as much has
     come."""
@@ -277,7 +263,7 @@ def _merged_from(waiting: Sequence[PartRow], end: int) -> int | None:
         if part.span.length > 2 * (end - start):
             break
         count, start = count + 1, part.span.start
-    return start if count >= TAIL_PARTS - 1 else None
+    return start if count >= most - 1 else None
 
 
 def new_name() -> bytes:
@@ -291,12 +277,3 @@ async def _give_up(intake: Intake, segments: Any) -> None:
         await intake.stop()
     finally:
         await segments.aclose()
-
-
-def _ended(id: UploadId) -> Overtaken:
-    return Overtaken(
-        f"another request goes on with upload {id}, or it has expired",
-        operation="upload",
-        subject=id,
-        hint="Ask for its offset, and go on there.",
-    )

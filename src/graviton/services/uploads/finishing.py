@@ -28,6 +28,7 @@ from graviton.services.uploads.cutting import Cutting, claims_of
 from graviton.services.uploads.hash_state import Hashes, HashStates
 from graviton.services.uploads.kit import Kit, range_locator
 from graviton.services.uploads.parts import BytesLostError
+from graviton.services.uploads.records import Overtaken
 from graviton.services.uploads.spill import mismatch
 from graviton.services.uploads.turns import Turn, Turns
 from graviton.services.uploads.values import UploadId, hasher
@@ -67,6 +68,10 @@ class Finishing:
                 await self._finish(turn)
             except _FATAL as error:
                 await self.fail(turn, error)
+            except Overtaken:
+                raise
+            except Conflict as error:
+                raise records.ended(id) from error
 
     async def _finish(self, turn: Turn) -> None:
         length = turn.row.length
@@ -74,13 +79,15 @@ class Finishing:
         if turn.row.cut_to < length or not length:
             await Cutting(self._kit, self._states, turn).run(keeps_turn=True)
             turn.check()
-        state = self._states.take(turn.id, turn.row.cut_to)
-        hashes = None if state is None else state.hashes(length)
-        if hashes is None:
-            hashes = await self._read_back(turn, length)
-        key = BlobKey(Digest(HashAlgo.parse(turn.row.wishes.hash), hashes.raw), length)
-        self._check(turn.row, key, hashes)
-        await self._kit.note(_change(turn, self._kit.now_ns(), key=key))
+        key = turn.row.key  # known and checked, if somebody has come so far before
+        if key is None:
+            state = self._states.take(turn.id, turn.row.cut_to)
+            hashes = None if state is None else state.hashes(length)
+            if hashes is None:
+                hashes = await self._read_back(turn, length)
+            key = BlobKey(Digest(HashAlgo.parse(turn.row.wishes.hash), hashes.raw), length)
+            self._check(turn.row, key, hashes)
+            turn.row = await self._kit.note(_change(turn, self._kit.now_ns(), key=key))
         turn.check()
         await self._commit(turn, key)
 
@@ -109,9 +116,7 @@ class Finishing:
 
     async def _commit(self, turn: Turn, key: BlobKey) -> None:
         kit, row = self._kit, turn.row
-        reservation = None if kit.quota is None else await kit.quota.resume(turn.id)
-        if reservation is not None:
-            await reservation.promise(key)
+        await kit.reservations.promise(turn.id, row, key)
         last = await self._add_pages(turn)
         attributes = confirmed(row.wishes.attributes, key.size, row.counts[0], kit.put.clock)
         commit = BlobCommit(row.session, key, last, [], attributes, row.wishes.chunker, row.wishes.holder)
@@ -160,13 +165,11 @@ class Finishing:
         """`session` has made the blob, whoever has the token: the upload needs nothing any more but its row, which
         answers whoever asks again."""
         assert row.key is not None
-        if self._kit.quota is not None and (reservation := await self._kit.quota.resume(id)) is not None:
-            await reservation.settle(row.key)
+        await self._kit.reservations.settle(id, row.key)
         created = done is not None and done.created
         settle = partial(_settle, id=id, session=session, key=row.key, created=created, now_ns=self._kit.now_ns())
-        await self._kit.decide(settle)
+        others = await self._kit.decide(settle)
         self._states.drop(id)
-        others = [one for one in (row.session, row.heir, *row.old_sessions) if one and one != session]
         await end_sessions(self._kit, others)
         with suppress(GravitonError):  # what is left goes with the row
             await self._kit.parts.delete_all(id)
@@ -180,8 +183,7 @@ class Finishing:
         self._states.drop(turn.id)
         row = turn.row
         await end_sessions(kit, [one for one in (row.session, row.heir, *row.old_sessions) if one])
-        if kit.quota is not None and (reservation := await kit.quota.resume(turn.id)) is not None:
-            await reservation.release()
+        await kit.reservations.release(turn.id)
         with suppress(GravitonError):
             await kit.parts.delete_all(turn.id)
         await kit.tracker.clear(range_locator(turn.id))
@@ -205,11 +207,13 @@ def _change(turn: Turn, now_ns: int, **fields: Any) -> Any:
     return partial(records.change, id=turn.id, writer=turn.token, now_ns=now_ns, **fields)
 
 
-def _settle(tx: Transaction, id: UploadId, session: int, key: BlobKey, created: bool, now_ns: int) -> None:
+def _settle(tx: Transaction, id: UploadId, session: int, key: BlobKey, created: bool, now_ns: int) -> list[int]:
+    """Say so; the sessions of others who were at it."""
     row = records.load(tx, id)
     if row.state is UploadState.DONE:
-        return
+        return []
     records.clear_bytes(tx, id)
+    others = [one for one in (row.session, row.heir, *row.old_sessions) if one and one != session]
     row = records.alive(row, now_ns)._replace(
         state=UploadState.DONE,
         token="",
@@ -224,6 +228,7 @@ def _settle(tx: Transaction, id: UploadId, session: int, key: BlobKey, created: 
         created=created,
     )
     records.save(tx, id, row)
+    return others
 
 
 def _fail(tx: Transaction, id: UploadId, token: str, now_ns: int, error: tuple[str, str, str]) -> None:

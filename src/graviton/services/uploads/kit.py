@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+from graviton.core.limits import MAX_BLOCK_BYTES
 from graviton.core.locators import Locator
 from graviton.core.ranges import RangeSet, Span
-from graviton.metadata.upload_rows import UPLOAD_SCHEME, UPLOADS, UploadRow
+from graviton.errors import Conflict
+from graviton.metadata.upload_rows import UPLOAD_PLACE, UPLOADS, UploadRow
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.ports.range_tracker import RangeTracker
 from graviton.services.uploads import records
 from graviton.services.uploads.held import HeldBytes
 from graviton.services.uploads.parts import PartStore
-from graviton.services.uploads.quota import UploadQuota
+from graviton.services.uploads.quota import Reservations
 from graviton.services.uploads.spill import OpenSpill
 from graviton.services.uploads.values import UploadId
 from graviton.stores.block_access import BlockAccess
@@ -22,14 +24,34 @@ from graviton.stores.intake import Parts
 from graviton.stores.reporting import PutReporter
 from graviton.stores.results import CasDefaults
 
-__all__ = ["Kit", "range_locator"]
+__all__ = ["LEASE_LIFETIMES", "Kit", "Sizes", "range_locator"]
 
 _T = TypeVar("_T")
+
+LEASE_LIFETIMES = 2
+"""A session lives so many lifetimes of its upload after the last call that renews it: so only one sign of life in many
+has to."""
+
+
+class Sizes(NamedTuple):
+    """How much of what; only tests have others."""
+
+    checkpoint_bytes: int = 64 * 1024 * 1024
+    """Bytes after which what is durable is written down: so much is sent again at most after a crash."""
+    checkpoint_seconds: float = 30.0
+    """The same for slow clients."""
+    lazy_bytes: int = 64 * 1024
+    """A request that brings no more is put by as it is: to cut it, what is undecided before would be read again."""
+    backlog_bytes: int = 2 * MAX_BLOCK_BYTES
+    """With more that waits to be cut, what a request brings is put by too: it would have to wait for all of that."""
+    tail_parts: int = 64
+    """Parts of about one size, or smaller, that are put together as one. Each byte then is put a few times, whatever
+    the size of the requests, and no reader has to open more than a few hundred objects."""
 
 
 def range_locator(id: UploadId) -> Locator:
     """Under which the ranges of an upload are tracked."""
-    return Locator(UPLOAD_SCHEME, "default", id)
+    return Locator(*UPLOAD_PLACE, id)
 
 
 class Kit(NamedTuple):
@@ -46,7 +68,8 @@ class Kit(NamedTuple):
     reporter: PutReporter
     defaults: CasDefaults
     open_spill: OpenSpill
-    quota: UploadQuota | None
+    reservations: Reservations = Reservations()
+    sizes: Sizes = Sizes()
 
     def now_ns(self) -> int:
         """The time of day."""
@@ -70,6 +93,23 @@ class Kit(NamedTuple):
         if not await self.kv.read(partial(_exists, id=id)):  # it went meanwhile, perhaps after its ranges had
             await self.tracker.clear(range_locator(id))
         return ranges
+
+    async def keep_session(self, id: UploadId, row: UploadRow) -> None:
+        """Let the session of an upload live as long as the upload, after a sign of life that did not come from it."""
+        if not row.session or row.leased_to_ns >= row.expires_at_ns:
+            return
+        try:
+            await self.put.block_index.confirm(row.session, [])
+        except Conflict:
+            return  # it has ended: the next writer makes another one
+        leased_to_ns = self.now_ns() + LEASE_LIFETIMES * row.lifetime_ns
+        await self.note(partial(_leased, id=id, session=row.session, leased_to_ns=leased_to_ns))
+
+
+def _leased(tx: Transaction, id: UploadId, session: int, leased_to_ns: int) -> None:
+    row = records.load(tx, id)
+    if row.session == session:
+        records.save(tx, id, row._replace(leased_to_ns=leased_to_ns))
 
 
 def _exists(tx: ReadTransaction, id: UploadId) -> bool:

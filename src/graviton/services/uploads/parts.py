@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.constraints.budget import ByteBudget
@@ -17,7 +17,7 @@ from graviton.metadata.upload_rows import ID_BYTES, PartRow
 from graviton.ports.objects import MutableObjectStore
 from graviton.services.uploads.values import UploadId
 
-__all__ = ["BytesLostError", "PartObject", "PartPlace", "PartStore", "missing_part"]
+__all__ = ["BytesLostError", "Leftovers", "PartObject", "PartPlace", "PartStore", "missing_part"]
 
 _INLINE_BYTES = 64 * 1024
 """Below this hashing takes less than a thread hop."""
@@ -25,6 +25,18 @@ _INLINE_BYTES = 64 * 1024
 
 class BytesLostError(IntegrityError):
     """Bytes that an upload holds are not there, or are others: it can never be finished."""
+
+
+class Leftovers(Protocol):
+    """What killed puts have left in the folder of an upload and no listing shows."""
+
+    async def owners(self) -> list[str]:
+        """Names of all folders there are."""
+        ...
+
+    async def remove(self, owner: str) -> None:
+        """Remove one with everything in it."""
+        ...
 
 
 class PartPlace(NamedTuple):
@@ -39,6 +51,7 @@ class PartPlace(NamedTuple):
     """Memory that one put of an object of any size may take."""
     is_shared: bool = False
     """Others use the object store too, and it is not closed here."""
+    leftovers: Leftovers | None = None
 
 
 class PartObject(NamedTuple):
@@ -124,8 +137,18 @@ class PartStore:
         for locator in locators:
             await self._place.objects.delete(locator)
 
+    async def remove_folder(self, id: UploadId) -> None:
+        """The same, with whatever killed puts have left: of an upload to which nobody can put any more."""
+        await self.delete_all(id)
+        if self._place.leftovers is not None:
+            await self._place.leftovers.remove(id)
+
     async def owners(self) -> AsyncIterator[str]:
-        """The first folder below the prefix of every object there is, each once: ids, if nobody put anything else."""
+        """The first folder below the prefix of everything there is: ids, if nobody put anything else."""
+        if self._place.leftovers is not None:
+            for owner in await self._place.leftovers.owners():
+                yield owner
+            return
         last = None
         async for found in self._place.objects.list(self._place.prefix):
             owner = found.locator.path[len(self._place.prefix) :].partition("/")[0]

@@ -15,19 +15,12 @@ from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded
 from graviton.metadata.upload_rows import PartRow, UploadRow
 from graviton.ports.kv import ReadTransaction
 from graviton.services.uploads import records
-from graviton.services.uploads.cutting import (
-    BACKLOG_BYTES,
-    LAZY_BYTES,
-    Cutting,
-    due_bytes,
-    keep_part,
-    keep_small,
-    new_name,
-)
+from graviton.services.uploads.cutting import Cutting, due_bytes, keep_part, keep_small, new_name
 from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
 from graviton.services.uploads.kit import Kit
 from graviton.services.uploads.parts import BytesLostError
+from graviton.services.uploads.quota import Admission
 from graviton.services.uploads.records import beyond, receiving
 from graviton.services.uploads.sources import Feed, HeadFiller
 from graviton.services.uploads.spill import checked, mismatch
@@ -69,7 +62,11 @@ class Receiving:
                     raise StoppedError from None
                 raise
             feed.raise_error()
-            await self._append(id, offset, Feed(spill, offset), None)
+            good = Feed(spill, offset)
+            await self._append(id, offset, good, None)
+            good.raise_error()
+            if good.is_stopped:
+                raise StoppedError
         finally:
             await spill.aclose()
 
@@ -85,6 +82,7 @@ class Receiving:
                     feed.limit(row.length, beyond(id, row.length))
                 if row.reach < _most(row, end):
                     feed.limit(row.reach, _held_ahead(id, row.reach), fills=True)
+                await self._admit(id, row, feed)
                 turn.begin(feed)
                 spans = await self._take_in(turn, feed)
             except BytesLostError as error:
@@ -93,19 +91,29 @@ class Receiving:
             if spans:
                 await self._kit.tell(id, spans)
 
+    async def _admit(self, id: UploadId, row: UploadRow, feed: Feed) -> None:
+        """Have room in the quota for what comes. Raises StorageFull."""
+        if not self._kit.reservations.are_needed:
+            return
+        if row.length is not None:
+            await self._kit.reservations.keep(id, row, row.length)
+            return
+        held = await self._kit.kv.read(partial(records.held, id=id, row=row))
+        feed.admit = Admission(self._kit.reservations, id, row, held.covered_length - row.offset)
+
     async def _take_in(self, turn: Turn, feed: Feed) -> list[Span]:
-        kit, row = self._kit, turn.row
-        if row.offset - row.cut_to > BACKLOG_BYTES:
+        kit, row, lazy_bytes = self._kit, turn.row, self._kit.sizes.lazy_bytes
+        if row.offset - row.cut_to > kit.sizes.backlog_bytes:
             async with aclosing(_pieces(feed)) as pieces:
                 return await keep_part(kit, turn, pieces)
         filler = AsyncPieceFiller(feed)
         try:
-            lease = await kit.put.budget.lease(LAZY_BYTES + 1, kit.put.budget.for_puts)
+            lease = await kit.put.budget.lease(lazy_bytes + 1, kit.put.budget.for_puts)
             try:
-                memory = memoryview(bytearray(LAZY_BYTES + 1))
+                memory = memoryview(bytearray(lazy_bytes + 1))
                 count = await filler.fill(memory)
                 is_last = feed.position == row.length and not row.wishes.is_partial
-                if count <= LAZY_BYTES and not is_last and row.offset - row.cut_to + count < due_bytes(row):
+                if count <= lazy_bytes and not is_last and row.offset - row.cut_to + count < due_bytes(kit, row):
                     return await keep_small(kit, turn, memory[:count])
             finally:
                 lease.release()  # what was read goes on as the head of a larger buffer: nobody waits while holding
@@ -128,6 +136,10 @@ class Receiving:
                 pass
             else:
                 return
+        if self._kit.reservations.are_needed:
+            held = await self._kit.kv.read(partial(records.held, id=id, row=row))
+            total = (held | RangeSet([span])).covered_length
+            await self._kit.reservations.keep(id, row, total)
         made = await self._kit.parts.put(id, new_name(), _whole(id, feed, span, digest))
         await self._hold(id, made.row(span))
 
@@ -157,6 +169,7 @@ class Receiving:
                 async with self._turns.turn(id, _any_time):
                     continue
             if found.overlap == compared:
+                await self._kit.keep_session(id, found.row)
                 return found.missing
             await self._compare(id, part, found.overlap - compared)
             compared = found.overlap

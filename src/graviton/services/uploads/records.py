@@ -32,6 +32,7 @@ __all__ = [
     "change",
     "checkpoint",
     "clear_bytes",
+    "ended",
     "held",
     "leave",
     "load",
@@ -106,6 +107,16 @@ def _own(row: UploadRow, id: UploadId, writer: str) -> UploadRow:
             hint="Ask for its offset, and go on there.",
         )
     return row
+
+
+def ended(id: UploadId) -> Overtaken:
+    """The error for a writer whose session is not open any more."""
+    return Overtaken(
+        f"another request goes on with upload {id}, or it has expired",
+        operation="upload",
+        subject=id,
+        hint="Ask for its offset, and go on there.",
+    )
 
 
 # Parts and pages.

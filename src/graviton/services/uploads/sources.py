@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 
 from graviton.concurrency.pieces import Filler
 from graviton.core.buffers import Buffer, as_bytes
@@ -23,6 +23,8 @@ class Feed:
         self.is_stopped = False
         """It ended because somebody wanted it to, and not the source."""
         self._source = source
+        self.admit: Callable[[int], Awaitable[None]] | None = None
+        """Asked before bytes up to an offset are taken; what it raises ends the feed as an error of the source does."""
         self._limit: tuple[int, Exception, bool] | None = None
         self._asked_to_stop = False
         self._waiting: asyncio.Task[object] | None = None
@@ -65,6 +67,7 @@ class Feed:
         task = asyncio.current_task()
         assert task is not None
         self._waiting = task
+        piece: memoryview | None
         try:
             piece = as_bytes(await anext(pieces))
         except (StopAsyncIteration, Interrupted):
@@ -80,7 +83,14 @@ class Feed:
             return None
         finally:
             self._waiting = None
-        return self._within(piece)
+        piece = self._within(piece)
+        if piece and self.admit is not None:
+            try:
+                await self.admit(self.position + len(piece))
+            except Exception as error:  # noqa: BLE001 - likewise
+                self.error = error
+                return None
+        return piece
 
     def _within(self, piece: memoryview) -> memoryview | None:
         if self._limit is None or self.position + len(piece) <= self._limit[0]:

@@ -56,12 +56,11 @@ class Sweeping:
         await self._turns.stop(id)
         self._states.drop(id)
         await end_sessions(kit, [one for one in (row.session, row.heir, *row.old_sessions) if one])
-        if kit.quota is not None and (reservation := await kit.quota.resume(id)) is not None:
-            await reservation.release()
+        await kit.reservations.release(id)
         await self._remove_bytes(id)
 
     async def _remove_bytes(self, id: UploadId) -> None:
-        await self._kit.parts.delete_all(id)
+        await self._kit.parts.remove_folder(id)
         await self._kit.tracker.clear(range_locator(id))
         await self._kit.decide(partial(records.remove, id=id))
 
@@ -104,7 +103,7 @@ class Sweeping:
             if await self._kit.kv.read(partial(_has_row, id=id)):
                 continue  # its own end removes them
             try:
-                await self._kit.parts.delete_all(id)
+                await self._kit.parts.remove_folder(id)
                 await self._kit.tracker.clear(range_locator(id))
                 removed += 1
             except GravitonError:

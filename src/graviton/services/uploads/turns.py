@@ -22,7 +22,7 @@ from graviton.ports.block_index import OwnerState
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.services.uploads import records
-from graviton.services.uploads.kit import Kit
+from graviton.services.uploads.kit import LEASE_LIFETIMES, Kit
 from graviton.services.uploads.parts import BytesLostError
 from graviton.services.uploads.records import Overtaken
 from graviton.services.uploads.sources import Feed
@@ -33,10 +33,6 @@ __all__ = ["Ask", "StoppedError", "Turn", "Turns"]
 
 BEAT_SECONDS = 5.0
 """How often a writer says that it is there, and learns that it was overtaken, if nothing else tells it."""
-
-_LEASE_LIFETIMES = 2
-"""A session lives so many lifetimes of its upload after the last sign of life: so signs that come through other
-requests than a writer's need not renew it each time."""
 
 Ask = Callable[[ReadTransaction, UploadRow], dict[str, Any]]
 """Whether an upload may be written to as it is now, and what else changes when a turn begins. Raises what says no."""
@@ -141,6 +137,10 @@ class Turns:
                 turn.is_clean = True
             except BytesLostError as error:
                 turn.lost = error
+            except Overtaken:
+                raise
+            except Conflict as error:
+                raise records.ended(id) from error
             yield turn
         finally:
             await finish_anyway(self._leave(turn, beat))
@@ -171,7 +171,7 @@ class Turns:
         fresh = 0
         if leased_to_ns is None:
             fresh = await finish_anyway(self._open(row))
-            leased_to_ns = now_ns + _LEASE_LIFETIMES * row.lifetime_ns
+            leased_to_ns = now_ns + LEASE_LIFETIMES * row.lifetime_ns
         taken: UploadRow | None = None
         try:
             take = partial(_take_row, turn=turn, expected=row, ask=ask, fresh=fresh, now_ns=now_ns)
@@ -193,13 +193,13 @@ class Turns:
                 await self._kit.put.block_index.confirm(row.session, [])  # a sign of life
             except Conflict:
                 return None  # it was ended: its lease ran out
-            return now_ns + _LEASE_LIFETIMES * row.lifetime_ns
+            return now_ns + LEASE_LIFETIMES * row.lifetime_ns
         owner = await self._kit.put.block_index.owner(row.session)
         return row.leased_to_ns if owner is not None and owner.state is OwnerState.OPEN else None
 
     async def _open(self, row: UploadRow) -> int:
         """An empty session."""
-        lifetime_seconds = _LEASE_LIFETIMES * row.lifetime_ns / 1e9
+        lifetime_seconds = LEASE_LIFETIMES * row.lifetime_ns / 1e9
         [opened] = await self._kit.put.block_index.open([[]], row.wishes.domain, lifetime_seconds)
         return opened.session
 

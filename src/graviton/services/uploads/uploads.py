@@ -96,7 +96,7 @@ class Uploads:
         self, id: UploadId, offset: int, source: AsyncIterable[Buffer], *, checksum: Checksum | None = None
     ) -> UploadStatus:
         """Take what `source` gives from `offset` on. It may end early, or raise (`Interrupted`): what came is kept.
-        With a `checksum` it is all or nothing: DigestMismatch, and nothing is kept.
+        With a `checksum` nobody looks at a byte before all of them have come: DigestMismatch, and nothing is kept.
 
         If that was the last byte, finishing begins in the background; `finish` waits for it. Where bytes that came out
         of order lie ahead, it takes what is missing before them and raises Conflict if the source goes on. Raises
@@ -247,6 +247,9 @@ class Uploads:
             raise
         except StoppedError:
             raise self._stopped(id) from None
+        except Overtaken:
+            await self._kit.load(id)  # by nobody: it has gone
+            raise
         finally:
             self._calls.pop(task, None)
         status = await self._looked_at(id)

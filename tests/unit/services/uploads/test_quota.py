@@ -1,0 +1,186 @@
+"""What uploads ask of a quota: room before bytes are taken, and nothing that stays when they are gone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from graviton.core.chunking import Kernel
+from graviton.core.keys import BlobKey
+from graviton.core.policies import BlobWritePlan
+from graviton.core.ranges import Span
+from graviton.errors import NotFound, StorageFull
+from graviton.services.uploads import Uploads, UploadState, UploadWishes, quota
+from tests.support import some_bytes
+from tests.upload_worlds import UploadWorld, pieces
+
+DATA = some_bytes(30_000, 2)
+
+
+class Room:
+    """A reservation of a `Books`."""
+
+    def __init__(self, books: Books, id: str, holder: str, size: int) -> None:
+        self.books, self.id, self.holder, self.size = books, id, holder, size
+        self.promised: tuple[BlobKey, ...] = ()
+
+    async def grow(self, total_bytes: int) -> None:
+        self.books.check(self)
+        self.books.admit(self, max(self.size, total_bytes))
+
+    async def promise(self, *keys: BlobKey) -> None:
+        self.books.check(self)
+        self.books.admit(self, sum(key.size for key in keys))
+        self.promised = keys
+
+    async def settle(self, key: BlobKey | None = None) -> None:
+        if self.books.open.pop(self.id, None) is not None and key is not None:
+            assert self.promised == (key,)
+            self.books.used[self.holder, key] = key.size
+
+    async def release(self) -> None:
+        await self.settle()
+
+
+class Books:
+    """A quota of so many bytes, in memory."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.open: dict[str, Room] = {}
+        self.used: dict[tuple[str, BlobKey], int] = {}
+        self.most = 0
+
+    def check(self, room: Room) -> None:
+        if room.id not in self.open:
+            raise NotFound(f"no reservation {room.id}")
+
+    def admit(self, room: Room, size: int) -> None:
+        others = sum(one.size for one in self.open.values() if one is not room) + sum(self.used.values())
+        if others + size > self.limit:
+            raise StorageFull(f"no room for {size} bytes beside {others}")
+        room.size = size
+        self.most = max(self.most, others + size)
+
+    async def reserve(
+        self, holder: str, size: int, *, domain: str, lifetime_seconds: float, id: str, blobs: int
+    ) -> Room:
+        assert id not in self.open
+        assert lifetime_seconds > 0
+        room = Room(self, id, holder, 0)
+        self.admit(room, size)
+        self.open[id] = room
+        return room
+
+    async def resume(self, id: str) -> Room:
+        if id not in self.open:
+            raise NotFound(f"no reservation {id}")
+        return self.open[id]
+
+
+@pytest.fixture
+async def world(kernel: Kernel) -> AsyncIterator[UploadWorld]:
+    world = UploadWorld(kernel)
+    world.quota = Books(50_000)
+    yield world
+    await world.aclose()
+
+
+@pytest.fixture
+async def uploads(world: UploadWorld) -> AsyncIterator[Uploads]:
+    uploads = world.server()
+    yield uploads
+    await uploads.aclose()
+
+
+def books_of(world: UploadWorld) -> Books:
+    assert isinstance(world.quota, Books)
+    return world.quota
+
+
+async def test_a_declared_length_is_reserved_and_settled(world: UploadWorld, uploads: Uploads) -> None:
+    books = books_of(world)
+    upload = await uploads.create(UploadWishes(30_000, BlobWritePlan(holder="me")))
+    with pytest.raises(StorageFull):
+        await uploads.create(UploadWishes(20_001))
+    assert [one.size for one in books.open.values()] == [30_000]
+    await uploads.append(upload.id, 0, pieces(DATA))
+    done = await uploads.finish(upload.id, 30)
+    assert done.key is not None
+    assert (books.open, books.used) == ({}, {("me", done.key): 30_000})
+    await uploads.terminate(upload.id)
+    assert books.used
+
+
+async def test_what_was_not_declared_is_reserved_before_it_is_taken(
+    world: UploadWorld, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quota, "_STEP_BYTES", 4_000)
+    books = books_of(world)
+    books.limit = 20_000
+    upload = await uploads.create(UploadWishes())
+    await uploads.put_part(upload.id, Span(15_000, 16_000), pieces(DATA[15_000:16_000]))
+    with pytest.raises(StorageFull):
+        await uploads.put_part(upload.id, Span(25_000, 45_000), pieces(bytes(20_000)))
+    await uploads.append(upload.id, 0, pieces(DATA[:15_000], 500))
+    with pytest.raises(StorageFull):
+        await uploads.append(upload.id, 16_000, pieces(DATA[16_000:], 500))
+    status = await uploads.status(upload.id)
+    assert status.offset == 20_000
+    assert books.most == 20_000
+    with pytest.raises(StorageFull):
+        await uploads.declare_length(upload.id, 30_000)
+    await uploads.declare_length(upload.id, 20_000)
+    assert (await uploads.finish(upload.id, 30)).state is UploadState.DONE
+    assert books.open == {}
+
+
+async def test_no_room_at_the_end_is_told_and_the_upload_stays(world: UploadWorld, uploads: Uploads) -> None:
+    """It can be finished when there is room again, and nothing is read twice for it."""
+    books = books_of(world)
+    upload = await uploads.create(UploadWishes(30_000))
+    books.open.clear()  # its time was past, and somebody else took the room
+    await uploads.append(upload.id, 0, pieces(DATA[:29_999]))
+    books.open.clear()
+    books.limit = 10_000
+    with pytest.raises(StorageFull):
+        await uploads.append(upload.id, 29_999, pieces(DATA[29_999:]))
+    books.limit = 50_000
+    await uploads.append(upload.id, 29_999, pieces(DATA[29_999:]))
+    done = await uploads.finish(upload.id, 30)
+    assert done.state is UploadState.DONE
+    assert books.open == {}
+
+
+async def test_whatever_goes_gives_its_room_back(world: UploadWorld, uploads: Uploads) -> None:
+    books = books_of(world)
+    wrong = BlobKey(done_digest(), 30_000)
+    failing = await uploads.create(UploadWishes(30_000, expected=wrong))
+    await uploads.append(failing.id, 0, pieces(DATA))
+    assert (await uploads.finish(failing.id, 30)).state is UploadState.FAILED
+    assert books.open == {}
+    gone = await uploads.create(UploadWishes(30_000))
+    assert await uploads.terminate(gone.id)
+    assert books.open == {}
+
+
+def done_digest():  # type: ignore[no-untyped-def]
+    from graviton.core.hashing import HashAlgo
+
+    return HashAlgo.BLAKE3.digest(b"something else")
+
+
+async def test_partial_uploads_hand_their_room_on(world: UploadWorld, uploads: Uploads) -> None:
+    books = books_of(world)
+    ids = []
+    for start in (0, 15_000):
+        one = await uploads.create(UploadWishes(15_000, is_partial=True))
+        await uploads.append(one.id, 0, pieces(DATA[start : start + 15_000]))
+        ids.append(one.id)
+    whole = await uploads.concatenate(ids, UploadWishes())
+    assert (await uploads.finish(whole.id, 30)).state is UploadState.DONE
+    assert books.most == 30_000
+    for id in ids:
+        await uploads.terminate(id)
+    assert books.open == {}
