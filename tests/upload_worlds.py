@@ -12,7 +12,7 @@ from graviton.core.clock import Clock
 from graviton.core.keys import BlobKey
 from graviton.metadata.range_tracker import KvRangeTracker
 from graviton.metadata.rows import OWNERS, RANGE_HEADS, RANGES, OwnerRow
-from graviton.metadata.upload_rows import UPLOAD_NAMESPACES, UPLOAD_PAGES, UPLOAD_PARTS
+from graviton.metadata.upload_rows import UPLOAD_NAMESPACES
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.objects import MutableObjectStore
@@ -107,10 +107,3 @@ async def left_over(
         if OwnerRow.decode(data).state is OwnerState.OPEN:
             found.append(f"open session {key.hex()}")
     return found
-
-
-async def only_the_row_is_left(kv: KeyValueStore, objects: MutableObjectStore) -> bool:
-    """Whether done uploads have nothing but their rows and what arrived."""
-    return [
-        one for one in await left_over(kv, objects, (UPLOAD_PARTS, UPLOAD_PAGES)) if not one.startswith("range")
-    ] == []

@@ -169,7 +169,12 @@ class UploadRow(NamedTuple):
                     "key": None if key is None else BlobKey.parse(key),
                     "error": None if error is None else tuple(error),
                 }
-                return cls(**fields | changed)
+                row = cls(**fields | changed)
+                numbers = (*(fields[name] for name in _NUMBERS), *row.old_sessions, *row.counts, row.length or 0)
+                are_lists = type(fields["old_sessions"]) is list and len(row.counts) == 4
+                if are_lists and all(type(number) is int and number >= 0 for number in numbers):
+                    return row
+                raise _damaged(UPLOADS)
         except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as wrong:
             raise _damaged(UPLOADS) from wrong
         raise IntegrityError(
@@ -178,6 +183,12 @@ class UploadRow(NamedTuple):
             hint="Use a newer version of this program.",
         )
 
+
+_NUMBERS = (
+    *("created_at_ns", "lifetime_ns", "expires_at_ns", "alive_at_ns", "leased_to_ns"),
+    *("reach", "session", "heir", "cut_to", "offset", "parts"),
+)
+"""Names of fields that are never negative."""
 
 _PART = struct.Struct(f">BQ{ID_BYTES}sQQ32s")  # row version, start, object, its size, bytes before the span, digest
 

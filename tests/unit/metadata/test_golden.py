@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -104,14 +103,10 @@ def test_damaged_rows_of_uploads_are_told() -> None:
     for harm in ("", "{}", "[]", text[:-1], text.replace('"version":1', '"version":2'), text.replace("aa", "é")):
         with pytest.raises(IntegrityError):
             UploadRow.decode(harm.encode("latin-1"))
-    for name in json.loads(text):
-        fields = json.loads(text)
-        for value in (None, "x", -1, [], {}):
-            with suppress(IntegrityError):
-                UploadRow.decode(json.dumps(fields | {name: value}).encode())
-        del fields[name]
-        with suppress(IntegrityError):  # what has a default may be missing
-            UploadRow.decode(json.dumps(fields).encode())
+    for name in ("cut_to", "offset", "session", "old_sessions", "counts", "expires_at_ns", "state", "key", "wishes"):
+        for value in (1.5, "x", -1, [-1], {}):
+            with pytest.raises(IntegrityError):
+                UploadRow.decode(json.dumps(json.loads(text) | {name: value}).encode())
     for wrong in (b"", part[:-1], b"\x02" + part[1:]):
         with pytest.raises(IntegrityError):
             PartRow.decode(key, wrong)

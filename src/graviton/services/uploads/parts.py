@@ -47,7 +47,7 @@ class PartPlace(NamedTuple):
     bucket: str
     prefix: str = ""
     """Of paths; empty, or with a slash at its end. Nothing else lies below it."""
-    put_bytes: int = 2 * 1024 * 1024
+    put_bytes: int = 1024 * 1024
     """Memory that one put of an object of any size may take."""
     is_shared: bool = False
     """Others use the object store too, and it is not closed here."""

@@ -150,13 +150,13 @@ async def test_one_byte_at_a_time_costs_few_objects_and_no_square(world: UploadW
         return stat
 
     world.objects.put = counted  # type: ignore[method-assign]
-    data = DATA[:3_000]
+    data = DATA[:2_000]
     upload = await uploads.create(UploadWishes(len(data)))
     most = 0
     for at in range(len(data)):
         upload = await uploads.append(upload.id, at, pieces(data[at : at + 1]))
         most = max(most, len(await world.parts()))
-    assert most < 6 * 7  # logarithm of 3,000, some parts of each size
+    assert most < 6 * 7  # logarithm of 2,000, some parts of each size
     assert sum(put) < 12 * len(data)
     done = await uploads.finish(upload.id, 30)
     assert done.key is not None
