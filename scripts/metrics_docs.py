@@ -165,7 +165,7 @@ ROWS: dict[str, list[Panel]] = {
             },
         ),
         Panel("Unfinished", "short", {"open": "max(graviton_uploads_open{$})"}),
-        Panel("Bytes taken", "Bps", {"{{way}}": _rate("graviton_upload_bytes_total", "way")}),
+        Panel("Bytes taken", "Bps", {"bytes": _rate("graviton_upload_bytes_total")}),
     ],
     "Limits": [
         Panel(

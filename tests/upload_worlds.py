@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Any
 
 from graviton.backends.memory.objects import InMemoryMutableObjectStore
+from graviton.constraints.spill import Spill, SpillPolicy
 from graviton.core.chunking import Kernel
 from graviton.core.clock import Clock
 from graviton.core.keys import BlobKey
@@ -21,7 +24,6 @@ from graviton.services.uploads.held import HeldBytes
 from graviton.services.uploads.kit import Kit, Sizes
 from graviton.services.uploads.parts import PartPlace, PartStore
 from graviton.services.uploads.quota import Reservations, UploadQuota
-from graviton.services.uploads.spill import FileSpill, Spill
 from graviton.stores.cas import CasBlobStore
 from tests.support import World
 
@@ -63,14 +65,12 @@ class UploadWorld(World):
         pool, budget = store.parts.pool, store.parts.budget
         parts = PartStore(PartPlace(self.objects, "memory", "default", is_shared=True), budget, pool)
 
-        async def open_spill() -> Spill:
-            return FileSpill(None, pool)
-
+        spill = Spill(SpillPolicy(64 * 1024, 1 << 30, Path(tempfile.gettempdir()) / "graviton-tests-spill"), budget)
         held = HeldBytes(self.kv, parts, store.access, budget)
         tracker = KvRangeTracker(self.kv)
         return Kit(
-            self.kv, store.parts, store.access, tracker, parts, held, store.reporter, store.defaults, open_spill,
-            Reservations(self.quota), sizes,
+            self.kv, store.parts, store.access, tracker, parts, held, store.reporter, store.defaults, spill.buffer,
+            Reservations(self.quota), None, sizes,
         )  # fmt: skip
 
     async def parts(self) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import graviton
+from graviton.assembly.limits import spill_of
 from graviton.assembly.uploads import open_uploads
 from graviton.concurrency.executors import in_own_thread
 from graviton.services.uploads import UploadState, UploadWishes
@@ -24,7 +25,8 @@ SPEC = "w16-v1:256:1024:4096"
 async def _older(root: str, id: str, offset: int) -> None:
     """Appends without end: half of what it has comes before it says so, half of it when it is told to go on."""
     async with graviton.open(root, chunker=SPEC) as store:
-        uploads = await open_uploads(store, sizes=TINY)
+        spill = spill_of(store.settings, (await store.for_writing()).budget)
+        uploads = await open_uploads(store, spill=spill, sizes=TINY)
 
         async def source():  # type: ignore[no-untyped-def]
             async for piece in pieces(DATA[offset : offset + 10_000], 500):
@@ -45,7 +47,8 @@ async def _older(root: str, id: str, offset: int) -> None:
 @pytest.mark.parametrize("ending", ["done", "terminated", "written"])
 async def test_a_frozen_process_that_wakes_up_changes_nothing(tmp_path: Path, ending: str) -> None:
     async with graviton.open(tmp_path / "store", chunker=SPEC) as store:
-        uploads = await open_uploads(store, stale_seconds=0, sizes=TINY)
+        spill = spill_of(store.settings, (await store.for_writing()).budget)
+        uploads = await open_uploads(store, spill=spill, stale_seconds=0, sizes=TINY)
         upload = await uploads.create(UploadWishes(len(DATA)))
         await uploads.append(upload.id, 0, pieces(DATA[:10_000]))
         call = (

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from graviton.assembly.limits import spill_of
 from graviton.assembly.readiness import Readiness
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
@@ -18,6 +19,7 @@ from graviton.ports.outbox import Outbox
 from graviton.ports.schemas import SchemaStore
 from graviton.ports.tracing import Tracer
 from graviton.services.uploads import Uploads
+from graviton.services.uploads.values import DEFAULT_LIFETIME_SECONDS
 from graviton.stores.cas import CasBlobStore
 
 __all__ = ["Services", "open_services"]
@@ -45,6 +47,7 @@ async def open_services(
     metrics: PrometheusMetrics | None = None,
     tracer: Tracer | None = None,
     clock: Clock | None = None,
+    upload_lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
 ) -> AsyncIterator[Services]:
     """The services over the store that `settings` name, which is made unless it is there: what does not fit is told
     now, and not by the first request. Raises ConfigError, PermissionDenied, Unavailable."""
@@ -56,13 +59,15 @@ async def open_services(
             await store.init()
         cas, kv = await store.required(), await store.metadata()
         readiness = Readiness(settings, cas, clock)
-        uploads = await open_uploads(store)
+        spill = spill_of(settings, cas.budget, metrics)
+        uploads = await open_uploads(store, spill=spill, lifetime_seconds=upload_lifetime_seconds)
         try:
             uploads.start_sweeping()
             schemas, outbox = KvSchemaStore(kv, clock), await store.outbox()
             yield Services(settings, store, cas, uploads, schemas, outbox, readiness, metrics, clock)
         finally:
             await finish_anyway(uploads.aclose())
+            await finish_anyway(spill.aclose())
             await finish_anyway(readiness.aclose())
     finally:
         await finish_anyway(store.aclose())

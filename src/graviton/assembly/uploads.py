@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from graviton.assembly.store import Store
 from graviton.assembly.wiring import range_tracker
+from graviton.constraints.spill import Spill
 from graviton.errors import Unsupported
 from graviton.services.uploads import Uploads
 from graviton.services.uploads.held import HeldBytes
 from graviton.services.uploads.kit import Kit, Sizes
 from graviton.services.uploads.parts import PartStore
-from graviton.services.uploads.quota import Reservations, UploadQuota
-from graviton.services.uploads.spill import FileSpill, Spill
+from graviton.services.uploads.quota import Reservations
 from graviton.services.uploads.sweeping import STALE_SECONDS
 from graviton.services.uploads.values import DEFAULT_LIFETIME_SECONDS
 
@@ -20,15 +20,15 @@ __all__ = ["open_uploads"]
 async def open_uploads(
     store: Store,
     *,
+    spill: Spill,
     lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
     stale_seconds: float = STALE_SECONDS,
-    quota: UploadQuota | None = None,
     sizes: Sizes = Sizes(),
 ) -> Uploads:
     """The uploads of `store`, which is made if it is not there. Rows lie in its metadata, parts beside its blocks: any
-    server over the same two goes on with them. Whoever opens them closes them, before the store. Raises Unsupported
-    where parts cannot lie, ConfigError, Unavailable."""
-    side, settings = store.sides, store.settings
+    server over the same two goes on with them. Bodies wait in `spill` until their checksum is known. Whoever opens them
+    closes them, before the store. Raises Unsupported where parts cannot lie, ConfigError, Unavailable."""
+    side = store.sides
     if side.part_place is None:
         raise Unsupported(
             "uploads need a folder or an S3 bucket for what waits, and this store has neither",
@@ -38,12 +38,8 @@ async def open_uploads(
     cas = await store.for_writing()
     kv = await store.metadata()
     pool, budget = cas.parts.pool, cas.parts.budget
+    limits = cas.limits
     parts = PartStore(side.part_place(), budget, pool)
-    folder = str(settings.fs_root) if settings.blob_backend == "fs" else None
-
-    async def open_spill() -> Spill:
-        return FileSpill(folder, pool)
-
     held = HeldBytes(kv, parts, cas.access, budget)
     tracker = range_tracker(kv)
     kit = Kit(
@@ -55,8 +51,9 @@ async def open_uploads(
         held,
         cas.reporter,
         cas.defaults,
-        open_spill,
-        Reservations(quota),
+        spill.buffer,
+        Reservations(None if limits is None else limits.quota),
+        None if limits is None else limits.pace,
         sizes,
     )
     return Uploads(kit, lifetime_seconds=lifetime_seconds, stale_seconds=stale_seconds)

@@ -278,7 +278,7 @@ class MetricKeys(StrEnum):
     )
     UPLOAD_BYTES = (
         "graviton_upload_bytes_total",
-        counter("Bytes that resumable uploads took.", way="cut (stored as blocks at once), part (kept as it came)"),
+        counter("Bytes that resumable uploads took."),
     )
     UPLOAD_TAKEOVERS = (
         "graviton_upload_takeovers_total",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import graviton
+from graviton.assembly.limits import spill_of
 from graviton.assembly.store import Store
 from graviton.assembly.uploads import open_uploads
 from graviton.core.hashing import HashAlgo
@@ -29,7 +30,8 @@ Say = Callable[[str, str], None]
 
 async def opened(store: Store) -> Uploads:
     """Its uploads; a writer that was killed is not waited for."""
-    return await open_uploads(store, stale_seconds=0, sizes=TINY)
+    spill = spill_of(store.settings, (await store.for_writing()).budget)
+    return await open_uploads(store, spill=spill, stale_seconds=0, sizes=TINY)
 
 
 async def upload_everything(store: Store, say: Say) -> None:

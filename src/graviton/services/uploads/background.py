@@ -123,7 +123,7 @@ async def measured(kit: Kit, operation: str, work: Callable[..., Any], *values: 
         outcome = error.code if isinstance(error, GravitonError) else type(error).__name__.lower()
         raise
     finally:
-        metrics = kit.reporter.metrics
+        metrics = kit.metrics
         metrics.counter(MetricKeys.BLOB_OPERATIONS, operation=operation, outcome=outcome)
         metrics.histogram(MetricKeys.BLOB_OPERATION_SECONDS, time.perf_counter() - began, operation=operation)
 

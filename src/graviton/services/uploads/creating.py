@@ -11,6 +11,7 @@ from graviton.core.limits import MAX_SIZE
 from graviton.errors import Conflict, InvalidInput, Unsupported
 from graviton.metadata.upload_rows import UploadRow, UploadState, WishesRow
 from graviton.ports.kv import ReadTransaction, Transaction
+from graviton.ports.metrics import MetricKeys
 from graviton.services.uploads import records
 from graviton.services.uploads.kit import Kit
 from graviton.services.uploads.records import alive, receiving
@@ -62,6 +63,7 @@ class Creating:
         except BaseException:
             await finish_anyway(self._kit.reservations.release(id))
             raise
+        self._kit.metrics.counter(MetricKeys.UPLOADS, event="created")
         return id
 
     def _row(self, wishes: UploadWishes) -> UploadRow:

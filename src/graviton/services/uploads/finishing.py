@@ -23,6 +23,7 @@ from graviton.metadata.upload_rows import UploadRow, UploadState
 from graviton.ports.blobs import IngestStats
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import MAX_COMMIT_PAGES, BlobCommit, BlobRecord, CommitResult
+from graviton.ports.metrics import MetricKeys
 from graviton.services.uploads import records
 from graviton.services.uploads.cutting import Cutting, claims_of
 from graviton.services.uploads.hash_state import Hashes, HashStates
@@ -169,6 +170,7 @@ class Finishing:
         created = done is not None and done.created
         settle = partial(_settle, id=id, session=session, key=row.key, created=created, now_ns=self._kit.now_ns())
         others = await self._kit.decide(settle)
+        self._kit.metrics.counter(MetricKeys.UPLOADS, event="done")
         self._states.drop(id)
         await end_sessions(self._kit, others)
         with suppress(GravitonError):  # what is left goes with the row
@@ -179,6 +181,7 @@ class Finishing:
         kit = self._kit
         why = (error.code, error.message, error.hint)
         await kit.decide(partial(_fail, id=turn.id, token=turn.token, now_ns=kit.now_ns(), error=why))
+        kit.metrics.counter(MetricKeys.UPLOADS, event="failed")
         turn.has_left = True
         self._states.drop(turn.id)
         row = turn.row

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from graviton.core.limits import MAX_BLOCK_BYTES
 from graviton.core.locators import Locator
@@ -12,6 +12,7 @@ from graviton.core.ranges import RangeSet, Span
 from graviton.errors import Conflict
 from graviton.metadata.upload_rows import UPLOAD_PLACE, UPLOADS, UploadRow
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
+from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.range_tracker import RangeTracker
 from graviton.services.uploads import records
 from graviton.services.uploads.held import HeldBytes
@@ -24,9 +25,11 @@ from graviton.stores.intake import Parts
 from graviton.stores.reporting import PutReporter
 from graviton.stores.results import CasDefaults
 
-__all__ = ["LEASE_LIFETIMES", "Kit", "Sizes", "range_locator"]
+__all__ = ["LEASE_LIFETIMES", "Kit", "Pace", "Sizes", "range_locator"]
 
 _T = TypeVar("_T")
+
+Pace: TypeAlias = Callable[[int], Awaitable[None]]
 
 LEASE_LIFETIMES = 2
 """A session lives so many lifetimes of its upload after the last call that renews it: so only one sign of life in many
@@ -69,7 +72,14 @@ class Kit(NamedTuple):
     defaults: CasDefaults
     open_spill: OpenSpill
     reservations: Reservations = Reservations()
+    pace: Pace | None = None
+    """Waits until so many bytes may come; None for no limit."""
     sizes: Sizes = Sizes()
+
+    @property
+    def metrics(self) -> MetricsRegistry:
+        """Where all of it is counted."""
+        return self.reporter.metrics
 
     def now_ns(self) -> int:
         """The time of day."""

@@ -55,6 +55,10 @@ class UploadQuota(Protocol):
         """The reservation kept under `id`. Raises NotFound."""
         ...
 
+    async def recover(self) -> int:
+        """Close the reservations that were not heard of for too long; how many."""
+        ...
+
 
 class Reservations:
     """Those of all uploads; without a quota there is always room."""
@@ -66,6 +70,11 @@ class Reservations:
     def are_needed(self) -> bool:
         """Whether there is a quota at all."""
         return self._quota is not None
+
+    async def recover(self) -> None:
+        """Give back what nobody uses any more."""
+        if self._quota is not None:
+            await self._quota.recover()
 
     async def begin(self, id: UploadId, row: UploadRow, size: int) -> None:
         """Reserve room for a new upload. Raises StorageFull."""

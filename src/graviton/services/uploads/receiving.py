@@ -52,7 +52,7 @@ class Receiving:
         _check_offset(row, id, offset)
         if row.length is not None:
             feed.limit(row.length, beyond(id, row.length))
-        spill = await self._kit.open_spill()
+        spill = self._kit.open_spill()
         try:
             try:
                 await checked(feed, checksum, spill)

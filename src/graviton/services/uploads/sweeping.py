@@ -8,6 +8,7 @@ from functools import partial
 from graviton.errors import GravitonError, IntegrityError, InvalidInput
 from graviton.metadata.upload_rows import UPLOADS, UploadRow, UploadState
 from graviton.ports.kv import ReadTransaction, Transaction
+from graviton.ports.metrics import MetricKeys
 from graviton.services.uploads import records
 from graviton.services.uploads.background import is_unfinished
 from graviton.services.uploads.finishing import end_sessions
@@ -48,6 +49,7 @@ class Sweeping:
             return True
         if row is not None:
             await self._remove(id, row)
+            self._kit.metrics.counter(MetricKeys.UPLOADS, event="terminated")
         return row is not None
 
     async def _remove(self, id: UploadId, row: UploadRow) -> None:
@@ -66,13 +68,14 @@ class Sweeping:
 
     async def sweep(self, resume: Callable[[UploadId], None]) -> Swept:
         """Remove what has expired and what nobody owns; `resume` is told of uploads to be finished."""
-        expired = resumed = failed = 0
+        expired = resumed = failed = open_ones = 0
         after: UploadId | None = None
         while True:
             rows = await self._kit.kv.read(partial(records.load_all, after=after, limit=_ROWS))
             for id, data in rows:
                 try:
                     row = UploadRow.decode(data)
+                    open_ones += row.state in (UploadState.RECEIVING, UploadState.FINISHING)
                     if row.state is UploadState.GONE or row.expires_at_ns <= self._kit.now_ns():
                         expired += await self._expire(id)
                     elif is_unfinished(row) and self.is_stale(row) and not self._turns.of(id):
@@ -83,6 +86,8 @@ class Sweeping:
                 after = id
             if len(rows) < _ROWS:
                 break
+        self._kit.metrics.gauge(MetricKeys.UPLOADS_OPEN, open_ones)
+        await self._kit.reservations.recover()
         orphans, without = await self._sweep_orphans()
         return Swept(expired, orphans, resumed, failed + without)
 
@@ -90,6 +95,7 @@ class Sweeping:
         row = await self._kit.decide(partial(_let_go, id=id, before_ns=self._kit.now_ns()))
         if row is not None:
             await self._remove(id, row)
+            self._kit.metrics.counter(MetricKeys.UPLOADS, event="expired")
         return row is not None
 
     async def _sweep_orphans(self) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from graviton.metadata.upload_rows import UploadRow
 from graviton.ports.block_index import OwnerState
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.kv import ReadTransaction, Transaction
+from graviton.ports.metrics import MetricKeys
 from graviton.services.uploads import records
 from graviton.services.uploads.kit import LEASE_LIFETIMES, Kit
 from graviton.services.uploads.parts import BytesLostError
@@ -236,6 +237,7 @@ class Turns:
         old = (*row.old_sessions, row.session)
         fields = {"session": row.heir, "heir": 0, "old_sessions": old}
         turn.row = await self._change(turn, **fields)
+        self._kit.metrics.counter(MetricKeys.UPLOAD_TAKEOVERS)
 
     async def _write_again(self, row: UploadRow, keys: Sequence[BlockKey]) -> None:
         """Blocks that cannot be relied on any more are read from wherever they are still, and written again."""

@@ -13,19 +13,20 @@ Laws:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from graviton.concurrency.finishing import until_done
-from graviton.core.buffers import Buffer
+from graviton.core.buffers import Buffer, as_bytes
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import Conflict, GravitonError, Retry, Unavailable
 from graviton.metadata.upload_rows import UploadState
+from graviton.ports.metrics import MetricKeys
 from graviton.services.uploads.background import Background, is_unfinished, measured
 from graviton.services.uploads.creating import Creating
 from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
-from graviton.services.uploads.kit import Kit
+from graviton.services.uploads.kit import Kit, Pace
 from graviton.services.uploads.looking import Looking
 from graviton.services.uploads.receiving import Receiving
 from graviton.services.uploads.records import Overtaken
@@ -105,7 +106,7 @@ class Uploads:
         """
         if checksum is not None:
             checksum.check()
-        feed = Feed(source, offset)
+        feed = Feed(self._paced(source), offset)
         return await self._take(id, feed, self._receiving.append(parse_upload_id(id), offset, feed, checksum))
 
     async def put_part(
@@ -117,7 +118,7 @@ class Uploads:
         and LimitExceeded when too many parts wait."""
         if digest is not None:
             digest.check()
-        feed = Feed(source, span.start)
+        feed = Feed(self._paced(source), span.start)
         return await self._take(id, feed, self._receiving.put_part(parse_upload_id(id), span, feed, digest))
 
     async def declare_length(self, id: UploadId, length: int) -> UploadStatus:
@@ -237,6 +238,7 @@ class Uploads:
         name = "upload.append"
         task = asyncio.ensure_future(measured(self._kit, name, lambda: work))
         self._calls[task] = feed
+        begin = feed.position
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -252,11 +254,16 @@ class Uploads:
             raise
         finally:
             self._calls.pop(task, None)
+            self._kit.metrics.counter(MetricKeys.UPLOAD_BYTES, feed.position - begin)
         status = await self._looked_at(id)
         feed.raise_error()
         if feed.is_stopped:
             raise self._stopped(id)
         return status
+
+    def _paced(self, source: AsyncIterable[Buffer]) -> AsyncIterable[Buffer]:
+        pace = self._kit.pace
+        return source if pace is None else _paced(source, pace)
 
     async def _looked_at(self, id: UploadId) -> UploadStatus:
         """The status of an upload that has just changed, after whatever is due was begun."""
@@ -287,3 +294,9 @@ def _incomplete(id: UploadId, offset: int, length: int | None) -> Conflict:
     return Conflict(
         f"upload {id} cannot be finished: {what}", operation="upload", subject=id, hint="Send what is missing first."
     )
+
+
+async def _paced(source: AsyncIterable[Buffer], pace: Pace) -> AsyncGenerator[Buffer, None]:
+    async for piece in source:
+        await pace(len(as_bytes(piece)))
+        yield piece
