@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from graviton.assembly.environment import Reader
 from graviton.assembly.settings import parse_size
+from graviton.constraints.throttle import divided
 from graviton.core.limits import MAX_SIZE
 from graviton.core.paths import is_plain
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError, InvalidInput
+from graviton.services.uploads.values import DEFAULT_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS
 
 __all__ = ["ServerSettings", "is_loopback", "parse_grace", "parse_port", "parse_workers", "server_settings_from"]
 
@@ -54,6 +56,8 @@ class ServerSettings(NamedTuple):
     """At once."""
     request_rate: int | None = None
     """Requests per second, all clients together."""
+    upload_lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS
+    """Until an unfinished upload goes of which nobody hears."""
 
     @property
     def uses_tls(self) -> bool:
@@ -81,7 +85,7 @@ class ServerSettings(NamedTuple):
 
     def share(self, count: int) -> int:
         """The part of `count` that one worker gets, at least 1."""
-        return max(1, count // self.workers)
+        return divided(count, self.workers)
 
 
 def server_settings_from(environment: Mapping[str, str]) -> ServerSettings:
@@ -99,6 +103,7 @@ def server_settings_from(environment: Mapping[str, str]) -> ServerSettings:
         uploads=get.value("GRAVITON_HTTP_UPLOADS", _slots, default.uploads),
         downloads=get.value("GRAVITON_HTTP_DOWNLOADS", _slots, default.downloads),
         request_rate=get.value("GRAVITON_HTTP_REQUEST_RATE", _rate, None),
+        upload_lifetime_seconds=get.value("GRAVITON_UPLOAD_LIFETIME", _lifetime, default.upload_lifetime_seconds),
     )
 
 
@@ -141,6 +146,10 @@ def parse_grace(text: str) -> float:
 
 def _slots(text: str) -> int:
     return _whole(text, "a number of requests at once", 1, MAX_SLOTS)
+
+
+def _lifetime(text: str) -> float:
+    return float(_whole(text, "a number of seconds", 1, int(MAX_LIFETIME_SECONDS)))
 
 
 def _rate(text: str) -> int:

@@ -80,6 +80,7 @@ KNOWN = frozenset(
         "SPILL_ROOT",
         "TEST_PG_URL",
         "TEST_S3_URL",
+        "UPLOAD_LIFETIME",
         "UPLOAD_RATE",
     )
 )

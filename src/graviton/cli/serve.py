@@ -79,7 +79,14 @@ async def _observed(
     log_settings, tracing = log_settings_from(os.environ), tracing_from(os.environ)
     secrets = [] if settings.token is None else [settings.token]
     try:
-        async with open_services(call.settings(), metrics=metrics, tracer=tracing.tracer) as services:
+        store_settings = call.settings()
+        store_settings = store_settings._replace(limits=store_settings.limits.divided(settings.workers))
+        async with open_services(
+            store_settings,
+            metrics=metrics,
+            tracer=tracing.tracer,
+            upload_lifetime_seconds=settings.upload_lifetime_seconds,
+        ) as services:
             with Logs(log_settings, metrics=metrics, secrets=secrets):
                 yield services, tracing
     finally:

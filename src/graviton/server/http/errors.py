@@ -205,7 +205,7 @@ def answer(error: GravitonError, trace_id: str) -> Answer:
     if kind.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="graviton"'))
     if kind.status in (429, 503):
-        seconds = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS
+        seconds = error.retry_after_seconds or _RETRY_AFTER_SECONDS
         headers.append((b"retry-after", str(max(1, math.ceil(seconds))).encode()))
     if isinstance(error, UnsatisfiableRange):
         headers.append((b"content-range", b"bytes */%d" % error.size))

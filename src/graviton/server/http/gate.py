@@ -34,7 +34,7 @@ class Gate:
         self._token = settings.token
         self._on_loopback = is_loopback(settings.host)
         rate = settings.request_rate
-        self._rate = None if rate is None else Throttle(settings.share(rate), clock)
+        self._rate = None if rate is None else Throttle(settings.share(rate), clock, full=True)
 
     def check(self, scope: Scope) -> None:
         """Raises Unauthenticated, Refused, InvalidInput, TooManyRequests."""
@@ -46,8 +46,13 @@ class Gate:
             raise Unauthenticated(
                 "this server wants a token", hint="Send Authorization: Bearer TOKEN, with its GRAVITON_API_TOKEN."
             )
-        if self._rate is not None and not is_open and self._rate.try_take(1) > 0:
-            raise TooManyRequests("too many requests per second", hint="Try again in a second.")
+        wait = 0.0 if self._rate is None or is_open else self._rate.try_take(1)
+        if wait > 0:
+            raise TooManyRequests(
+                "more requests per second than this server takes",
+                hint="Try again when Retry-After says.",
+                retry_after_seconds=wait,
+            )
 
     def _check_site(self, scope: Scope) -> None:
         """Without a token a browser on this machine is the way in for every page that it shows: by a name that
