@@ -269,6 +269,11 @@ class Store(BlobStore):
         cas = await self.existing()
         return False if cas is None else await cas.delete(key, holder, domain)
 
+    async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        """See `CasBlobStore.undelete`."""
+        cas = await self.existing()
+        return False if cas is None else await cas.undelete(key, holder, domain)
+
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
     ) -> AsyncIterator[BlobStat]:

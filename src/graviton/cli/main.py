@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _on_interrupt(130, b"graviton: interrupted\n")
     code = _main(sys.argv[1:])
     _on_interrupt(code, b"")
-    if "obstore" in sys.modules:
+    if "obstore" in sys.modules or "granian" in sys.modules:
         _leave(code)
     return code
 

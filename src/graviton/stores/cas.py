@@ -18,6 +18,7 @@ from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import ChunkerSpec, Kernel
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
+from graviton.core.manifests import ManifestEntry
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import NotFound, RangeNotSatisfiable
@@ -41,7 +42,7 @@ from graviton.stores.fillers import open_filler
 from graviton.stores.operations import Operations
 from graviton.stores.put import Parts, put_one
 from graviton.stores.put_many import MAX_SMALL_BYTES, Item, groups, put_group
-from graviton.stores.results import CasDefaults, stat_of, wanted
+from graviton.stores.results import CasDefaults, ListedStats, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
 from graviton.stores.small_puts import SmallPuts
 from graviton.stores.streaming import CasBlobReader, ReadParts
@@ -194,6 +195,39 @@ class CasBlobStore(BlobStore):
         if deleted:
             self._events.emit(Event(EventKind.BLOB_DELETED, self._clock.now_ns(), key.text))
         return deleted
+
+    async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
+        """Bring a deleted blob back for `holder`, while its blocks are kept; False if there is nothing left to bring
+        back."""
+        with self._counted("undelete"):
+            back = await self.manifests.undelete(key, holder, domain)
+        if back:
+            self._events.emit(Event(EventKind.BLOB_COMMITTED, self._clock.now_ns(), key.text))
+        return back
+
+    async def entries(self, key: BlobKey, start: int, limit: int, domain: str = "") -> list[ManifestEntry]:
+        """Up to `limit` blocks of a blob in order, from the one that holds the byte `start`. Raises NotFound,
+        IntegrityError, and RangeNotSatisfiable for a start beyond the end."""
+        self._lifetime.check()
+        record = await self.manifests.get(key, domain)
+        if start > key.size:
+            raise RangeNotSatisfiable(f"byte {start} is beyond the end of blob {key}", subject=key.text)
+        found: list[ManifestEntry] = []
+        async for page in self.manifests.pages(record, Span(start, key.size), domain):
+            found += (entry for entry in page if entry.end > start)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def list_page(
+        self, prefix: str = "", after: BlobKey | None = None, limit: int = _LIST_PAGE, domain: str = ""
+    ) -> ListedStats:
+        """Some blobs of a listing, past those whose metadata is damaged; fewer than `limit` only at the end. For who
+        gives a listing on page by page: `list` raises at its end, which no page is."""
+        self._lifetime.check()
+        check_limit(limit)
+        records, unreadable = await self.manifests.list_readable(prefix, after, limit, domain)
+        return ListedStats([stat_of(record) for record in records], unreadable)
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""

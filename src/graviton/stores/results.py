@@ -16,7 +16,18 @@ from graviton.errors import DigestMismatch, InvalidInput, Unsupported
 from graviton.ports.blobs import BlobStat, BlobWriteResult, IngestStats
 from graviton.ports.manifests import BlobRecord, CommitResult
 
-__all__ = ["CasDefaults", "Wanted", "blob_locator", "check_claims", "check_policy", "confirmed", "result_of", "stat_of", "wanted"]
+__all__ = [
+    "CasDefaults",
+    "ListedStats",
+    "Wanted",
+    "blob_locator",
+    "check_claims",
+    "check_policy",
+    "confirmed",
+    "result_of",
+    "stat_of",
+    "wanted",
+]
 
 
 class CasDefaults(NamedTuple):
@@ -25,6 +36,14 @@ class CasDefaults(NamedTuple):
     hash: HashAlgo = DEFAULT_HASH
     chunker: ChunkerSpec = DEFAULT_SPEC
     policy: StorePolicy | None = None
+
+
+class ListedStats(NamedTuple):
+    """Some blobs of a listing."""
+
+    stats: list[BlobStat]
+    unreadable: list[str]
+    """Key texts of blobs among them whose metadata is damaged."""
 
 
 class Wanted(NamedTuple):

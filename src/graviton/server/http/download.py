@@ -1,0 +1,113 @@
+"""A blob, or ranges of it, as an answer.
+
+All that can be known is asked before the headers go out: the first block is read and verified too. What fails after
+that raises out of the application, and the connection ends without the end of the body: no client takes half for whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Final, TypeAlias
+
+from graviton.core.ranges import Span
+from graviton.ports.blobs import BlobReader
+from graviton.server.http.asgi import Headers, Receive, Scope, Send
+from graviton.server.http.context import Context
+from graviton.server.http.errors import ClientGone
+from graviton.server.http.pace import Pace
+from graviton.server.http.ranges import BodyPart
+
+__all__ = ["Download"]
+
+SLICE_BYTES: Final = 256 * 1024
+"""Bytes sent at once: measured with Granian 2.8, 1 GiB takes 0.25 s in such slices, 0.45 s in slices of 64 KiB or of
+1 MiB; and what waits for a client that takes nothing stays small."""
+
+Opening: TypeAlias = Callable[[Span], Awaitable[BlobReader]]
+
+
+class Download:
+    """The ASGI application that answers one request."""
+
+    def __init__(
+        self,
+        status: int,
+        headers: Headers,
+        parts: Sequence[BodyPart],
+        end: bytes,
+        open_reader: Opening,
+        context: Context,
+    ) -> None:
+        """`parts` go out in order, then `end`; `headers` tell the length of it all."""
+        self._status, self._headers = status, headers
+        self._parts, self._end = parts, end
+        self._open = open_reader
+        self._slots = context.downloads
+        self._pace = Pace(context.services.clock)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        first, *others = self._parts
+        async with self._slots, AsyncExitStack() as stack:
+            reader = await stack.enter_async_context(await self._open(first.span))
+            piece = await anext(reader, None)
+            await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
+            if piece is None or len(piece) == reader.size <= SLICE_BYTES and not others:
+                whole = first.before + (b"" if piece is None else _bytes_of(piece)) + self._end
+                await send({"type": "http.response.body", "body": whole})
+                return
+            async with _left_when_gone(receive):
+                await self._send(send, first.before)
+                await self._send_piece(send, piece)
+                await self._send_rest(send, reader)
+                await stack.aclose()
+                for part in others:
+                    await self._send(send, part.before)
+                    async with await self._open(part.span) as next_reader:
+                        await self._send_rest(send, next_reader)
+                await self._pace.wait(send({"type": "http.response.body", "body": self._end}), len(self._end))
+
+    async def _send_rest(self, send: Send, reader: BlobReader) -> None:
+        async for piece in reader:
+            await self._send_piece(send, piece)
+
+    async def _send_piece(self, send: Send, piece: memoryview | bytes) -> None:
+        for at in range(0, len(piece), SLICE_BYTES):
+            await self._send(send, _bytes_of(piece[at : at + SLICE_BYTES]))
+
+    async def _send(self, send: Send, data: bytes) -> None:
+        if data:
+            message = {"type": "http.response.body", "body": data, "more_body": True}
+            await self._pace.wait(send(message), len(data))
+
+
+def _bytes_of(piece: memoryview | bytes) -> bytes:
+    """The server below takes nothing but bytes, and keeps them when the reader's memory has gone back."""
+    return piece if isinstance(piece, bytes) else piece.tobytes()
+
+
+class _left_when_gone:  # noqa: N801 - used as a statement
+    """`async with`: what is inside is cancelled and raises ClientGone when the client is gone. Nothing else notices:
+    what is sent to nobody is simply sent. Ends as `asyncio.timeout` does: a cancellation of somebody else goes on."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "requests are answered by tasks"
+        self._owner, self._cancelling = task, task.cancelling()
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._owner.cancel()
+
+    async def __aexit__(self, kind: object, value: BaseException | None, trace: object) -> None:
+        self._watcher.cancel()
+        if self._gone and self._owner.uncancel() <= self._cancelling and isinstance(value, asyncio.CancelledError):
+            raise ClientGone("the client left before the end of the answer") from value

@@ -1,0 +1,166 @@
+"""Around every request, so that no route can forget it: an id, the gate, metrics, the answer to an error, a log line.
+
+One ASGI application around all others. It also knows what is going on, so that a server that is told to stop can wait
+for it, and end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from graviton.core.clock import Clock
+from graviton.errors import GravitonError, Unavailable
+from graviton.server.http.asgi import Message, Receive, Scope, Send, header, respond
+from graviton.server.http.errors import ClientGone, answer, kind_of
+from graviton.server.http.gate import Gate
+
+__all__ = ["TRACE_ID", "AccessLog", "Edge", "trace_id_of"]
+
+TRACE_ID = "graviton.trace_id"
+"""Key of the request's id in its scope."""
+
+AccessLog: TypeAlias = Callable[[Mapping[str, Any], BaseException | None], None]
+"""Takes what there is to say about a request that ended, and what it failed of."""
+
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_NO_TRACE = "0" * 32
+
+_App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Ended(NamedTuple):
+    """A request that was answered, or given up."""
+
+    method: str
+    route: str
+    """The path as its route declares it: what is asked for would be endless in metrics."""
+    status: int
+    seconds: float
+    received: int
+    sent: int
+
+
+class Edge:
+    """See the module."""
+
+    def __init__(
+        self,
+        app: _App,
+        gate: Gate,
+        clock: Clock,
+        log: AccessLog,
+        stopping: asyncio.Event,
+        ended: Callable[[Ended], None] | None = None,
+    ) -> None:
+        self._app, self._gate, self._clock, self._log = app, gate, clock, log
+        self._ended = ended
+        self._running: set[asyncio.Task[Any]] = set()
+        self._is_cut = False
+        self.stopping = stopping
+        """Set when the server was told to stop: what never ends by itself ends then."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return len(self._running)
+
+    def cut(self) -> None:
+        """End what is still going on: each cleans up after itself."""
+        self._is_cut = True
+        for task in self._running:
+            task.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._guarded(scope, receive, send)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = self._clock.monotonic()
+        trace_id = scope[TRACE_ID] = trace_id_of(header(scope, b"traceparent"))
+        traffic = _Traffic(receive, send, trace_id)
+        task = asyncio.current_task()
+        assert task is not None, "requests are answered by tasks"
+        self._running.add(task)
+        failure: BaseException | None = None
+        try:
+            self._gate.check(scope)
+            await self._app(scope, traffic.receive, traffic.send)
+        except asyncio.CancelledError as error:
+            failure = Unavailable("the server was stopped meanwhile")
+            if not self._is_cut or traffic.status:
+                raise
+            task.uncancel()
+            await _tell(traffic, failure, trace_id, error)
+        except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is becomes an answer and a line
+            failure = error.__cause__ if _is_wrapped(error) else error
+            if traffic.status:
+                raise  # the server below ends the connection without the end of the body
+            if not isinstance(failure, ClientGone):
+                await _tell(traffic, failure, trace_id, error)
+        finally:
+            self._running.discard(task)
+            self._report(scope, traffic, trace_id, failure, self._clock.monotonic() - began)
+
+    def _report(
+        self, scope: Scope, traffic: _Traffic, trace_id: str, failure: BaseException | None, seconds: float
+    ) -> None:
+        status = traffic.status or (kind_of(failure).status if isinstance(failure, GravitonError) else 500)
+        route = scope.get("path_template") or "unknown"
+        ended = Ended(scope["method"], route, status, seconds, traffic.received, traffic.sent)
+        if self._ended is not None:
+            self._ended(ended)
+        line: dict[str, Any] = {"trace_id": trace_id, "path": scope["path"], **ended._asdict()}
+        if isinstance(failure, GravitonError):
+            line |= {"error": failure.code, "message": failure.message, "subject": failure.subject}
+        elif failure is not None:
+            line |= {"error": "internal", "message": f"unexpected {type(failure).__name__}: {failure}"}
+        self._log(line, None if isinstance(failure, GravitonError) else failure)
+
+
+def _is_wrapped(error: BaseException) -> bool:
+    """The framework wraps what is raised after the headers in an exception of its own."""
+    return error.__cause__ is not None and not isinstance(error, GravitonError) and "after response" in str(error)
+
+
+async def _tell(traffic: _Traffic, failure: BaseException | None, trace_id: str, cause: BaseException) -> None:
+    known = failure if isinstance(failure, GravitonError) else GravitonError("unexpected error")
+    told = answer(known, trace_id)
+    await respond(traffic.send, told.status, told.headers, told.body)
+
+
+def trace_id_of(traceparent: str | None) -> str:
+    """The trace that a request belongs to (W3C Trace Context), or a new one: 32 hex digits."""
+    found = _TRACEPARENT.fullmatch(traceparent) if traceparent is not None else None
+    return found[1] if found is not None and found[1] != _NO_TRACE else secrets.token_hex(16)
+
+
+class _Traffic:
+    """What goes through one request."""
+
+    def __init__(self, receive: Receive, send: Send, trace_id: str) -> None:
+        self._receive, self._send = receive, send
+        self._extra = [(b"x-trace-id", trace_id.encode()), (b"x-content-type-options", b"nosniff")]
+        self.status = 0
+        self.received = self.sent = 0
+
+    async def receive(self) -> Message:
+        """As the server below."""
+        message: Message = await self._receive()
+        if message["type"] == "http.request":
+            self.received += len(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """As the server below."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._extra]
+        else:
+            self.sent += len(message.get("body", b""))
+        await self._send(message)

@@ -1,0 +1,1 @@
+"""Routes: they parse a request, call the store and say what came back."""
