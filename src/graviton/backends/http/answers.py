@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from graviton.backends.http.errors import shown, strange
-from graviton.core.attribute_values import DIGEST_PREFIX, Stamped
 from graviton.core.attribute_text import ATTRIBUTES_FIELD, decode_attributes
+from graviton.core.attribute_values import DIGEST_PREFIX, Stamped
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlobKey, BlockKey
@@ -21,12 +21,25 @@ from graviton.errors import GravitonError, InvalidInput
 from graviton.ports.blobs import BlobStat
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["BlobsPage", "BlocksPage", "PutReport", "attributes_of", "blobs_page", "blocks_page", "report_of", "stat_of", "totals_of"]
+__all__ = [
+    "BlobsPage",
+    "BlocksPage",
+    "PutReport",
+    "attributes_of",
+    "blobs_page",
+    "blocks_page",
+    "report_of",
+    "stat_of",
+    "totals_of",
+]
 
 _T = TypeVar("_T")
 
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{9})Z", re.ASCII)
 """RFC 3339, as our servers write it: to the nanosecond, in UTC."""
+
+_MAX_DIGITS: Final = 19
+"""Of a number; 2**63 has as many."""
 
 _SECOND: Final = 1_000_000_000
 
@@ -60,7 +73,7 @@ class BlocksPage(NamedTuple):
 
     entries: list[ManifestEntry]
     next: int | None
-    """What to ask for after this page; None at the end."""
+    """At which byte the next page begins; None at the end."""
 
 
 class _Object:
@@ -153,20 +166,25 @@ def report_of(fields: Mapping[str, str], created: bool | None) -> PutReport:
     def read() -> PutReport:
         key = BlobKey.parse(fields.get("X-Graviton-Blob-Id", ""))
         pairs = dict(each.strip().partition("=")[::2] for each in fields.get("X-Graviton-Put", "").split(","))
-        counts = [_count(pairs.get(name, "")) for name in _COUNTS]
-        is_new = created if created is not None else bool(_count(pairs.get("created", "")))
-        return PutReport(key, *counts, fields.get("X-Graviton-Chunker", ""), is_new)
+
+        def count(name: str) -> int:
+            text = pairs.get(name, "")
+            if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+                raise strange("it does not say what it did", "put")
+            return int(text)
+
+        return PutReport(
+            key,
+            count("blocks"),
+            count("cut-blocks"),
+            count("fresh-blocks"),
+            count("fresh-bytes"),
+            count("repaired-blocks"),
+            fields.get("X-Graviton-Chunker", ""),
+            bool(count("created")) if created is None else created,
+        )
 
     return _checked("put", read)
-
-
-_COUNTS: Final = ("blocks", "cut-blocks", "fresh-blocks", "fresh-bytes", "repaired-blocks")
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise strange("it does not say what it did", "put")
-    return int(text)
 
 
 def attributes_of(fields: Mapping[str, str]) -> BinaryAttributes | None:
@@ -185,7 +203,7 @@ def blobs_page(found: Any, prefix: str, after: BlobKey | None) -> BlobsPage:
         one = _Object(found, "list")
         stats, last = [_stat(each, None) for each in one.list("blobs")], after
         for key in (stat.key for stat in stats):
-            if (last is not None and key <= last) or not key.text.startswith(prefix):
+            if (last is not None and not last < key) or not key.text.startswith(prefix):
                 raise one.strange("its blobs are not those that follow")
             last = key
         text = one.maybe("next", str)
@@ -197,9 +215,8 @@ def blobs_page(found: Any, prefix: str, after: BlobKey | None) -> BlobsPage:
     return _checked("list", page)
 
 
-def blocks_page(found: Any, key: BlobKey, offset: int, after: int) -> BlocksPage:
-    """A page of a blob's blocks, the first of which stands at `offset`; `after` is what was asked for. Raises
-    Unavailable."""
+def blocks_page(found: Any, key: BlobKey, offset: int) -> BlocksPage:
+    """A page of a blob's blocks, the first of which stands at `offset`. Raises Unavailable."""
 
     def page() -> BlocksPage:
         one, at, entries = _Object(found, "blocks"), offset, []
@@ -208,12 +225,10 @@ def blocks_page(found: Any, key: BlobKey, offset: int, after: int) -> BlocksPage
             if entry.offset != at:
                 raise one.strange("its blocks leave a gap")
             entries.append(entry)
-            at += entry.key.size
+            at = entry.end
         following = one.maybe("next", int)
-        if at > key.size or (following is None and at != key.size):
+        if at > key.size or following != (at if at < key.size else None) or (not entries and at < key.size):
             raise one.strange("its blocks are not those of the blob")
-        if following is not None and (following <= after or not entries):
-            raise one.strange("it is out of order")
         return BlocksPage(entries, following)
 
     return _checked("blocks", page)

@@ -106,7 +106,8 @@ class Puts:
     async def _post(self, sent: SentSource, wishes: Wishes) -> Done:
         retrying = Retrying(self._requests, self._clock)
         run = await sent.run()
-        while run is not None:
+        assert run is not None, "nothing was read beyond the first piece"
+        while True:
             hashes = Hashes(wishes.algos, self._pool)
             end = sent.size if sent.is_whole else None
             body = Body(run, hashes, self._requests.config.idle_seconds, end=end)
@@ -116,15 +117,13 @@ class Puts:
                 )
                 return Done(report_of(answer.headers, answer.status == 201), attributes_of(answer.headers), hashes)
             except GravitonError as error:
-                failure = error
-                if error is body.failure:
+                await body.aclose()
+                run = None if error is body.failure else await sent.run()
+                if run is None:
                     raise
+                await retrying.again(error)
             finally:
                 await body.aclose()
-            run = await sent.run()
-            if run is not None:
-                await retrying.again(failure)
-        raise failure
 
     async def _compare(self, done: Done, plan: BlobWritePlan) -> None:
         """Whether what is stored is what was read. If not, it is taken away again, unless it was there before."""
@@ -161,9 +160,7 @@ class Puts:
         )
         attributes = done.attributes if done.attributes is not None else await self._attributes(report.key, plan)
         locator = plan.locator_hint or blob_locator(report.key)
-        return BlobWriteResult(
-            report.key, locator, attributes, stats, report.chunker, report.created, report.blocks
-        )
+        return BlobWriteResult(report.key, locator, attributes, stats, report.chunker, report.created, report.blocks)
 
     async def _attributes(self, key: BlobKey, plan: BlobWritePlan) -> BinaryAttributes:
         """Those that are too many for the head of an answer."""

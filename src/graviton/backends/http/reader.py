@@ -28,10 +28,10 @@ from graviton.ports.blobs import BlobReader
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["HttpBlobReader", "Opened", "ReadParts"]
+__all__ = ["HttpBlobReader", "Opened", "ReadParts", "damaged", "open_bytes"]
 
 WHOLE_BYTES: Final = 1024 * 1024
-"""A blob of so many bytes is handed out when all of them were looked at, and a larger one in pieces of about as many."""
+"""A blob of so many bytes is handed out when all of them were looked at, a larger one in pieces of about as many."""
 
 HELD_BYTES: Final = 3 * 1024 * 1024
 """What a reader may hold: two pieces, and what aiohttp has read ahead."""
@@ -82,6 +82,8 @@ class HttpBlobReader(BlobReader):
         self._broke_at = span.start
         self._hasher = Hasher(key.algo) if span == Span(0, key.size) else None
         self._waiting: deque[bytes] = deque()
+        self._late: GravitonError | None = None
+        """Ended the answer after some bytes, which are used first."""
         self._lease: Lease | None = None
         self._is_done = False
 
@@ -121,39 +123,38 @@ class HttpBlobReader(BlobReader):
     async def _next_piece(self) -> bytes:
         while True:
             try:
+                late, self._late = self._late, None
+                if late is not None:
+                    raise late
                 if self._opened is None:
-                    self._opened = await self._continued()
+                    rest = Span(self._position, self.span.end)
+                    self._opened = await open_bytes(self._parts, self.key, rest, if_range=self._etag)
                 return await self._read(self._opened.response)
+            except IntegrityError as error:
+                raise damaged(self.key, self.span, self._position, error) from error
             except GravitonError as error:
                 self._leave()
                 if self._position - self._broke_at >= _FORWARD_BYTES:
                     self._retrying.progressed()
                 self._broke_at = self._position
-                if isinstance(error, IntegrityError):
-                    raise self._damaged(error) from error
                 await self._retrying.again(error)
 
-    async def _continued(self) -> Opened:
-        rest = Span(self._position, self.span.end)
-        return await open_bytes(self._parts, self.key, rest, if_range=self._etag)
-
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """About a piece of the body. What came before a break is kept."""
+        """About a piece of the body; what came before a break is kept."""
         pieces: list[bytes] = []
-        left = want = min(WHOLE_BYTES, self.span.end - self._position)
-        requests = self._parts.requests
+        left = min(WHOLE_BYTES, self.span.end - self._position)
         try:
-            with requests.translated("blobs.get", self.key.text):
+            with self._parts.requests.translated("blobs.get", self.key.text):
                 while left > 0:
                     piece = await response.content.read(left)
                     if not piece:
                         raise Unavailable("the body ended early", operation="blobs.get", subject=self.key.text)
                     pieces.append(piece)
                     left -= len(piece)
-        except Unavailable:
-            if left == want:
+        except Unavailable as error:
+            if not pieces:
                 raise
-            self._leave()  # the next call finds that it broke
+            self._late = error
         return b"".join(pieces)
 
     async def _finish(self) -> None:
@@ -166,19 +167,8 @@ class HttpBlobReader(BlobReader):
                 f"what came as blob {self.key.text} is something else (bytes 0-{self.key.size - 1})",
                 operation="blobs.get",
                 subject=self.key.text,
-                hint="The server, or something on the way to it, changed the bytes: use https, and verify on the server.",
+                hint="The server, or something on the way, changed the bytes: use https, and verify on the server.",
             )
-
-    def _damaged(self, error: IntegrityError) -> IntegrityError:
-        """The server's words are few: it tells strangers nothing about its inside. Which bytes it were, we know."""
-        last = self.span.end - 1
-        return IntegrityError(
-            f"the server cannot read blob {self.key.text} from byte {self._position} on (of bytes"
-            f" {self.span.start}-{last}): {error.message}",
-            operation="blobs.get",
-            subject=self.key.text,
-            hint=error.hint,
-        )
 
     def _leave(self) -> None:
         opened, self._opened = self._opened, None
@@ -192,6 +182,18 @@ class HttpBlobReader(BlobReader):
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.release()
+
+
+def damaged(key: BlobKey, span: Span, position: int, error: IntegrityError) -> IntegrityError:
+    """The error for a blob that the server cannot read. Its own says little, because a server tells strangers nothing
+    of its inside; which bytes it was asked for, we know."""
+    return IntegrityError(
+        f"blob {key.text} cannot be read from byte {position} on (of bytes {span.start}-{span.end - 1}):"
+        f" {error.message}",
+        operation="blobs.get",
+        subject=key.text,
+        hint=error.hint,
+    )
 
 
 async def open_bytes(parts: ReadParts, key: BlobKey, span: Span, *, if_range: str = "") -> Opened:

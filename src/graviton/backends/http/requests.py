@@ -26,7 +26,7 @@ from graviton.errors import Retry, Unavailable
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Answer", "Outgoing", "Requests", "blob_path"]
+__all__ = ["Answer", "Outgoing", "Requests", "TooLargeError", "blob_path"]
 
 READ_BYTES: Final = 256 * 1024
 """aiohttp reads on until twice as much waits for us."""
@@ -63,6 +63,10 @@ class Answer(NamedTuple):
             raise strange("it is no JSON", operation, subject) from None
 
 
+class TooLargeError(Unavailable):
+    """An answer with more bytes than it may have."""
+
+
 class Outgoing:
     """What a request sends, and how far that is. This one has no body."""
 
@@ -91,14 +95,14 @@ class Requests:
         self._lonely: aiohttp.ClientSession | None = None
         """Whose connections serve one request each."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_closed = False
+        self._is_refused = self._is_closed = False
         self.was_reached = False
         """The server has answered before."""
 
     def check_open(self) -> None:
-        """Raise Unavailable after `aclose`, and on another event loop than before."""
-        if self._is_closed:
-            raise Unavailable("this store is closed", operation="http", retry=Retry.PERMANENT)
+        """Raise Unavailable after `refuse`, and on another event loop than before."""
+        if self._is_refused:
+            raise _closed()
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
             raise Unavailable(
@@ -155,7 +159,8 @@ class Requests:
     ) -> aiohttp.ClientResponse:
         """The answer to a request, a success, whose body is still to be read: within `translated`, and closed then.
         Raises as `call`."""
-        self.check_open()
+        if self._is_closed:
+            raise _closed()
         import yarl
 
         target = f"{self._base}{path}"
@@ -244,6 +249,10 @@ class Requests:
             trace_configs=[trace],
         )
 
+    def refuse(self) -> None:
+        """Begin no more operations; those that go on may still tidy up."""
+        self._is_refused = True
+
     async def aclose(self) -> None:
         """End the connections. Idempotent."""
         self._is_closed = True
@@ -251,6 +260,10 @@ class Requests:
             if session is not None:
                 await session.close()
         self._session = self._lonely = None
+
+
+def _closed() -> Unavailable:
+    return Unavailable("this store is closed", operation="http", retry=Retry.PERMANENT)
 
 
 async def _note_sent(session: object, context: Any, sent: object) -> None:
@@ -271,7 +284,8 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int, operation: str
             piece = await response.content.readany()
             left -= len(piece)
             if left < 0:
-                raise strange(f"it has more than {max_bytes} bytes", operation)
+                text = f"the server's answer has more than {max_bytes} bytes"
+                raise TooLargeError(text, operation=operation, retry=Retry.PERMANENT)
             pieces.append(piece)
     return b"".join(pieces)
 

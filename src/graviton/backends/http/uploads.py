@@ -164,9 +164,7 @@ class _Upload:
 
     async def _where(self) -> int:
         try:
-            answer = await self._requests.call(
-                "HEAD", self._path, operation="put", headers={"Tus-Resumable": _VERSION}
-            )
+            answer = await self._requests.call("HEAD", self._path, operation="put", headers={"Tus-Resumable": _VERSION})
         except NotFound as error:
             raise _GoneError from error
         return self._checked(answer)

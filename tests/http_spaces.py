@@ -1,0 +1,106 @@
+"""A real server process with as many stores as a test run asks for: the first part of the path names the store.
+
+`python -m tests.http_spaces FOLDER` prints its port. The store of `/<name>/api/…` lies in FOLDER/<name> and is made by the
+first request, with small blocks, so that few bytes are many of them. Every law of a contract gets a store of its own
+without a process of its own, and a server behind a path is tested on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+__all__ = ["spaces"]
+
+TOKEN = "a-token-of-32-characters-or-more"
+
+
+class Spaces:
+    """The ASGI application: finds or makes the store, and hands on."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._edges: dict[str, asyncio.Task[Any]] = {}
+        self.stack = AsyncExitStack()
+        self.stopping = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        name, _, rest = scope["path"].lstrip("/").partition("/")
+        if name not in self._edges:
+            self._edges[name] = asyncio.ensure_future(self._open(name))
+        edge = await asyncio.shield(self._edges[name])
+        scope |= {"path": f"/{rest}", "raw_path": scope["raw_path"].removeprefix(f"/{name}".encode())}
+        await edge(scope, receive, send)
+
+    async def _open(self, name: str) -> Any:
+        from graviton.assembly.server_settings import ServerSettings
+        from graviton.assembly.services import open_services
+        from graviton.assembly.settings import Settings
+        from graviton.core.secret import Secret
+        from graviton.server.http.app import application
+        from graviton.server.http.context import Context
+        from graviton.core.chunking.spec import ChunkerSpec
+
+        kernel = os.environ.get("GRAVITON_KERNEL", "auto")
+        settings = Settings(fs_root=self._base / name, kernel=kernel, chunker=ChunkerSpec.parse("small"))
+        services = await self.stack.enter_async_context(open_services(settings))
+        server = ServerSettings(token=Secret(TOKEN))
+        began = services.clock.monotonic()
+        context = Context(services, server, nullcontext(), nullcontext(), self.stopping, began)
+        return application(context, lambda line, error: None)
+
+
+async def serve(base: Path) -> None:
+    """Until SIGTERM."""
+    import socket
+
+    from granian.constants import Interfaces
+    from granian.server.embed import Server
+
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(("127.0.0.1", 0))
+    port = reserved.getsockname()[1]
+    app = Spaces(base)
+    server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    serving = asyncio.create_task(server.serve())
+    while True:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            break
+        await asyncio.sleep(0.01)
+    print(port, flush=True)
+    await serving
+    await app.stack.aclose()
+
+
+@contextmanager
+def spaces(base: Path) -> Iterator[str]:
+    """The server as a process; the beginning of its addresses."""
+    command = [sys.executable, "-m", "tests.http_spaces", str(base)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1])))
