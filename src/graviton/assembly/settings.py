@@ -50,8 +50,15 @@ KNOWN = frozenset(
         "FS_BLOCK_PREFIX",
         "FS_ROOT",
         "HASH",
+        "HTTP_DOWNLOADS",
         "HTTP_HOST",
+        "HTTP_MAX_BLOB_BYTES",
         "HTTP_PORT",
+        "HTTP_REQUEST_RATE",
+        "HTTP_TLS_CERT",
+        "HTTP_TLS_KEY",
+        "HTTP_UPLOADS",
+        "HTTP_WORKERS",
         "KERNEL",
         "LOCK_WAIT",
         "MEMORY_BYTES",
@@ -259,7 +266,6 @@ def _database_url(text: str) -> None:
 _MAX_PORT = 65535
 
 _UNUSED: dict[str, Callable[[str], None]] = {
-    "GRAVITON_HTTP_PORT": _port,
     "PG_JDBC_URL": _database_url,
 }
 """Variables whose systems are not there yet. What is wrong with them is told today, not on the day they are used."""

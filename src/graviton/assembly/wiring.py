@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from graviton.assembly.block_side import BlockSide
 from graviton.assembly.settings import Settings
@@ -35,6 +36,9 @@ from graviton.services.own_places import OwnPlaces
 from graviton.stores.cas import CasBlobStore
 from graviton.stores.results import CasDefaults
 
+if TYPE_CHECKING:
+    from graviton.backends.postgres.outbox import PgOutbox
+
 __all__ = [
     "BlockSide",
     "blob_store",
@@ -46,6 +50,7 @@ __all__ = [
     "metadata_place",
     "metadata_ports",
     "open_metadata",
+    "outbox",
     "own_places",
     "process_budget",
     "store_capabilities",
@@ -97,9 +102,9 @@ def _has_folders(paths: list[str]) -> bool:
 
 
 def store_capabilities(settings: Settings, side: BlockSide) -> Capabilities:
-    """What a store over that side can do: RocksDB's metadata are for one process at a time."""
+    """What a store over that side can do: metadata in RocksDB, or in memory, are for one process at a time."""
     found = side.blocks.capabilities
-    return found._replace(multi_process=False) if settings.metadata == "rocksdb" else found
+    return found._replace(multi_process=False) if settings.metadata in ("rocksdb", "memory") else found
 
 
 def metadata_exists(settings: Settings) -> bool:
@@ -161,6 +166,15 @@ def metadata_ports(
 
     assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
     return PgBlockIndex(kv.database, clock), PgBlobManifestRepo(kv.database, clock)
+
+
+def outbox(kv: KeyValueStore) -> PgOutbox:
+    """The events of an open metadata store in PostgreSQL."""
+    from graviton.backends.postgres.outbox import PgOutbox
+    from graviton.backends.postgres.rows.store import PgMetadataRows
+
+    assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
+    return PgOutbox(kv.database)
 
 
 def metadata_holder(settings: Settings) -> str | None:

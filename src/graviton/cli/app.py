@@ -39,7 +39,7 @@ COMMANDS = {
     "ls": "List blobs.",
     "rm": "Remove blobs.",
     "verify": "Read everything and check every digest.",
-    "serve": "Answer HTTP requests.",
+    "serve": "Run the HTTP server.",
     "stats": "Totals of the store and what deduplication saves.",
     "chunk": "Show where a file would be cut.",
     "store": "Make, adopt or check a store.",

@@ -1,46 +1,81 @@
-"""One server in this process: Granian on the loop that is running, until a signal tells it to stop."""
+"""One server in this process: Granian on the loop that is running, until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Final
 
-from granian.constants import Interfaces
+from granian.constants import Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server.embed import Server
 
 from graviton.assembly.server_settings import ServerSettings
 from graviton.assembly.services import Services
+from graviton.errors import Unavailable
 from graviton.server.http.app import application
 from graviton.server.http.context import Context
 from graviton.server.http.edge import Edge
+from graviton.server.signals import StopSignals
 
 __all__ = ["serve"]
 
-HEADER_SECONDS = 10
-"""How long the head of a request may take."""
+HEADER_SECONDS: Final = 10
+"""How long the head of a request may take, and how long a connection may be idle."""
 
-HEAD_BYTES = 64 * 1024
+HEAD_BYTES: Final = 64 * 1024
 """Of the head of a request."""
 
-STREAMS = 100
-"""Requests at once over one HTTP/2 connection, as RFC 9113 section 6.5.2 asks for at least."""
+STREAMS: Final = 100
+"""Requests at once over one HTTP/2 connection; RFC 9113 section 6.5.2 asks for no fewer."""
 
-REQUESTS = 1024
-"""Requests at once in this process, those included that wait for a slot or follow events."""
+REQUESTS: Final = 1024
+"""Requests at once in this process, those included that wait for a slot or follow events; and connections that wait to
+be accepted."""
+
+_CUT_SECONDS: Final = 10.0
+"""How long what was cut short may clean up: a put gives its session back, which is one transaction."""
 
 
-async def serve(services: Services, settings: ServerSettings, port: int, announce: Callable[[], None]) -> int:
-    """Answer requests on `port` until SIGTERM, SIGINT or SIGHUP; the exit code."""
-    stopping = asyncio.Event()
-    context = Context(services, settings, nullcontext(), nullcontext(), stopping, services.clock.monotonic())
+async def serve(
+    services: Services,
+    settings: ServerSettings,
+    port: int,
+    announce: Callable[[], None],
+    orphaned: Awaitable[object] | None = None,
+) -> int:
+    """Answer requests on `port` until SIGTERM, SIGINT or SIGHUP, or until `orphaned` is done; the exit code.
+
+    The first signal lets what runs go on for the grace; a second one ends it at once. `announce` is called when
+    requests are answered. Raises Unavailable if that does not come about.
+    """
+    unlimited = nullcontext()
+    context = Context(services, settings, uploads=unlimited, downloads=unlimited, followers=unlimited)
     edge = application(context, log_line)
-    server = Server(
+    server = _granian(edge, settings, port)
+    signals = StopSignals()
+    serving = asyncio.create_task(server.serve())
+    told: list[asyncio.Future[Any]] = [serving, asyncio.ensure_future(signals.first.wait())]
+    if orphaned is not None:
+        told.append(asyncio.ensure_future(orphaned))
+    try:
+        await _until_listening(serving, settings.host, port)
+        announce()
+        await asyncio.wait(told, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            raise _ended(serving)
+    finally:
+        context.stopping.set()
+        server.stop()  # type: ignore[no-untyped-call]
+        await _until_served(serving, edge, signals, settings.grace_seconds)
+    return signals.exit_code
+
+
+def _granian(edge: Edge, settings: ServerSettings, port: int) -> Server:
+    return Server(
         edge,
         address=settings.host,
         port=port,
@@ -52,45 +87,37 @@ async def serve(services: Services, settings: ServerSettings, port: int, announc
         http2_settings=HTTP2Settings(max_concurrent_streams=STREAMS, max_headers_size=HEAD_BYTES),
         ssl_cert=settings.tls_cert,
         ssl_key=settings.tls_key,
+        ssl_protocol_min=SSLProtocols.tls12,
         log_enabled=False,
     )
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-
-    def stop(signum: int) -> None:
-        if told.is_set():
-            edge.cut()
-        told.set()
-
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(signum) is not signal.SIG_IGN:
-            loop.add_signal_handler(signum, stop, signum)
-    serving = asyncio.create_task(server.serve())
-    await _until_listening(settings, port)
-    announce()
-    await told.wait()
-    stopping.set()
-    server.stop()
-    await _until_served(serving, edge, settings.grace_seconds)
-    return 0
 
 
-async def _until_listening(settings: ServerSettings, port: int) -> None:
+async def _until_listening(serving: asyncio.Task[None], host: str, port: int) -> None:
     while True:
         try:
-            _, writer = await asyncio.open_connection(settings.host, port)
+            _, writer = await asyncio.open_connection(host, port)
         except OSError:
+            if serving.done():
+                raise _ended(serving) from None
             await asyncio.sleep(0.01)
             continue
         writer.close()
         return
 
 
-async def _until_served(serving: asyncio.Task[None], edge: Edge, grace_seconds: float) -> None:
-    await asyncio.wait([serving], timeout=grace_seconds)
+def _ended(serving: asyncio.Task[None]) -> Unavailable:
+    why = "" if serving.cancelled() or serving.exception() is None else f": {serving.exception()}"
+    return Unavailable(f"the server ended by itself{why}", operation="serve")
+
+
+async def _until_served(serving: asyncio.Task[None], edge: Edge, signals: StopSignals, grace_seconds: float) -> None:
+    """Let what runs go on until it ends, the grace is over, or somebody is in a hurry."""
+    hurry = asyncio.create_task(signals.second.wait())
+    await asyncio.wait([serving, hurry], timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
     if not serving.done():
         edge.cut()
-        await asyncio.wait([serving], timeout=10)
+        await asyncio.wait([serving], timeout=_CUT_SECONDS)
 
 
 def log_line(line: Mapping[str, Any], error: BaseException | None) -> None:

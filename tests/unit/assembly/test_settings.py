@@ -86,7 +86,6 @@ PG = "postgresql://"
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("GRAVITON_HTTP_PORT", ["0", "65536", "http", "-1", "80.0", "٨٠", "1" * 5000]),
         ("GRAVITON_CACHE_BYTES", ["much", "-1", "1.5G"]),
         ("GRAVITON_FS_BLOCK_PREFIX", ["/cas", "cas/", "a/../b", "a b", "a\nb", "trash/x"]),
         ("PG_JDBC_URL", ["localhost/db", "mysql://h/db", "jdbc:postgres://h/db", "jdbc:", PG, f"{PG}h:0/db"]),
@@ -112,8 +111,6 @@ def test_no_part_of_a_database_url_is_told() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("GRAVITON_HTTP_PORT", "1"),
-        ("GRAVITON_HTTP_PORT", "65535"),
         ("PG_JDBC_URL", "jdbc:postgresql://localhost:5432/graviton?user=me&password=p"),
         ("PG_JDBC_URL", "jdbc:postgresql:///graviton?host=/var/run/postgresql"),
         ("PG_JDBC_URL", "postgres://me:p%40ss@[::1]:5432/graviton"),

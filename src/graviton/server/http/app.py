@@ -19,7 +19,7 @@ from graviton.server.http.context import Context
 from graviton.server.http.edge import AccessLog, Edge
 from graviton.server.http.errors import MethodNotAllowed
 from graviton.server.http.gate import Gate
-from graviton.server.http.routes import blobs, health
+from graviton.server.http.routes import blobs, events, health, metrics, schema, stats
 
 __all__ = ["application"]
 
@@ -27,8 +27,12 @@ __all__ = ["application"]
 def application(context: Context, log: AccessLog) -> Edge:
     """The whole server as one ASGI application."""
     routes = [
-        health.health,
+        *health.ROUTES,
         *blobs.ROUTES,
+        *stats.ROUTES,
+        *schema.ROUTES,
+        *events.ROUTES,
+        *metrics.ROUTES,
     ]
     app = Litestar(
         routes,

@@ -51,8 +51,9 @@ class MethodNotAllowed(GravitonError):
 
     code = "method_not_allowed"
 
-    def __init__(self, message: str, *, allow: str = "", **fields: str) -> None:
-        super().__init__(message, **fields)
+    def __init__(self, message: str, *, subject: str = "", allow: str = "") -> None:
+        """`allow` is the list of those that are."""
+        super().__init__(message, subject=subject)
         self.allow = allow
 
 
@@ -126,8 +127,8 @@ def kind_of(error: GravitonError) -> Kind:
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
 
 
-class _Problem(msgspec.Struct, omit_defaults=True):
-    """RFC 9457, and members of our own."""
+class Problem(msgspec.Struct, omit_defaults=True):
+    """What failed: RFC 9457, and what `GravitonError.to_json` has. Programs go by `error`, which never changes."""
 
     type: str
     title: str
@@ -138,8 +139,6 @@ class _Problem(msgspec.Struct, omit_defaults=True):
     subject: str
     trace_id: str
     hint: str = ""
-
-    # `type` is a default of the RFC, and told all the same.
 
 
 class Answer(NamedTuple):
@@ -155,7 +154,7 @@ def answer(error: GravitonError, trace_id: str) -> Answer:
     kind = kind_of(error)
     told = kind.sentence or error.message
     hidden = bool(kind.sentence)
-    problem = _Problem(
+    problem = Problem(
         "about:blank",
         kind.title,
         kind.status,

@@ -23,8 +23,8 @@ __all__ = [
     "BlockPage",
     "Presence",
     "WantedIds",
-    "block_info",
     "blob_info",
+    "block_info",
 ]
 
 

@@ -1,8 +1,8 @@
 """What a client says about a blob beside its bytes, in headers, and how that is said back.
 
 File names are those of Content-Disposition (RFC 6266), in both of its forms: `filename="…"`, and `filename*=` of
-RFC 8187 for what is not ASCII, which wins. Attributes are `X-Graviton-Attr-<name>`, percent-encoded UTF-8: header values
-are bytes, and nobody agrees on what they mean beyond ASCII.
+RFC 8187 for what is not ASCII, which wins. Attributes are `X-Graviton-Attr-<name>`, percent-encoded UTF-8: header
+values are bytes, and nobody agrees on what they mean beyond ASCII.
 """
 
 from __future__ import annotations
@@ -157,10 +157,27 @@ def _bad_disposition() -> InvalidInput:
 
 
 _ACTIVE: Final = frozenset(
-    "text/html text/xml text/xsl text/xml-external-parsed-entity text/javascript text/ecmascript text/cache-manifest"
-    " application/javascript application/ecmascript application/x-javascript application/xml application/xhtml"
-    " application/xml-dtd application/pdf application/wasm application/x-shockwave-flash multipart/related"
-    " multipart/x-mixed-replace message/rfc822 image/svg".split()
+    (
+        "application/ecmascript",
+        "application/javascript",
+        "application/pdf",
+        "application/wasm",
+        "application/x-javascript",
+        "application/x-shockwave-flash",
+        "application/xml",
+        "application/xml-dtd",
+        "application/xhtml",
+        "message/rfc822",
+        "multipart/related",
+        "multipart/x-mixed-replace",
+        "text/cache-manifest",
+        "text/ecmascript",
+        "text/html",
+        "text/javascript",
+        "text/xml",
+        "text/xml-external-parsed-entity",
+        "text/xsl",
+    )
 )
 """Types that browsers run, or show with links and scripts in them; and all that end in +xml."""
 

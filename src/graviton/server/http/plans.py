@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from graviton.core.attribute_values import SIZE, digest_name
-from graviton.core.attributes import BinaryAttributes
+from graviton.core.attributes import AttributeValue, BinaryAttributes
 from graviton.core.chunking.spec import ChunkerSpec
 from graviton.core.clock import Clock
 from graviton.core.hashing import HashAlgo
@@ -14,6 +17,8 @@ from graviton.server.http.asgi import Scope, header
 from graviton.server.http.names import advertised_values
 
 __all__ = ["EXPECTED_ID", "plan_of"]
+
+_T = TypeVar("_T")
 
 EXPECTED_ID = "x-graviton-expected-id"
 
@@ -27,7 +32,7 @@ def plan_of(scope: Scope, clock: Clock) -> BlobWritePlan:
             subject="content-encoding",
             hint="Leave Content-Encoding out; to keep compressed bytes as they are, say so in Content-Type.",
         )
-    values: dict[str, object] = dict(
+    values: dict[str, AttributeValue] = dict(
         advertised_values((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
     )
     algo = _parsed(scope, "x-graviton-hash", HashAlgo.parse)
@@ -38,11 +43,11 @@ def plan_of(scope: Scope, clock: Clock) -> BlobWritePlan:
         if algo is not expected.algo:
             raise InvalidInput("X-Graviton-Expected-Id has another hash than X-Graviton-Hash", subject=EXPECTED_ID)
         values |= {SIZE: expected.size, digest_name(expected.algo): expected.digest}
-    attributes = BinaryAttributes.EMPTY.advertise(values, at_ns=clock.now_ns())  # type: ignore[arg-type]
+    attributes = BinaryAttributes.EMPTY.advertise(values, at_ns=clock.now_ns())
     return BlobWritePlan(attributes, chunker=chunker, hash=algo)
 
 
-def _parsed(scope, name, parse):  # type: ignore[no-untyped-def]
+def _parsed(scope: Scope, name: str, parse: Callable[[str], _T]) -> _T | None:
     text = header(scope, name.encode())
     if text is None:
         return None

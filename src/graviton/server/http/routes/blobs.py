@@ -54,7 +54,7 @@ async def existing(context: Context, blob_id: str) -> BlobStat:
     return found
 
 
-@post("/api/blobs", summary="Store a blob", tags=["blobs"])
+@post("/api/blobs")
 async def put_blob(request: Request[Any, Any, Any], context: Context) -> Response[bytes]:
     """The body, of any size, becomes a blob; the answer is its id, as a JSON string."""
     scope: Scope = request.scope  # type: ignore[assignment]
@@ -65,7 +65,7 @@ async def put_blob(request: Request[Any, Any, Any], context: Context) -> Respons
         for name in ("content-digest", "repr-digest")
         if (text := header(scope, name.encode())) is not None
     ]
-    body = RequestBody(scope, request.receive, settings.max_blob_bytes, services.clock)  # type: ignore[arg-type]
+    body = RequestBody(scope, request.receive, settings.max_blob_bytes, services.clock)
     async with context.uploads:
         source = await read_small(body, MAX_SMALL_BYTES)
         for claimed in claims:
@@ -98,7 +98,7 @@ def put_headers(result: BlobWriteResult) -> dict[str, str]:
     }
 
 
-@route("/api/blobs/{blob_id:str}", http_method=["GET", "HEAD"], summary="Read a blob", tags=["blobs"])
+@route("/api/blobs/{blob_id:str}", http_method=["GET", "HEAD"])
 async def get_blob(request: Request[Any, Any, Any], context: Context, blob_id: str) -> ASGIApp:
     """The bytes of a blob, or ranges of them, each verified before it leaves. HEAD: the same without bytes; nothing is
     read then."""
@@ -107,13 +107,13 @@ async def get_blob(request: Request[Any, Any, Any], context: Context, blob_id: s
     return answer(scope, context, await existing(context, blob_id))  # type: ignore[return-value]
 
 
-@get("/api/blobs/{blob_id:str}/stat", summary="What is known about a blob", tags=["blobs"])
+@get("/api/blobs/{blob_id:str}/stat")
 async def stat_blob(context: Context, blob_id: str) -> BlobInfo:
     """Size, time, blocks, chunker and attributes."""
     return blob_info(await existing(context, blob_id))
 
 
-@get("/api/blobs", summary="List blobs", tags=["blobs"])
+@get("/api/blobs")
 async def list_blobs(
     context: Context,
     prefix: str = "",
@@ -141,7 +141,7 @@ async def list_blobs(
     return BlobPage([blob_info(stat) for stat in found.stats], found.next, found.unreadable)
 
 
-@post("/api/blobs/{blob_id:str}/undelete", summary="Bring a blob back", tags=["blobs"], status_code=200)
+@post("/api/blobs/{blob_id:str}/undelete", status_code=200)
 async def undelete_blob(context: Context, blob_id: str) -> BlobInfo:
     """Undo a delete, while that can be."""
     key = BlobKey.parse(blob_id)
@@ -150,7 +150,7 @@ async def undelete_blob(context: Context, blob_id: str) -> BlobInfo:
     return blob_info(await existing(context, blob_id))
 
 
-@get("/api/blobs/{blob_id:str}/manifest", summary="Blocks of a blob", tags=["blobs"])
+@get("/api/blobs/{blob_id:str}/manifest")
 async def manifest_of_blob(
     context: Context,
     blob_id: str,
@@ -164,20 +164,17 @@ async def manifest_of_blob(
     return BlockPage(key.text, [block_info(entry) for entry in entries], end if end < key.size else None)
 
 
-@post("/api/blobs/exists", summary="Which blobs are there", tags=["blobs"], status_code=200)
+@post("/api/blobs/exists", status_code=200)
 async def blobs_exist(request: Request[Any, Any, Any], context: Context) -> Presence:
     """Of many ids, those that are there."""
     scope: Scope = request.scope  # type: ignore[assignment]
-    asked = await read_json(scope, request.receive, WantedIds, context)  # type: ignore[arg-type]
+    asked = await read_json(scope, request.receive, WantedIds, context)
     keys = [BlobKey.parse(text) for text in asked.ids]
-    present = []
-    for key in keys:
-        if await context.services.store.stat(key) is not None:
-            present.append(key.text)
-    return Presence(present)
+    store = context.services.store
+    return Presence([key.text for key in keys if await store.stat(key) is not None])
 
 
-@delete("/api/blobs/{blob_id:str}", summary="Remove a blob", tags=["blobs"])
+@delete("/api/blobs/{blob_id:str}")
 async def delete_blob(context: Context, blob_id: str) -> None:
     """Take the blob away. Blocks that other blobs have stay."""
     key = BlobKey.parse(blob_id)

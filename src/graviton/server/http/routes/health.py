@@ -1,14 +1,18 @@
-"""`/api/health`: whether the process lives, and whether it can do its work."""
+"""`/api/health`: whether the process lives, and whether it can do its work. Nobody needs a token for that."""
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
-from litestar import get
+from litestar import Response, get
 
 from graviton._version import __version__
 from graviton.server.http.context import Context
 
-__all__ = ["health"]
+__all__ = ["ROUTES", "Health", "Ready"]
+
+_log = logging.getLogger("graviton.server")
 
 
 class Health(msgspec.Struct):
@@ -20,7 +24,34 @@ class Health(msgspec.Struct):
     """Milliseconds since the server began."""
 
 
-@get("/api/health", summary="Whether the server lives", tags=["health"])
+class Ready(msgspec.Struct):
+    """Whether requests can be answered."""
+
+    status: str
+    """ok, unable or stopping."""
+    parts: dict[str, str]
+    """metadata, blocks and disk: ok or unable."""
+
+
+@get("/api/health")
 async def health(context: Context) -> Health:
-    """Asks nothing but the process itself; needs no token."""
+    """Asks nothing but the process itself."""
     return Health("ok", __version__, context.uptime_ms())
+
+
+@get("/api/health/ready")
+async def ready(context: Context) -> Response[Ready]:
+    """Asks the metadata, the blocks and the disk. What exactly is wrong stands in the log: it may be a path, and
+    everybody may ask here."""
+    parts = await context.services.readiness.parts()
+    for part in parts:
+        if not part.is_able:
+            _log.warning("not ready: %s: %s", part.name, part.why)
+    told = {part.name: "ok" if part.is_able else "unable" for part in parts}
+    if context.stopping.is_set():
+        return Response(Ready("stopping", told), status_code=503)
+    is_able = all(part.is_able for part in parts)
+    return Response(Ready("ok" if is_able else "unable", told), status_code=200 if is_able else 503)
+
+
+ROUTES = [health, ready]
