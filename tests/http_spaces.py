@@ -30,7 +30,6 @@ class Spaces:
         self._base = base
         self._edges: dict[str, asyncio.Task[Any]] = {}
         self.stack = AsyncExitStack()
-        self.stopping = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -55,8 +54,7 @@ class Spaces:
         settings = Settings(fs_root=self._base / name, kernel=kernel, chunker=ChunkerSpec.parse("small"))
         services = await self.stack.enter_async_context(open_services(settings))
         server = ServerSettings(token=Secret(TOKEN))
-        began = services.clock.monotonic()
-        context = Context(services, server, nullcontext(), nullcontext(), self.stopping, began)
+        context = Context(services, server, uploads=nullcontext(), downloads=nullcontext(), followers=nullcontext())
         return application(context, lambda line, error: None)
 
 

@@ -67,7 +67,7 @@ class Uploads:
     async def _offered(self) -> int:
         try:
             answer = await self._requests.call("OPTIONS", _PATH, operation="put")
-        except Unsupported:
+        except (NotFound, Unsupported):
             return 0
         fields = answer.headers
         versions, extensions = _words(fields.get("Tus-Version", "")), _words(fields.get("Tus-Extension", ""))

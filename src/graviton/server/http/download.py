@@ -53,7 +53,7 @@ class Download:
             reader = await stack.enter_async_context(await self._open(first.span))
             piece = await anext(reader, None)
             await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
-            if piece is None or len(piece) == reader.size <= SLICE_BYTES and not others:
+            if piece is None or (len(piece) == reader.size <= SLICE_BYTES and not others):
                 whole = first.before + (b"" if piece is None else _bytes_of(piece)) + self._end
                 await send({"type": "http.response.body", "body": whole})
                 return

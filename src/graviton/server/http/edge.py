@@ -97,7 +97,7 @@ class Edge:
                 raise
             task.uncancel()
             await _tell(traffic, failure, trace_id, error)
-        except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is becomes an answer and a line
+        except Exception as error:
             failure = error.__cause__ if _is_wrapped(error) else error
             if traffic.status:
                 raise  # the server below ends the connection without the end of the body

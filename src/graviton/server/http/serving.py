@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
+from graviton.core.attribute_text import ATTRIBUTES_FIELD, MAX_TOLD_CHARS, encode_attributes
+from graviton.core.attributes import BinaryAttributes
 from graviton.core.ranges import Span
 from graviton.errors import PreconditionFailed
 from graviton.ports.blobs import BlobReader, BlobStat
@@ -15,7 +17,7 @@ from graviton.server.http.download import Download
 from graviton.server.http.names import DEFAULT_TYPE, content_disposition
 from graviton.server.http.ranges import BodyPart, content_range, multipart, spans_wanted
 
-__all__ = ["answer_to", "headers_of"]
+__all__ = ["answer_to", "attributes_field", "headers_of"]
 
 _MAX_AGE: Final = 365 * 24 * 3600
 """A year, the longest that caches take seriously (RFC 2616 section 14.21). What an id names never changes."""
@@ -39,8 +41,8 @@ def headers_of(scope: Scope, context: Context, stat: BlobStat) -> Bodiless:
     return Bodiless(200, [*_head(context, stat), (b"content-length", b"%d" % stat.size)])
 
 
-def answer_to(scope: Scope, context: Context, stat: BlobStat) -> Download | Bodiless:
-    """The answer to GET. Raises PreconditionFailed, RangeNotSatisfiable."""
+def answer_to(scope: Scope, context: Context, stat: BlobStat, domain: str = "") -> Download | Bodiless:
+    """The answer to GET of a blob in `domain`. Raises PreconditionFailed, RangeNotSatisfiable."""
     if _verdict(scope, stat) is Verdict.NOT_MODIFIED:
         return Bodiless(304, _validators(context, stat))
     head = _head(context, stat)
@@ -63,7 +65,7 @@ def answer_to(scope: Scope, context: Context, stat: BlobStat) -> Download | Bodi
 
     async def open_reader(span: Span) -> BlobReader:
         is_whole = span.length == stat.size
-        return await context.services.store.get(stat.key, None if is_whole else span)
+        return await context.services.store.get(stat.key, None if is_whole else span, domain)
 
     return Download(status, head, parts, end, open_reader, context)
 
@@ -93,9 +95,16 @@ def _head(context: Context, stat: BlobStat) -> Headers:
         (b"content-type", content_type.encode("latin-1")),
         (b"accept-ranges", b"bytes"),
         (b"content-security-policy", b"sandbox; default-src 'none'"),
+        *attributes_field(stat.attributes),
     ]
     disposition = content_disposition(stat.attributes.file_name, content_type)
     return head if disposition is None else [*head, (b"content-disposition", disposition.encode("latin-1"))]
+
+
+def attributes_field(attributes: BinaryAttributes) -> Headers:
+    """All attributes as a header, unless they are so many that clients would refuse it: /stat tells those."""
+    text = encode_attributes(attributes)
+    return [(ATTRIBUTES_FIELD.lower().encode(), text.encode())] if len(text) <= MAX_TOLD_CHARS else []
 
 
 def _type_of(stat: BlobStat) -> str:

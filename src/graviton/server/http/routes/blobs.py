@@ -29,7 +29,7 @@ from graviton.server.http.models import (
     block_info,
 )
 from graviton.server.http.plans import plan_of
-from graviton.server.http.serving import answer_to, headers_of
+from graviton.server.http.serving import answer_to, attributes_field, headers_of
 from graviton.server.http.times import parse_time
 from graviton.server.http.upload import RequestBody, checked, read_small
 from graviton.stores.put_many import MAX_SMALL_BYTES
@@ -45,21 +45,23 @@ def blob_address(key: BlobKey) -> str:
     return f"/api/blobs/{key.text}"
 
 
-async def existing(context: Context, blob_id: str) -> BlobStat:
+async def existing(context: Context, blob_id: str, domain: str = "") -> BlobStat:
     """The blob of that id. Raises InvalidInput, NotFound."""
     key = BlobKey.parse(blob_id)
-    found = await context.services.store.stat(key)
+    found = await context.services.store.stat(key, domain)
     if found is None:
         raise NotFound(f"there is no blob {key}", operation="get", subject=key.text)
     return found
 
 
 @post("/api/blobs")
-async def put_blob(request: Request[Any, Any, Any], context: Context) -> Response[bytes]:
+async def put_blob(
+    request: Request[Any, Any, Any], context: Context, domain: str = "", holder: str = ""
+) -> Response[bytes]:
     """The body, of any size, becomes a blob; the answer is its id, as a JSON string."""
     scope: Scope = request.scope  # type: ignore[assignment]
     services, settings = context.services, context.settings
-    plan = plan_of(scope, services.clock)
+    plan = plan_of(scope, services.clock, domain, holder)
     claims = [
         claimed_digest(name, text)
         for name in ("content-digest", "repr-digest")
@@ -95,22 +97,24 @@ def put_headers(result: BlobWriteResult) -> dict[str, str]:
         "x-graviton-blob-id": result.id,
         "x-graviton-chunker": result.chunker,
         "x-graviton-put": ", ".join(f"{name}={value}" for name, value in did.items()),
+        **{name.decode(): value.decode() for name, value in attributes_field(result.attributes)},
     }
 
 
 @route("/api/blobs/{blob_id:str}", http_method=["GET", "HEAD"])
-async def get_blob(request: Request[Any, Any, Any], context: Context, blob_id: str) -> ASGIApp:
+async def get_blob(request: Request[Any, Any, Any], context: Context, blob_id: str, domain: str = "") -> ASGIApp:
     """The bytes of a blob, or ranges of them, each verified before it leaves. HEAD: the same without bytes; nothing is
     read then."""
     scope: Scope = request.scope  # type: ignore[assignment]
-    answer = headers_of if scope["method"] == "HEAD" else answer_to
-    return answer(scope, context, await existing(context, blob_id))  # type: ignore[return-value]
+    found = await existing(context, blob_id, domain)
+    is_head = scope["method"] == "HEAD"
+    return headers_of(scope, context, found) if is_head else answer_to(scope, context, found, domain)  # type: ignore[return-value]
 
 
 @get("/api/blobs/{blob_id:str}/stat")
-async def stat_blob(context: Context, blob_id: str) -> BlobInfo:
+async def stat_blob(context: Context, blob_id: str, domain: str = "") -> BlobInfo:
     """Size, time, blocks, chunker and attributes."""
-    return blob_info(await existing(context, blob_id))
+    return blob_info(await existing(context, blob_id, domain))
 
 
 @get("/api/blobs")
@@ -125,6 +129,7 @@ async def list_blobs(
     created_before: str | None = None,
     mime: str = "",
     name: str = "",
+    domain: str = "",
 ) -> BlobPage:
     """Blobs in the order of their ids, some at a time."""
     wanted = Filter(
@@ -137,17 +142,17 @@ async def list_blobs(
     )
     start = None if after is None else BlobKey.parse(after)
     services = context.services
-    found = await find(services.cas, prefix, start, limit, wanted, services.clock)
+    found = await find(services.cas, prefix, start, limit, wanted, services.clock, domain)
     return BlobPage([blob_info(stat) for stat in found.stats], found.next, found.unreadable)
 
 
 @post("/api/blobs/{blob_id:str}/undelete", status_code=200)
-async def undelete_blob(context: Context, blob_id: str) -> BlobInfo:
+async def undelete_blob(context: Context, blob_id: str, domain: str = "", holder: str = "") -> BlobInfo:
     """Undo a delete, while that can be."""
     key = BlobKey.parse(blob_id)
-    if not await context.services.store.undelete(key):
+    if not await context.services.store.undelete(key, holder, domain):
         raise NotFound(f"there is nothing left of blob {key} to bring back", operation="undelete", subject=key.text)
-    return blob_info(await existing(context, blob_id))
+    return blob_info(await existing(context, blob_id, domain))
 
 
 @get("/api/blobs/{blob_id:str}/manifest")
@@ -156,10 +161,11 @@ async def manifest_of_blob(
     blob_id: str,
     after: Annotated[int, Parameter(ge=0, le=MAX_SIZE)] = 0,
     limit: Annotated[int, Parameter(ge=1, le=MAX_PAGE_ENTRIES)] = 1000,
+    domain: str = "",
 ) -> BlockPage:
     """Blocks in order, from the one that holds the byte `after`, some at a time."""
     key = BlobKey.parse(blob_id)
-    entries = await context.services.cas.entries(key, after, limit)
+    entries = await context.services.cas.entries(key, after, limit, domain)
     end = entries[-1].end if entries else key.size
     return BlockPage(key.text, [block_info(entry) for entry in entries], end if end < key.size else None)
 
@@ -175,10 +181,10 @@ async def blobs_exist(request: Request[Any, Any, Any], context: Context) -> Pres
 
 
 @delete("/api/blobs/{blob_id:str}")
-async def delete_blob(context: Context, blob_id: str) -> None:
-    """Take the blob away. Blocks that other blobs have stay."""
+async def delete_blob(context: Context, blob_id: str, domain: str = "", holder: str = "") -> None:
+    """Take the blob away, or from one of its holders. Blocks that other blobs have stay."""
     key = BlobKey.parse(blob_id)
-    if not await context.services.store.delete(key):
+    if not await context.services.store.delete(key, holder, domain):
         raise NotFound(f"there is no blob {key}", operation="delete", subject=key.text)
 
 

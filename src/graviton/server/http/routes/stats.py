@@ -39,10 +39,10 @@ class Stats(msgspec.Struct):
 
 
 @get("/api/stats")
-async def stats(context: Context) -> Stats:
-    """Totals of the store, at once."""
+async def stats(context: Context, domain: str = "") -> Stats:
+    """Totals of the store, or of another domain of it, at once."""
     services = context.services
-    totals = await services.store.totals()
+    totals = await services.store.totals(domain)
     kernel, settings = services.store.kernel, services.settings
     return Stats(
         blobs=totals.blobs,
