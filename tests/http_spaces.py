@@ -1,7 +1,7 @@
 """A real server process with as many stores as a test run asks for: the first part of the path names the store.
 
-`python -m tests.http_spaces FOLDER` prints its port. The store of `/<name>/api/…` lies in FOLDER/<name> and is made by the
-first request, with small blocks, so that few bytes are many of them. Every law of a contract gets a store of its own
+`python -m tests.http_spaces FOLDER` prints its port. The store of `/<name>/api/…` lies in FOLDER/<name> and is made by
+the first request, with small blocks, so that few bytes are many of them. Each law of a contract gets a store of its own
 without a process of its own, and a server behind a path is tested on the way.
 """
 
@@ -45,10 +45,10 @@ class Spaces:
         from graviton.assembly.server_settings import ServerSettings
         from graviton.assembly.services import open_services
         from graviton.assembly.settings import Settings
+        from graviton.core.chunking.spec import ChunkerSpec
         from graviton.core.secret import Secret
         from graviton.server.http.app import application
         from graviton.server.http.context import Context
-        from graviton.core.chunking.spec import ChunkerSpec
 
         kernel = os.environ.get("GRAVITON_KERNEL", "auto")
         settings = Settings(fs_root=self._base / name, kernel=kernel, chunker=ChunkerSpec.parse("small"))
@@ -79,7 +79,8 @@ async def serve(base: Path) -> None:
             writer.close()
             break
         await asyncio.sleep(0.01)
-    print(port, flush=True)
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
     await serving
     await app.stack.aclose()
 

@@ -4,7 +4,7 @@ Laws, beside those of `BlobStore`:
 - `put_many` gives a result for each source, in their order, each when it is durable. What a source raises, or gives
   that cannot be put, is raised after everything before it was put.
 - `totals` are the sums of a domain, which agree with `list`.
-- `blocks` yields the blocks of a blob in order and without a gap; none for an empty one. Raises NotFound.
+- `manifest` yields the blocks of a blob in order and without a gap; none for an empty one. Raises NotFound.
 - `required` raises NotFound where there is no store yet; nothing is made by looking. `prepare` makes it.
 """
 
@@ -38,7 +38,7 @@ class AnyStore(BlobStore):
         """Blobs, logical bytes, stored blocks and their bytes, at once; zeros if there is no store."""
 
     @abstractmethod
-    def blocks(self, key: BlobKey, domain: str = "") -> AsyncIterator[ManifestEntry]:
+    def manifest(self, key: BlobKey, domain: str = "") -> AsyncIterator[ManifestEntry]:
         """The blocks of a blob: key and offset of each."""
 
     @abstractmethod

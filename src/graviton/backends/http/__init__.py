@@ -7,6 +7,7 @@ or the server fails: docs/guides/client.md. aiohttp is imported on use.
 from __future__ import annotations
 
 from graviton.backends.http.blobs import HttpBlobStore
-from graviton.backends.http.config import HttpConfig, is_server_address
+from graviton.backends.http.config import HttpConfig
+from graviton.backends.http.puts import HttpDefaults
 
-__all__ = ["HttpBlobStore", "HttpConfig", "is_server_address"]
+__all__ = ["HttpBlobStore", "HttpConfig", "HttpDefaults"]

@@ -205,7 +205,7 @@ class HttpBlobStore(AnyStore):
         if unreadable:
             raise unlistable(len(unreadable), unreadable[0])
 
-    async def blocks(self, key: BlobKey, domain: str = "") -> AsyncIterator[ManifestEntry]:
+    async def manifest(self, key: BlobKey, domain: str = "") -> AsyncIterator[ManifestEntry]:
         self._requests.check_open()
         query = _query(domain=check_name(domain), limit=str(_BLOCKS_PAGE))
         offset: int | None = 0

@@ -11,7 +11,7 @@ from graviton.core.paths import is_plain
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError
 
-__all__ = ["MAX_TOKEN_CHARS", "HttpConfig", "check_token", "is_server_address"]
+__all__ = ["MAX_TOKEN_CHARS", "HttpConfig", "check_token"]
 
 MAX_TOKEN_CHARS: Final = 4096
 """Servers refuse longer header fields anyway; a token has some 40."""
@@ -20,11 +20,6 @@ _TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)
 """What may stand in a header field without being taken apart."""
 
 _HINT = "Write http://HOST:PORT or https://HOST, with the path of the server behind it if it has one."
-
-
-def is_server_address(text: str) -> bool:
-    """Whether `text` is the address of a server, rather than a folder or a bucket."""
-    return text[:8].lower().startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +64,7 @@ class HttpConfig:
         return self._split().hostname or ""
 
     def _split(self) -> SplitResult:
-        if not is_server_address(self.url) or not is_plain(self.url):
+        if not self.url[:8].lower().startswith(("http://", "https://")) or not is_plain(self.url):
             raise _wrong("the address of a server begins with http:// or https://, and has no blanks")
         try:
             parts = urlsplit(self.url)
