@@ -49,13 +49,15 @@ class Spaces:
         from graviton.core.secret import Secret
         from graviton.server.http.app import application
         from graviton.server.http.context import Context
+        from tests.tus_app import TusApp
 
         kernel = os.environ.get("GRAVITON_KERNEL", "auto")
         settings = Settings(fs_root=self._base / name, kernel=kernel, chunker=ChunkerSpec.parse("small"))
         services = await self.stack.enter_async_context(open_services(settings))
         server = ServerSettings(token=Secret(TOKEN))
         context = Context(services, server, uploads=nullcontext(), downloads=nullcontext(), followers=nullcontext())
-        return application(context, lambda line, error: None)
+        edge = application(context, lambda line, error: None)
+        return TusApp(edge, services.store, self._base / f"{name}.uploads")
 
 
 async def serve(base: Path) -> None:

@@ -160,8 +160,8 @@ def _attribute(name: str, value: Any) -> Any:
     return value
 
 
-def report_of(fields: Mapping[str, str], created: bool | None) -> PutReport:
-    """What the headers of an answer say about a put; `created` where the status said that. Raises Unavailable."""
+def report_of(fields: Mapping[str, str]) -> PutReport:
+    """What the headers of an answer say about a put. Raises Unavailable."""
 
     def read() -> PutReport:
         key = BlobKey.parse(fields.get("X-Graviton-Blob-Id", ""))
@@ -181,7 +181,7 @@ def report_of(fields: Mapping[str, str], created: bool | None) -> PutReport:
             count("fresh-bytes"),
             count("repaired-blocks"),
             fields.get("X-Graviton-Chunker", ""),
-            bool(count("created")) if created is None else created,
+            bool(count("created")),
         )
 
     return _checked("put", read)

@@ -68,6 +68,7 @@ _BY_STATUS: Final[dict[int, type[GravitonError]]] = {
 that it does not know, and no blob is gone because of it."""
 
 _HINTS: Final[dict[type[GravitonError], str]] = {
+    NotFound: "`graviton ls` lists the blobs.",
     Unauthenticated: "Set GRAVITON_API_TOKEN to the token of the server.",
     StorageFull: "Ask whoever runs the server to make room.",
     IntegrityError: "Put the same bytes again: that repairs them. The server's log says more.",

@@ -115,7 +115,7 @@ class Puts:
                 answer = await self._requests.call(
                     "POST", "/api/blobs", operation="put", query=wishes.query, headers=wishes.headers, body=body
                 )
-                return Done(report_of(answer.headers, answer.status == 201), attributes_of(answer.headers), hashes)
+                return Done(report_of(answer.headers), attributes_of(answer.headers), hashes)
             except GravitonError as error:
                 await body.aclose()
                 run = None if error is body.failure else await sent.run()

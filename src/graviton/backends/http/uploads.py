@@ -86,7 +86,7 @@ class Uploads:
             except BaseException:
                 await finish_anyway(upload.terminate())
                 raise
-            return Done(report_of(answer.headers, None), attributes_of(answer.headers), upload.hashes)
+            return Done(report_of(answer.headers), attributes_of(answer.headers), upload.hashes)
         raise Unavailable("the server forgets uploads before they are finished", operation="put")
 
 

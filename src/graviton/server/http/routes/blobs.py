@@ -85,6 +85,7 @@ def put_headers(result: BlobWriteResult) -> dict[str, str]:
     """Where the blob is, and what storing it did."""
     stats = result.stats
     did = {
+        "created": int(result.created),
         "blocks": result.blocks,
         "cut-blocks": stats.blocks,
         "fresh-blocks": stats.fresh_blocks,
