@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-__all__ = ["spaces"]
+__all__ = ["TOKEN", "SpacesProcess", "spaces"]
 
 TOKEN = "a-token-of-32-characters-or-more"
 
@@ -60,8 +60,8 @@ class Spaces:
         return TusApp(edge, services.store, self._base / f"{name}.uploads")
 
 
-async def serve(base: Path) -> None:
-    """Until SIGTERM."""
+async def serve(base: Path, port: int) -> None:
+    """On `port`, or on one that is free, until SIGTERM."""
     import socket
 
     from granian.constants import Interfaces
@@ -69,7 +69,7 @@ async def serve(base: Path) -> None:
 
     reserved = socket.socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    reserved.bind(("127.0.0.1", 0))
+    reserved.bind(("127.0.0.1", port))
     port = reserved.getsockname()[1]
     app = Spaces(base)
     server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
@@ -87,21 +87,54 @@ async def serve(base: Path) -> None:
     await app.stack.aclose()
 
 
+class SpacesProcess:
+    """The server as a process, which can be killed and come again at its port."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._port = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The beginning of its addresses."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Begin to answer."""
+        command = [sys.executable, "-m", "tests.http_spaces", str(self._base), str(self._port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+        assert self._process.stdout is not None
+        self._port = int(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        """As if its power had failed."""
+        self._process.kill()
+        self._wait()
+
+    def stop(self) -> None:
+        """Let it end in good order."""
+        self._process.terminate()
+        try:
+            self._wait()
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _wait(self) -> None:
+        assert self._process.stdout is not None
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
 @contextmanager
 def spaces(base: Path) -> Iterator[str]:
     """The server as a process; the beginning of its addresses."""
-    command = [sys.executable, "-m", "tests.http_spaces", str(base)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    process = SpacesProcess(base)
+    try:
+        yield process.url
+    finally:
+        process.stop()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))

@@ -25,7 +25,6 @@ class TusApp:
 
     def __init__(self, behind: Any, store: Any, folder: Path) -> None:
         self._behind, self._store, self._folder = behind, store, folder
-        self._plans: dict[str, Any] = {}
         self._done: dict[str, dict[str, str]] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -58,7 +57,8 @@ class TusApp:
                 return 409, {}
             await _append(receive, data)
             if data.stat().st_size == length and upload not in self._done:
-                result = await self._store.put(data, self._plans[upload])
+                asked = {"headers": [(n.encode(), v.encode()) for n, v in json.loads(note.read_text())["headers"]]}
+                result = await self._store.put(data, plan_of(asked, SystemClock()))
                 self._done[upload] = put_headers(result)
         return 204 if method == "PATCH" else 200, {
             "upload-offset": str(data.stat().st_size),
@@ -69,9 +69,10 @@ class TusApp:
     def _create(self, scope: Any, fields: dict[str, str]) -> dict[str, str]:
         upload = secrets.token_hex(16)
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._plans[upload] = plan_of(scope, SystemClock())
         (self._folder / f"{upload}.part").touch()
-        (self._folder / f"{upload}.json").write_text(json.dumps({"length": int(fields["upload-length"])}))
+        headers = [(name.decode(), value.decode()) for name, value in scope["headers"]]
+        note = {"length": int(fields["upload-length"]), "headers": headers}
+        (self._folder / f"{upload}.json").write_text(json.dumps(note))
         return {"location": f"/api/uploads/{upload}"}
 
 
