@@ -48,14 +48,15 @@ class Spaces:
         from graviton.core.chunking.spec import ChunkerSpec
         from graviton.core.secret import Secret
         from graviton.server.http.app import application
-        from graviton.server.http.context import Context
+        from graviton.server.http.context import Context, Slots
         from tests.tus_app import TusApp
 
         kernel = os.environ.get("GRAVITON_KERNEL", "auto")
         settings = Settings(fs_root=self._base / name, kernel=kernel, chunker=ChunkerSpec.parse("small"))
         services = await self.stack.enter_async_context(open_services(settings))
         server = ServerSettings(token=Secret(TOKEN))
-        context = Context(services, server, uploads=nullcontext(), downloads=nullcontext(), followers=nullcontext())
+        free = {name: Slots(nullcontext()) for name in ("uploads", "downloads", "followers")}
+        context = Context(services, server, **free)
         edge = application(context, lambda line, error: None)
         return TusApp(edge, services.store, self._base / f"{name}.uploads")
 

@@ -38,7 +38,9 @@ class TusApp:
         await send({"type": "http.response.start", "status": status, "headers": [*head, (b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _answer(self, scope: Any, receive: Any, fields: dict[str, str], upload: str) -> tuple[int, dict[str, str]]:
+    async def _answer(
+        self, scope: Any, receive: Any, fields: dict[str, str], upload: str
+    ) -> tuple[int, dict[str, str]]:
         method = scope["method"]
         if method == "OPTIONS":
             return 204, {"tus-version": "1.0.0", "tus-extension": "creation,termination", "tus-max-size": str(2**40)}

@@ -67,7 +67,9 @@ def _told(text: str) -> list[Any]:
             lines.append(line)
             continue
         found = json.loads(line)
-        lines.append({name: "" if name in TIMES and not isinstance(value, bool) else value for name, value in found.items()})
+        lines.append(
+            {name: "" if name in TIMES and not isinstance(value, bool) else value for name, value in found.items()}
+        )
     return lines
 
 
@@ -157,7 +159,9 @@ def test_verify_names_what_is_damaged_as_the_store_does(both: Both, tmp_path: Pa
     for number in (3, 4, len(blocks) - 1):
         for root in both.roots:
             damage(root, blocks[number]["key"])
-    found = [both.run(place, "verify", "--all", "--json") for place in (["--root", str(both.roots[0])], ["--url", both.url])]
+    found = [
+        both.run(place, "verify", "--all", "--json") for place in (["--root", str(both.roots[0])], ["--url", both.url])
+    ]
     assert [one.code for one in found] == [1, 1]
     here, there = ([o for o in one.objects if "damage" in o] for one in found)
     assert len(here) == len(there) == 3
@@ -172,7 +176,14 @@ def test_verify_names_what_is_damaged_as_the_store_does(both: Both, tmp_path: Pa
 
 
 def test_other_commands_say_that_they_need_the_store(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    for args in (["store", "check"], ["meta", "repair-totals"], ["doctor"], ["chunk", "x"], ["db", "status"], ["serve"]):
+    for args in (
+        ["store", "check"],
+        ["meta", "repair-totals"],
+        ["doctor"],
+        ["chunk", "x"],
+        ["db", "status"],
+        ["serve"],
+    ):
         done = both.run(["--url", both.url], *args)
         assert (done.code, "runs on the store itself" in done.err) == (2, True), args
     monkeypatch.setenv("GRAVITON_URL", both.url)
@@ -191,7 +202,14 @@ def test_token_is_in_no_message(both: Both, monkeypatch: pytest.MonkeyPatch) -> 
     assert done.code == 1
     assert "GRAVITON_API_TOKEN" in done.err
     assert wrong not in done.err + done.out
-    for url in ("http://user:pass-word@127.0.0.1:1", "http://", "http://host:99999", "ftp://x", "http://a b", "http://h?q"):
+    for url in (
+        "http://user:pass-word@127.0.0.1:1",
+        "http://",
+        "http://host:99999",
+        "ftp://x",
+        "http://a b",
+        "http://h?q",
+    ):
         done = both.run(["--url", url], "ls")
         assert (done.code, "pass-word" in done.err) == (2, False), url
 

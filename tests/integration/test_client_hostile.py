@@ -315,7 +315,9 @@ async def test_token_goes_to_the_server_and_nowhere_else(server: CannedServer) -
         other.on("GET", "/", answer(200, b"{}"))
         server.on("GET", "/", *(answer(status, Location=f"{other.url}/api") for status in (301, 302, 303, 307, 308)))
         server.on("POST", "/api/uploads", answer(201, Location=f"{other.url}/api/uploads/abc"))
-        server.on("OPTIONS", "/", answer(204, Content_Length="", Tus_Version="1.0.0", Tus_Extension="creation,termination"))
+        server.on(
+            "OPTIONS", "/", answer(204, Content_Length="", Tus_Version="1.0.0", Tus_Extension="creation,termination")
+        )
         server.on("PATCH", "/", problem(403, "permission_denied"))
         async with client(server, resumable_bytes=10) as store:
             for _ in range(5):

@@ -44,8 +44,8 @@ class Part(NamedTuple):
 
 
 class Readiness:
-    """Asks the parts of one store, each at most once at a time and once a second, whoever wants to know: a question that
-    hangs, at a disk that is gone, must not be followed by a thousand others. Used by the tasks of one event loop."""
+    """Asks the parts of one store, each at most once at a time and once a second, whoever wants to know: a question
+    that hangs, at a disk that is gone, must not be followed by a thousand others. For the tasks of one event loop."""
 
     def __init__(self, settings: Settings, cas: CasBlobStore, clock: Clock) -> None:
         self._clock = clock

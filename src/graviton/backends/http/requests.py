@@ -21,7 +21,7 @@ from graviton.backends.http.errors import Problem, error_of, of_connection, prob
 from graviton.backends.http.proxies import proxy_to
 from graviton.concurrency.finishing import until_done
 from graviton.core.keys import BlobKey
-from graviton.errors import Retry, Unavailable
+from graviton.errors import ConfigError, Retry, Unavailable
 
 if TYPE_CHECKING:
     import aiohttp
@@ -163,7 +163,7 @@ class Requests:
             raise _closed()
         import yarl
 
-        target = f"{self._base}{path}"
+        target = f"{self._root()}{path}"
         if query:
             target += f"?{urlencode(query)}"
         fields = dict(headers or {})
@@ -214,6 +214,17 @@ class Requests:
             # Some of aiohttp's errors hold the request, and the token with it.
             cause = None if isinstance(error, aiohttp.ClientResponseError) else error
             raise of_connection(error, operation, subject, self.config.host) from cause
+
+    def _root(self) -> str:
+        """The address with its host as DNS wants it. Raises ConfigError."""
+        import yarl
+
+        try:
+            return str(yarl.URL(self._base)).rstrip("/")
+        except ValueError as error:
+            raise ConfigError(
+                "the address of the server names no host", operation="configure", subject="url", hint="Check the URL."
+            ) from error
 
     def _open_session(self, alone: bool) -> aiohttp.ClientSession:
         found = self._lonely if alone else self._session

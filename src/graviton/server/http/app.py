@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NoReturn
 
 from litestar import Litestar, Request
@@ -19,7 +20,8 @@ from graviton.server.http.context import Context
 from graviton.server.http.edge import AccessLog, Edge
 from graviton.server.http.errors import MethodNotAllowed
 from graviton.server.http.gate import Gate
-from graviton.server.http.routes import blobs, events, health, metrics, schema, stats
+from graviton.server.http.measure import counter_of, show_running
+from graviton.server.http.routes import blobs, docs, events, health, metrics, schema, stats
 
 __all__ = ["application"]
 
@@ -33,6 +35,7 @@ def application(context: Context, log: AccessLog) -> Edge:
         *schema.ROUTES,
         *events.ROUTES,
         *metrics.ROUTES,
+        *docs.ROUTES,
     ]
     app = Litestar(
         routes,
@@ -42,8 +45,10 @@ def application(context: Context, log: AccessLog) -> Edge:
         logging_config=None,
         request_max_body_size=None,  # bodies of blobs are bounded in upload.py, others where they are read
     )
-    clock = context.services.clock
-    return Edge(app, Gate(context.settings, clock), clock, log, context.stopping)  # type: ignore[arg-type]
+    clock, registry = context.services.clock, context.services.metrics
+    edge = Edge(app, Gate(context.settings, clock), clock, log, counter_of(registry))  # type: ignore[arg-type]
+    registry.on_snapshot(partial(show_running, registry, edge, context))
+    return edge
 
 
 def _raise_ours(request: Request[Any, Any, Any], error: Exception) -> NoReturn:

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
-from typing import TypeAlias
+from types import TracebackType
 
 from graviton.assembly.server_settings import ServerSettings
 from graviton.assembly.services import Services
 
 __all__ = ["Context", "Slots"]
 
-Slots: TypeAlias = AbstractAsyncContextManager[object]
-"""So many at once: entering waits for a place, or raises TooManyRequests. Entered by many tasks at a time."""
+
+class Slots:
+    """So many at once, and how many that are. Use as `async with`, which waits for a place or raises TooManyRequests."""
+
+    def __init__(self, limit: AbstractAsyncContextManager[object]) -> None:
+        """`limit` is entered by many tasks at a time."""
+        self._limit = limit
+        self.running = 0
+        self.waiting = 0
+
+    async def __aenter__(self) -> None:
+        self.waiting += 1
+        try:
+            await self._limit.__aenter__()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.running -= 1
+        await self._limit.__aexit__(kind, value, trace)
 
 
 class Context:

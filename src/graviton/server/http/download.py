@@ -1,4 +1,4 @@
-"""A blob, or ranges of it, as an answer.
+"""A blob, or ranges of it, on its way to a client.
 
 All that can be known is asked before the headers go out: the first block is read and verified too. What fails after
 that raises out of the application, and the connection ends without the end of the body: no client takes half for whole.
@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
 from typing import Final, TypeAlias
 
+from graviton.core.clock import Clock
 from graviton.core.ranges import Span
 from graviton.ports.blobs import BlobReader
-from graviton.server.http.asgi import Headers, Receive, Scope, Send
-from graviton.server.http.context import Context
+from graviton.server.http.asgi import Headers, Receive, Send
 from graviton.server.http.errors import ClientGone
 from graviton.server.http.pace import Pace
 from graviton.server.http.ranges import BodyPart
 
-__all__ = ["Download"]
+__all__ = ["Delivery", "left_when_gone"]
 
 SLICE_BYTES: Final = 256 * 1024
 """Bytes sent at once: measured with Granian 2.8, 1 GiB takes 0.25 s in such slices, 0.45 s in slices of 64 KiB or of
@@ -28,45 +27,51 @@ SLICE_BYTES: Final = 256 * 1024
 Opening: TypeAlias = Callable[[Span], Awaitable[BlobReader]]
 
 
-class Download:
-    """The ASGI application that answers one request."""
+class Delivery:
+    """One answer with bytes of a blob."""
 
     def __init__(
-        self,
-        status: int,
-        headers: Headers,
-        parts: Sequence[BodyPart],
-        end: bytes,
-        open_reader: Opening,
-        context: Context,
+        self, status: int, headers: Headers, parts: Sequence[BodyPart], end: bytes, open_reader: Opening, clock: Clock
     ) -> None:
         """`parts` go out in order, then `end`; `headers` tell the length of it all."""
         self._status, self._headers = status, headers
         self._parts, self._end = parts, end
         self._open = open_reader
-        self._slots = context.downloads
-        self._pace = Pace(context.services.clock)
+        self._pace = Pace(clock)
+        self._left = sum(len(part.before) + part.span.length for part in parts)
+        """Bytes that have not been sent, but for `end`."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def send(self, reader: BlobReader, receive: Receive, send: Send) -> None:
+        """Send all of it; `reader` gives the first part and stays the caller's. Raises ClientGone, TooSlow, and what
+        reading does."""
+        piece = await anext(reader, None)
+        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
+        last = self._parts[0].before + self._end if piece is None else self._end
+        if piece is not None:
+            if len(self._parts) == 1 and len(piece) == reader.size <= SLICE_BYTES:
+                last = self._parts[0].before + _bytes_of(piece) + self._end
+            else:
+                await self._send_parts(reader, piece, receive, send)
+        await self._pace.wait(send({"type": "http.response.body", "body": last}), len(last))
+
+    async def _send_parts(self, reader: BlobReader, piece: memoryview | bytes, receive: Receive, send: Send) -> None:
+        try:
+            async with left_when_gone(receive):
+                await self._send_all(reader, piece, send)
+        except ClientGone:
+            if self._left:  # else it has everything, and only was quicker to close than we
+                raise
+
+    async def _send_all(self, reader: BlobReader, piece: memoryview | bytes, send: Send) -> None:
         first, *others = self._parts
-        async with self._slots, AsyncExitStack() as stack:
-            reader = await stack.enter_async_context(await self._open(first.span))
-            piece = await anext(reader, None)
-            await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
-            if piece is None or (len(piece) == reader.size <= SLICE_BYTES and not others):
-                whole = first.before + (b"" if piece is None else _bytes_of(piece)) + self._end
-                await send({"type": "http.response.body", "body": whole})
-                return
-            async with _left_when_gone(receive):
-                await self._send(send, first.before)
-                await self._send_piece(send, piece)
-                await self._send_rest(send, reader)
-                await stack.aclose()
-                for part in others:
-                    await self._send(send, part.before)
-                    async with await self._open(part.span) as next_reader:
-                        await self._send_rest(send, next_reader)
-                await self._pace.wait(send({"type": "http.response.body", "body": self._end}), len(self._end))
+        await self._send(send, first.before)
+        await self._send_piece(send, piece)
+        await self._send_rest(send, reader)
+        await reader.aclose()
+        for part in others:
+            await self._send(send, part.before)
+            async with await self._open(part.span) as next_reader:
+                await self._send_rest(send, next_reader)
 
     async def _send_rest(self, send: Send, reader: BlobReader) -> None:
         async for piece in reader:
@@ -80,6 +85,7 @@ class Download:
         if data:
             message = {"type": "http.response.body", "body": data, "more_body": True}
             await self._pace.wait(send(message), len(data))
+            self._left -= len(data)
 
 
 def _bytes_of(piece: memoryview | bytes) -> bytes:
@@ -87,7 +93,7 @@ def _bytes_of(piece: memoryview | bytes) -> bytes:
     return piece if isinstance(piece, bytes) else piece.tobytes()
 
 
-class _left_when_gone:  # noqa: N801 - used as a statement
+class left_when_gone:  # noqa: N801 - used as a statement
     """`async with`: what is inside is cancelled and raises ClientGone when the client is gone. Nothing else notices:
     what is sent to nobody is simply sent. Ends as `asyncio.timeout` does: a cancellation of somebody else goes on."""
 

@@ -18,7 +18,7 @@ from graviton.server.http.asgi import Message, Receive, Scope, Send, header, res
 from graviton.server.http.errors import ClientGone, answer, kind_of
 from graviton.server.http.gate import Gate
 
-__all__ = ["TRACE_ID", "AccessLog", "Edge", "trace_id_of"]
+__all__ = ["TRACE_ID", "AccessLog", "Edge", "Ended", "trace_id_of"]
 
 TRACE_ID = "graviton.trace_id"
 """Key of the request's id in its scope."""
@@ -53,15 +53,12 @@ class Edge:
         gate: Gate,
         clock: Clock,
         log: AccessLog,
-        stopping: asyncio.Event,
-        ended: Callable[[Ended], None] | None = None,
+        ended: Callable[[Ended], None],
     ) -> None:
         self._app, self._gate, self._clock, self._log = app, gate, clock, log
         self._ended = ended
         self._running: set[asyncio.Task[Any]] = set()
         self._is_cut = False
-        self.stopping = stopping
-        """Set when the server was told to stop: what never ends by itself ends then."""
 
     @property
     def in_flight(self) -> int:
@@ -113,8 +110,7 @@ class Edge:
         status = traffic.status or (kind_of(failure).status if isinstance(failure, GravitonError) else 500)
         route = scope.get("path_template") or "unknown"
         ended = Ended(scope["method"], route, status, seconds, traffic.received, traffic.sent)
-        if self._ended is not None:
-            self._ended(ended)
+        self._ended(ended)
         line: dict[str, Any] = {"trace_id": trace_id, "path": scope["path"], **ended._asdict()}
         if isinstance(failure, GravitonError):
             line |= {"error": failure.code, "message": failure.message, "subject": failure.subject}

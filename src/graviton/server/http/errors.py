@@ -39,8 +39,10 @@ __all__ = [
     "Gone",
     "Kind",
     "MethodNotAllowed",
+    "Problem",
     "Refused",
     "TooSlow",
+    "UnsatisfiableRange",
     "answer",
     "kind_of",
 ]
@@ -71,6 +73,19 @@ class Gone(GravitonError):
 
 class Refused(PermissionDenied):
     """The request looks like one that a web page made in the name of its visitor."""
+
+
+class UnsatisfiableRange(RangeNotSatisfiable):
+    """No range asked for holds a byte of what has `size` of them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"no range asked for holds a byte of these {size}",
+            operation="get",
+            subject="range",
+            hint="Content-Range tells how many there are.",
+        )
+        self.size = size
 
 
 class ClientGone(GravitonError):
@@ -171,6 +186,8 @@ def answer(error: GravitonError, trace_id: str) -> Answer:
     if kind.status in (429, 503):
         seconds = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS
         headers.append((b"retry-after", str(max(1, math.ceil(seconds))).encode()))
+    if isinstance(error, UnsatisfiableRange):
+        headers.append((b"content-range", b"bytes */%d" % error.size))
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers.append((b"allow", error.allow.encode("latin-1")))
     return Answer(kind.status, headers, msgspec.json.encode(problem))

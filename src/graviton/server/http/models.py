@@ -12,16 +12,27 @@ from graviton.core.manifests import ManifestEntry
 from graviton.ports.blobs import BlobStat
 from graviton.server.http.times import time_text
 
+MAX_LISTED = 1000
+"""Blobs on one page: a megabyte of JSON with usual attributes."""
+
 MAX_IDS = 10_000
 """Ids in one question: they fit in a JSON body of a megabyte."""
 
 __all__ = [
+    "MAX_LISTED",
     "Attribute",
+    "Backends",
     "BlobInfo",
     "BlobPage",
     "BlockInfo",
     "BlockPage",
+    "Health",
     "Presence",
+    "Ready",
+    "SchemaInfo",
+    "SchemaName",
+    "SchemaNames",
+    "Stats",
     "WantedIds",
     "blob_info",
     "block_info",
@@ -93,6 +104,76 @@ class Presence(msgspec.Struct):
     """Those of the ids asked for that are there, in the order of the question."""
 
     present: list[str]
+
+
+class Health(msgspec.Struct):
+    """The process answers."""
+
+    status: str
+    version: str
+    uptime: int
+    """Milliseconds since the server began."""
+
+
+class Ready(msgspec.Struct):
+    """Whether requests can be answered."""
+
+    status: str
+    """ok, unable or stopping."""
+    parts: dict[str, str]
+    """metadata, blocks and disk: ok or unable."""
+
+
+class Backends(msgspec.Struct):
+    """What the store is made of."""
+
+    blocks: str
+    metadata: str
+    cache: bool
+
+
+class Stats(msgspec.Struct):
+    """Sums that are kept with every change."""
+
+    blobs: int
+    logical_bytes: int
+    """Sum of the sizes of all blobs."""
+    unique_blocks: int
+    stored_bytes: int
+    """Sum of the sizes of those blocks."""
+    dedup_ratio: float | None
+    """Logical by stored bytes; null while nothing is stored."""
+    kernel: str
+    """native or python."""
+    simd: str
+    """The instruction set that cuts."""
+    backends: Backends
+    version: str
+
+
+class SchemaName(msgspec.Struct):
+    """A schema and its versions, ascending."""
+
+    name: str
+    versions: list[int]
+
+
+class SchemaNames(msgspec.Struct):
+    """All schemas, in the order of their names."""
+
+    schemas: list[SchemaName]
+
+
+class SchemaInfo(msgspec.Struct):
+    """One version of a schema."""
+
+    name: str
+    version: int
+    created: str
+    text: str | None
+    """Null if it is no UTF-8."""
+    base64: str | None
+    """Its bytes, if it is no UTF-8."""
 
 
 def blob_info(stat: BlobStat) -> BlobInfo:

@@ -7,15 +7,16 @@ from typing import NamedTuple
 from graviton.core.byte_range import ByteRange, parse_http_range
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import RangeNotSatisfiable
+from graviton.server.http.errors import UnsatisfiableRange
 
-__all__ = ["BodyPart", "content_range", "multipart", "spans_wanted", "unsatisfied"]
+__all__ = ["BodyPart", "content_range", "multipart", "spans_wanted"]
 
 
 def spans_wanted(header: str | None, size: int) -> list[Span] | None:
     """What of a blob of `size` bytes is to be sent; None for all of it: no header, or one to be ignored.
 
     Ranges that no byte lies in are left out, and ranges that overlap or touch become one, so that no header asks for
-    more bytes than the blob has; then they are in order, otherwise as they were asked for. Raises RangeNotSatisfiable
+    more bytes than the blob has; then they are in order, otherwise as they were asked for. Raises UnsatisfiableRange
     if none is left.
     """
     wanted = None if header is None else parse_http_range(header)
@@ -23,9 +24,7 @@ def spans_wanted(header: str | None, size: int) -> list[Span] | None:
         return None
     spans = [span for one in wanted if (span := _resolved(one, size)) is not None]
     if not spans:
-        raise RangeNotSatisfiable(
-            f"no range asked for holds a byte of these {size}", hint="Content-Range tells how many there are."
-        )
+        raise UnsatisfiableRange(size)
     joined = RangeSet(spans)
     return spans if len(joined) == len(spans) else list(joined)
 
@@ -40,11 +39,6 @@ def _resolved(wanted: ByteRange, size: int) -> Span | None:
 def content_range(span: Span, size: int) -> str:
     """The value of Content-Range for one part."""
     return f"bytes {span.start}-{span.end - 1}/{size}"
-
-
-def unsatisfied(size: int) -> str:
-    """The value of Content-Range that goes with 416."""
-    return f"bytes */{size}"
 
 
 class BodyPart(NamedTuple):

@@ -1,4 +1,8 @@
-"""How a blob answers GET and HEAD: conditions, ranges, and headers that say what it is."""
+"""How a blob answers GET and HEAD: conditions, ranges, and headers that say what it is.
+
+The id tells the size and is the entity tag, so everything but the bytes, the attributes and whether the blob is there
+at all is decided before the store is asked; then one look gives the reader and all the rest.
+"""
 
 from __future__ import annotations
 
@@ -7,98 +11,119 @@ from typing import Final
 
 from graviton.core.attribute_text import ATTRIBUTES_FIELD, MAX_TOLD_CHARS, encode_attributes
 from graviton.core.attributes import BinaryAttributes
+from graviton.core.keys import BlobKey
 from graviton.core.ranges import Span
-from graviton.errors import PreconditionFailed
+from graviton.errors import NotFound, PreconditionFailed, RangeNotSatisfiable
 from graviton.ports.blobs import BlobReader, BlobStat
 from graviton.server.http.asgi import Headers, Receive, Scope, Send, header
 from graviton.server.http.conditions import Verdict, etag_of, judge, range_applies
 from graviton.server.http.context import Context
-from graviton.server.http.download import Download
+from graviton.server.http.download import Delivery
 from graviton.server.http.names import DEFAULT_TYPE, content_disposition
 from graviton.server.http.ranges import BodyPart, content_range, multipart, spans_wanted
 
-__all__ = ["answer_to", "attributes_field", "headers_of"]
+__all__ = ["BlobAnswer", "attributes_field", "stat_of"]
 
 _MAX_AGE: Final = 365 * 24 * 3600
 """A year, the longest that caches take seriously (RFC 2616 section 14.21). What an id names never changes."""
 
 
-class Bodiless:
-    """An answer that is a head alone."""
+async def stat_of(context: Context, key: BlobKey, domain: str = "") -> BlobStat:
+    """What is known about a blob. Raises NotFound."""
+    found = await context.services.store.stat(key, domain)
+    if found is None:
+        raise NotFound(f"there is no blob {key}", operation="get", subject=key.text)
+    return found
 
-    def __init__(self, status: int, headers: Headers) -> None:
-        self._status, self._headers = status, headers
+
+class BlobAnswer:
+    """The ASGI application that answers one GET or HEAD. Raises NotFound, PreconditionFailed, RangeNotSatisfiable,
+    TooManyRequests and what reading does before the answer begins."""
+
+    def __init__(self, context: Context, key: BlobKey, domain: str = "") -> None:
+        self._context, self._key, self._domain = context, key, domain
+        self._etag = etag_of(key.text)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
-        await send({"type": "http.response.body", "body": b""})
+        verdict = judge(self._etag, header(scope, b"if-match"), header(scope, b"if-none-match"))
+        if verdict is Verdict.GO_ON and scope["method"] == "GET":
+            await self._deliver(scope, receive, send)
+            return
+        attributes = (await stat_of(self._context, self._key, self._domain)).attributes
+        if verdict is Verdict.FAILED:
+            raise PreconditionFailed("the blob is there, and If-Match names others", subject=self._key.text)
+        if verdict is Verdict.NOT_MODIFIED:
+            await _send_head(send, 304, self._validators())
+        else:
+            length = (b"content-length", b"%d" % self._key.size)
+            await _send_head(send, 200, [*self._head(attributes), length])
 
+    async def _deliver(self, scope: Scope, receive: Receive, send: Send) -> None:
+        spans = await self._spans(scope)
+        async with self._context.downloads:
+            first = spans[0] if spans else None
+            async with await self._open(first) as reader:
+                head = self._head(reader.attributes)
+                delivery = self._laid_out(spans, head, reader.attributes)
+                await delivery.send(reader, receive, send)
 
-def headers_of(scope: Scope, context: Context, stat: BlobStat) -> Bodiless:
-    """The answer to HEAD. Raises PreconditionFailed."""
-    if _verdict(scope, stat) is Verdict.NOT_MODIFIED:
-        return Bodiless(304, _validators(context, stat))
-    return Bodiless(200, [*_head(context, stat), (b"content-length", b"%d" % stat.size)])
+    async def _spans(self, scope: Scope) -> list[Span] | None:
+        """Raises RangeNotSatisfiable, and NotFound rather than that."""
+        if not range_applies(self._etag, header(scope, b"if-range")):
+            return None
+        try:
+            return spans_wanted(header(scope, b"range"), self._key.size)
+        except RangeNotSatisfiable:
+            await stat_of(self._context, self._key, self._domain)
+            raise
 
+    async def _open(self, span: Span | None) -> BlobReader:
+        whole = span is None or span.length == self._key.size
+        return await self._context.services.store.get(self._key, None if whole else span, self._domain)
 
-def answer_to(scope: Scope, context: Context, stat: BlobStat, domain: str = "") -> Download | Bodiless:
-    """The answer to GET of a blob in `domain`. Raises PreconditionFailed, RangeNotSatisfiable."""
-    if _verdict(scope, stat) is Verdict.NOT_MODIFIED:
-        return Bodiless(304, _validators(context, stat))
-    head = _head(context, stat)
-    spans = None
-    if range_applies(etag_of(stat.key.text), header(scope, b"if-range")):
-        spans = spans_wanted(header(scope, b"range"), stat.size)
-    status, end = 206, b""
-    if spans is None:
-        status, parts, length = 200, [BodyPart(b"", Span(0, stat.size))], stat.size
-    elif len(spans) == 1:
-        parts, length = [BodyPart(b"", spans[0])], spans[0].length
-        head.append((b"content-range", content_range(spans[0], stat.size).encode()))
-    else:
+    def _laid_out(self, spans: list[Span] | None, head: Headers, attributes: BinaryAttributes) -> Delivery:
+        """What goes out after the first part was opened."""
+        size, clock = self._key.size, self._context.services.clock
+        if spans is None:
+            head.append((b"content-length", b"%d" % size))
+            return Delivery(200, head, [BodyPart(b"", Span(0, size))], b"", self._open, clock)
+        if len(spans) == 1:
+            head.append((b"content-range", content_range(spans[0], size).encode()))
+            head.append((b"content-length", b"%d" % spans[0].length))
+            return Delivery(206, head, [BodyPart(b"", spans[0])], b"", self._open, clock)
         boundary = secrets.token_hex(16)
-        body = multipart(spans, stat.size, _type_of(stat), boundary)
-        parts, end, length = body.parts, body.end, body.length
+        body = multipart(spans, size, _type_of(attributes), boundary)
         head = [pair for pair in head if pair[0] != b"content-type"]
         head.append((b"content-type", f"multipart/byteranges; boundary={boundary}".encode()))
-    head.append((b"content-length", b"%d" % length))
+        head.append((b"content-length", b"%d" % body.length))
+        return Delivery(206, head, body.parts, body.end, self._open, clock)
 
-    async def open_reader(span: Span) -> BlobReader:
-        is_whole = span.length == stat.size
-        return await context.services.store.get(stat.key, None if is_whole else span, domain)
+    def _validators(self) -> Headers:
+        """What 304 says too. Without a token everybody may have the bytes, so shared caches may keep them."""
+        who = "public" if self._context.settings.token is None else "private"
+        return [
+            (b"etag", self._etag.encode()),
+            (b"cache-control", f"{who}, max-age={_MAX_AGE}, immutable".encode()),
+        ]
 
-    return Download(status, head, parts, end, open_reader, context)
+    def _head(self, attributes: BinaryAttributes) -> Headers:
+        """What a whole blob says about itself. Somebody may have stored a page and sent a link to it: nothing that a
+        blob holds may run in the name of this server."""
+        content_type = _type_of(attributes)
+        head = [
+            *self._validators(),
+            (b"content-type", content_type.encode("latin-1")),
+            (b"accept-ranges", b"bytes"),
+            (b"content-security-policy", b"sandbox; default-src 'none'"),
+            *attributes_field(attributes),
+        ]
+        disposition = content_disposition(attributes.file_name, content_type)
+        return head if disposition is None else [*head, (b"content-disposition", disposition.encode("latin-1"))]
 
 
-def _verdict(scope: Scope, stat: BlobStat) -> Verdict:
-    verdict = judge(etag_of(stat.key.text), header(scope, b"if-match"), header(scope, b"if-none-match"))
-    if verdict is Verdict.FAILED:
-        raise PreconditionFailed("the blob is there, and If-Match names others", subject=stat.key.text)
-    return verdict
-
-
-def _validators(context: Context, stat: BlobStat) -> Headers:
-    """What 304 says too. Without a token everybody may have the bytes, so shared caches may keep them."""
-    who = "public" if context.settings.token is None else "private"
-    return [
-        (b"etag", etag_of(stat.key.text).encode()),
-        (b"cache-control", f"{who}, max-age={_MAX_AGE}, immutable".encode()),
-    ]
-
-
-def _head(context: Context, stat: BlobStat) -> Headers:
-    """What a whole blob says about itself. Somebody may have stored a page and sent a link to it: nothing that a blob
-    holds may run in the name of this server."""
-    content_type = _type_of(stat)
-    head = [
-        *_validators(context, stat),
-        (b"content-type", content_type.encode("latin-1")),
-        (b"accept-ranges", b"bytes"),
-        (b"content-security-policy", b"sandbox; default-src 'none'"),
-        *attributes_field(stat.attributes),
-    ]
-    disposition = content_disposition(stat.attributes.file_name, content_type)
-    return head if disposition is None else [*head, (b"content-disposition", disposition.encode("latin-1"))]
+async def _send_head(send: Send, status: int, headers: Headers) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def attributes_field(attributes: BinaryAttributes) -> Headers:
@@ -107,5 +132,5 @@ def attributes_field(attributes: BinaryAttributes) -> Headers:
     return [(ATTRIBUTES_FIELD.lower().encode(), text.encode())] if len(text) <= MAX_TOLD_CHARS else []
 
 
-def _type_of(stat: BlobStat) -> str:
-    return stat.attributes.mime or DEFAULT_TYPE
+def _type_of(attributes: BinaryAttributes) -> str:
+    return attributes.mime or DEFAULT_TYPE

@@ -12,7 +12,7 @@ from litestar.types import ASGIApp
 from graviton.core.keys import BlobKey
 from graviton.core.limits import MAX_PAGE_ENTRIES, MAX_SIZE
 from graviton.errors import NotFound
-from graviton.ports.blobs import BlobStat, BlobWriteResult
+from graviton.ports.blobs import BlobWriteResult
 from graviton.server.http.asgi import Scope, header
 from graviton.server.http.conditions import etag_of
 from graviton.server.http.context import Context
@@ -20,6 +20,7 @@ from graviton.server.http.digests import claimed_digest
 from graviton.server.http.json_body import read_json
 from graviton.server.http.listing import Filter, find
 from graviton.server.http.models import (
+    MAX_LISTED,
     BlobInfo,
     BlobPage,
     BlockPage,
@@ -29,29 +30,17 @@ from graviton.server.http.models import (
     block_info,
 )
 from graviton.server.http.plans import plan_of
-from graviton.server.http.serving import answer_to, attributes_field, headers_of
+from graviton.server.http.serving import BlobAnswer, attributes_field, stat_of
 from graviton.server.http.times import parse_time
 from graviton.server.http.upload import RequestBody, checked, read_small
 from graviton.stores.put_many import MAX_SMALL_BYTES
 
-__all__ = ["ROUTES", "blob_address", "existing", "put_headers"]
-
-MAX_LISTED = 1000
-"""Blobs on one page: a megabyte of JSON with usual attributes."""
+__all__ = ["ROUTES", "blob_address", "put_headers"]
 
 
 def blob_address(key: BlobKey) -> str:
     """Where a blob is, as a path."""
     return f"/api/blobs/{key.text}"
-
-
-async def existing(context: Context, blob_id: str, domain: str = "") -> BlobStat:
-    """The blob of that id. Raises InvalidInput, NotFound."""
-    key = BlobKey.parse(blob_id)
-    found = await context.services.store.stat(key, domain)
-    if found is None:
-        raise NotFound(f"there is no blob {key}", operation="get", subject=key.text)
-    return found
 
 
 @post("/api/blobs")
@@ -103,19 +92,16 @@ def put_headers(result: BlobWriteResult) -> dict[str, str]:
 
 
 @route("/api/blobs/{blob_id:str}", http_method=["GET", "HEAD"])
-async def get_blob(request: Request[Any, Any, Any], context: Context, blob_id: str, domain: str = "") -> ASGIApp:
+async def get_blob(context: Context, blob_id: str, domain: str = "") -> ASGIApp:
     """The bytes of a blob, or ranges of them, each verified before it leaves. HEAD: the same without bytes; nothing is
     read then."""
-    scope: Scope = request.scope  # type: ignore[assignment]
-    found = await existing(context, blob_id, domain)
-    is_head = scope["method"] == "HEAD"
-    return headers_of(scope, context, found) if is_head else answer_to(scope, context, found, domain)  # type: ignore[return-value]
+    return BlobAnswer(context, BlobKey.parse(blob_id), domain)  # type: ignore[return-value]
 
 
 @get("/api/blobs/{blob_id:str}/stat")
 async def stat_blob(context: Context, blob_id: str, domain: str = "") -> BlobInfo:
     """Size, time, blocks, chunker and attributes."""
-    return blob_info(await existing(context, blob_id, domain))
+    return blob_info(await stat_of(context, BlobKey.parse(blob_id), domain))
 
 
 @get("/api/blobs")
@@ -153,7 +139,7 @@ async def undelete_blob(context: Context, blob_id: str, domain: str = "", holder
     key = BlobKey.parse(blob_id)
     if not await context.services.store.undelete(key, holder, domain):
         raise NotFound(f"there is nothing left of blob {key} to bring back", operation="undelete", subject=key.text)
-    return blob_info(await existing(context, blob_id, domain))
+    return blob_info(await stat_of(context, key, domain))
 
 
 @get("/api/blobs/{blob_id:str}/manifest")

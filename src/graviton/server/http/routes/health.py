@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
 from litestar import Response, get
 
 from graviton._version import __version__
 from graviton.server.http.context import Context
+from graviton.server.http.models import Health, Ready
 
-__all__ = ["ROUTES", "Health", "Ready"]
+__all__ = ["ROUTES"]
 
 _log = logging.getLogger("graviton.server")
-
-
-class Health(msgspec.Struct):
-    """The process answers."""
-
-    status: str
-    version: str
-    uptime: int
-    """Milliseconds since the server began."""
-
-
-class Ready(msgspec.Struct):
-    """Whether requests can be answered."""
-
-    status: str
-    """ok, unable or stopping."""
-    parts: dict[str, str]
-    """metadata, blocks and disk: ok or unable."""
 
 
 @get("/api/health")

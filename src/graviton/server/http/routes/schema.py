@@ -5,40 +5,15 @@ from __future__ import annotations
 import base64
 from typing import Annotated
 
-import msgspec
 from litestar import get
 from litestar.params import Parameter
 
 from graviton.ports.schemas import Schema
 from graviton.server.http.context import Context
+from graviton.server.http.models import SchemaInfo, SchemaName, SchemaNames
 from graviton.server.http.times import time_text
 
-__all__ = ["ROUTES", "SchemaInfo", "SchemaNames"]
-
-
-class SchemaName(msgspec.Struct):
-    """A schema and its versions, ascending."""
-
-    name: str
-    versions: list[int]
-
-
-class SchemaNames(msgspec.Struct):
-    """All schemas, in the order of their names."""
-
-    schemas: list[SchemaName]
-
-
-class SchemaInfo(msgspec.Struct):
-    """One version of a schema."""
-
-    name: str
-    version: int
-    created: str
-    text: str | None
-    """Null if it is no UTF-8."""
-    base64: str | None
-    """Its bytes, if it is no UTF-8."""
+__all__ = ["ROUTES"]
 
 
 @get("/api/schema")

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
 from litestar import get
 
 from graviton._version import __version__
 from graviton.server.http.context import Context
+from graviton.server.http.models import Backends, Stats
 
-__all__ = ["ROUTES", "Stats"]
-
-
-class Backends(msgspec.Struct):
-    """What the store is made of."""
-
-    blocks: str
-    metadata: str
-    cache: bool
-
-
-class Stats(msgspec.Struct):
-    """Sums that are kept with every change."""
-
-    blobs: int
-    logical_bytes: int
-    """Sum of the sizes of all blobs."""
-    unique_blocks: int
-    stored_bytes: int
-    """Sum of the sizes of those blocks."""
-    dedup_ratio: float | None
-    """Logical by stored bytes; null while nothing is stored."""
-    kernel: str
-    """native or python."""
-    simd: str
-    """The instruction set that cuts."""
-    backends: Backends
-    version: str
+__all__ = ["ROUTES"]
 
 
 @get("/api/stats")
