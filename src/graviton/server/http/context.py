@@ -13,7 +13,7 @@ __all__ = ["Context", "Slots"]
 
 
 class Slots:
-    """So many at once, and how many that are. Use as `async with`, which waits for a place or raises TooManyRequests."""
+    """So many at once, and how many that are. Use as `async with`: waits for a place, or raises TooManyRequests."""
 
     def __init__(self, limit: AbstractAsyncContextManager[object]) -> None:
         """`limit` is entered by many tasks at a time."""

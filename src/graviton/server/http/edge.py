@@ -86,6 +86,8 @@ class Edge:
         self._running.add(task)
         failure: BaseException | None = None
         try:
+            if self._is_cut:
+                raise Unavailable("the server is being stopped")
             self._gate.check(scope)
             await self._app(scope, traffic.receive, traffic.send)
         except asyncio.CancelledError as error:

@@ -34,8 +34,8 @@ class Pace:
         self._moved = 0
 
     async def wait(self, step: Awaitable[_T], moves: int = 0) -> _T:
-        """The result of `step`, which waits for the client and moves `moves` bytes; what it moves beyond that is told
-        to `moved`. Raises TooSlow."""
+        """The result of `step`, which waits for the client: until he has taken `moves` bytes, or, with 0, until he has
+        sent some, which are told to `moved` then. Raises TooSlow."""
         began = self._clock.monotonic()
         try:
             async with asyncio.timeout(self._window * 2 if moves else self._window):
@@ -43,7 +43,8 @@ class Pace:
         except TimeoutError:
             raise _too_slow() from None
         self._waited += self._clock.monotonic() - began
-        self.moved(moves)
+        if moves:
+            self.moved(moves)
         return result
 
     def moved(self, count: int) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from graviton.core.limits import MAX_DOMAIN_BYTES
 from graviton.server.http.errors import KINDS
 
 __all__ = [
     "BLOB_ID",
+    "DOMAIN",
     "EXAMPLE_ID",
+    "HOLDER",
     "ID_PATTERN",
     "Json",
     "answer",
@@ -62,6 +65,18 @@ def head(name: str, description: str, schema: Json | None = None) -> Json:
         "description": description,
         "schema": schema or {"type": "string"},
     }
+
+
+DOMAIN: Final[Json] = query(
+    "domain",
+    {"type": "string", "maxLength": MAX_DOMAIN_BYTES, "default": ""},
+    "The domain; nothing is shared between two.",
+)
+HOLDER: Final[Json] = query(
+    "holder",
+    {"type": "string", "maxLength": MAX_DOMAIN_BYTES, "default": ""},
+    "Who keeps the blob: it is gone with its last holder.",
+)
 
 
 def answer(description: str, *, content: Json | None = None, headers: Mapping[str, str] | None = None) -> Json:
