@@ -18,14 +18,14 @@ from graviton.core.secret import Secret
 from graviton.metadata.rows import OWNERS, OwnerRow
 from graviton.ports.blobs import BlobStore
 from graviton.ports.block_index import OwnerState
-from graviton.testing.conformance.blobs import BlobStoreContract
+from graviton.testing.conformance.any_store import AnyStoreContract
 from tests.http_spaces import TOKEN, spaces
 
 SETTLE_SECONDS = 5.0
 """A server learns that a client has gone when it looks at the connection, which is soon and not at once."""
 
 
-class TestHttpBlobStore(BlobStoreContract):
+class TestHttpBlobStore(AnyStoreContract):
     implementation = HttpBlobStore
     large_bytes = 2_000_000
     """Several pieces."""

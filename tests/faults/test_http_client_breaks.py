@@ -226,15 +226,13 @@ async def test_server_that_is_killed_and_comes_again_is_gone_on_with(tmp_path: P
         process.start()
 
     class Deadly(io.BytesIO):
-        places = [4 * MIB, 9 * MIB]
-
         def read(self, size: int | None = -1) -> bytes:
-            if self.places and self.tell() > self.places[0]:
-                self.places.pop(0)
+            if places and self.tell() > places[0]:
+                places.pop(0)
                 again()
             return super().read(size)
 
-    data = os.urandom(12 * MIB)
+    data, places = os.urandom(12 * MIB), [4 * MIB, 9 * MIB]
     try:
         async with client(f"{process.url}/store", retry_seconds=20) as store:
             assert (await store.put(Deadly(data), BLAKE3)).key == key_of(data)

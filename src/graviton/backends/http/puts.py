@@ -39,7 +39,7 @@ __all__ = ["HttpDefaults", "Puts"]
 
 _PUT_BYTES: Final = 4 * PIECE_BYTES
 """What a put may hold: the first piece, one that is being read, one that is being sent, and what the system has not
-taken yet."""
+taken yet. A small one holds its bytes and a copy on its way out."""
 
 
 class HttpDefaults(NamedTuple):
@@ -67,15 +67,17 @@ class Puts:
         began = self._clock.monotonic()
         check_policy(plan.policy or self._defaults.policy)
         wishes = self._wishes(plan)
-        lease = await self._budget.lease(_PUT_BYTES, self._budget.for_puts)
+        sent = await open_source(source, self._pool)
         try:
-            sent = await open_source(source, self._pool)
+            held = _PUT_BYTES if sent.size is None else min(_PUT_BYTES, 2 * sent.size + 1)
+            lease = await self._budget.lease(held, self._budget.for_puts)
             try:
+                await sent.begin()
                 done = await self._send(sent, wishes)
             finally:
-                await sent.aclose()
+                lease.release()
         finally:
-            lease.release()
+            await sent.aclose()
         await self._compare(done, plan)
         return await self._result(done, plan, self._clock.monotonic() - began)
 

@@ -26,7 +26,7 @@ _NOTHING: Final = memoryview(b"")
 
 
 class SentSource:
-    """The source of one put, whose first piece is in memory already: whatever was not read beyond that can be sent
+    """The source of one put. `begin` takes the first piece into memory: whatever was not read beyond that can be sent
     again, and a source that has no more is known as a whole."""
 
     def __init__(self, parts: Parts, size: int | None, again: Callable[[int], Awaitable[Parts]] | None) -> None:
@@ -45,7 +45,7 @@ class SentSource:
         return self._again is not None
 
     async def begin(self) -> None:
-        """Read the first piece."""
+        """Read the first piece. Raises what the source does."""
         self._first = await self._parts.next(PIECE_BYTES)
         if len(self._first) < PIECE_BYTES:
             self.size, self.is_whole = len(self._first), True
@@ -102,18 +102,8 @@ class Run:
 
 
 async def open_source(source: BlobSource, pool: WorkerPool) -> SentSource:
-    """The source of a put, of whatever kind, begun. Raises InvalidInput, NotFound, PermissionDenied, Unavailable, and
-    what the source raises."""
-    opened = await _opened(source, pool)
-    try:
-        await opened.begin()
-    except BaseException:
-        await opened.aclose()
-        raise
-    return opened
-
-
-async def _opened(source: BlobSource, pool: WorkerPool) -> SentSource:
+    """The source of a put, of whatever kind; nothing of it is read yet. Raises InvalidInput, NotFound,
+    PermissionDenied, Unavailable."""
     view = memory_of(source)
     if view is not None:
         return await _of_memory(as_bytes(view), isinstance(source, bytes), pool)
