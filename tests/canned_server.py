@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
@@ -48,9 +49,9 @@ def problem(status: int, code: str, **headers: str) -> bytes:
 class CannedServer:
     """Answers by `method` and the beginning of the path; the last answer of a list stays."""
 
-    def __init__(self, raw: Raw | None = None) -> None:
+    def __init__(self, raw: Raw | None = None, tls: ssl.SSLContext | None = None) -> None:
         """`raw` has every connection to itself."""
-        self._raw = raw
+        self._raw, self._tls = raw, tls
         self.asked: list[Asked] = []
         self._answers: dict[tuple[str, str], list[Answer]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -60,7 +61,7 @@ class CannedServer:
         self._answers[method, path] = list(answers)
 
     async def __aenter__(self) -> CannedServer:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port: int = self._listener.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         return self

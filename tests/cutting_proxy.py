@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 from types import TracebackType
@@ -24,6 +25,8 @@ class Cut(NamedTuple):
     """After so many bytes from the server, the client has just these."""
     reset: bool = True
     """Reset, or ended in good order."""
+    stalls: bool = False
+    """Not ended at all: nothing more passes."""
 
 
 class CuttingProxy:
@@ -70,8 +73,8 @@ class CuttingProxy:
             self._tasks.discard(task)
             return
         flows = [
-            asyncio.ensure_future(self._flow(reader, behind[1], cut.up, "up")),
-            asyncio.ensure_future(self._flow(behind[0], writer, cut.down, "down")),
+            asyncio.ensure_future(self._flow(reader, behind[1], cut.up, "up", writer if cut.stalls else None)),
+            asyncio.ensure_future(self._flow(behind[0], writer, cut.down, "down", writer if cut.stalls else None)),
         ]
         try:
             done, _ = await asyncio.wait(flows, return_when=asyncio.FIRST_COMPLETED)
@@ -79,16 +82,25 @@ class CuttingProxy:
             self.happened += was_cut
             for end in (writer, behind[1]):
                 _end(end, reset=cut.reset and was_cut)
+        except asyncio.CancelledError:
+            pass  # the proxy ends
         finally:
             for flow in flows:
                 flow.cancel()
             await asyncio.gather(*flows, return_exceptions=True)
+            for end in (writer, behind[1]):
+                end.transport.abort()
             self._tasks.discard(task)
 
     async def _flow(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, limit: int | None, name: str
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        limit: int | None,
+        name: str,
+        stalled: asyncio.StreamWriter | None,
     ) -> bool:
-        """Pass bytes on; whether that ended because of the limit."""
+        """Pass bytes on; whether that ended because of the limit. Then `stalled` stands still until its client goes."""
         left = limit
         while left is None or left > 0:
             data = await source.read(65536 if left is None else min(left, 65536))
@@ -98,8 +110,20 @@ class CuttingProxy:
             await sink.drain()
             setattr(self, name, getattr(self, name) + len(data))
             left = None if left is None else left - len(data)
+        if stalled is not None:
+            self.happened += 1
+            await _hang_up(stalled)
+            return False
         await asyncio.sleep(0.01)  # what was passed on arrives before the end does
         return True
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Wait until the other side has closed a connection that nobody reads from."""
+    watch = select.poll()
+    watch.register(writer.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    while not watch.poll(0):
+        await asyncio.sleep(0.01)
 
 
 def _end(writer: asyncio.StreamWriter, reset: bool) -> None:

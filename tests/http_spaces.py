@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["TOKEN", "SpacesProcess", "spaces"]
+__all__ = ["TOKEN", "Served", "SpacesProcess", "spaces"]
 
 TOKEN = "a-token-of-32-characters-or-more"
 
@@ -127,12 +128,29 @@ class SpacesProcess:
         self._process.stdout.close()
 
 
+class Served(NamedTuple):
+    """A server: the beginning of its addresses, and where its stores lie."""
+
+    url: str
+    base: Path
+
+    def place(self) -> Served:
+        """A store that nobody else uses, and its folder."""
+        name = secrets.token_hex(6)
+        return Served(f"{self.url}/{name}", self.base / name)
+
+    @property
+    def uploads(self) -> list[Path]:
+        """Of a place: what unfinished uploads have there."""
+        return list(self.base.with_suffix(".uploads").glob("*"))
+
+
 @contextmanager
-def spaces(base: Path) -> Iterator[str]:
-    """The server as a process; the beginning of its addresses."""
+def spaces(base: Path) -> Iterator[Served]:
+    """The server as a process."""
     process = SpacesProcess(base)
     try:
-        yield process.url
+        yield Served(process.url, base)
     finally:
         process.stop()
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -19,7 +19,7 @@ from graviton.metadata.rows import OWNERS, OwnerRow
 from graviton.ports.blobs import BlobStore
 from graviton.ports.block_index import OwnerState
 from graviton.testing.conformance.any_store import AnyStoreContract
-from tests.http_spaces import TOKEN, spaces
+from tests.http_spaces import TOKEN, Served, spaces
 
 SETTLE_SECONDS = 5.0
 """A server learns that a client has gone when it looks at the connection, which is soon and not at once."""
@@ -29,27 +29,23 @@ class TestHttpBlobStore(AnyStoreContract):
     implementation = HttpBlobStore
     large_bytes = 2_000_000
     """Several pieces."""
-    _stack = ExitStack()
-    _base: Path | None = None
-    _url = ""
+    served: ClassVar[Served]
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
-    def _server(cls, tmp_path_factory: pytest.TempPathFactory) -> object:
-        cls._base = tmp_path_factory.mktemp("spaces")
-        with spaces(cls._base) as cls._url:
+    def _server(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        with spaces(tmp_path_factory.mktemp("spaces")) as cls.served:
             yield
 
     async def set_up(self) -> None:
         self.budget = ByteBudget()
 
     def make_store(self) -> HttpBlobStore:
-        return HttpBlobStore(HttpConfig(f"{self._url}/{self.space}", Secret(TOKEN)), budget=self.budget)
+        return HttpBlobStore(HttpConfig(f"{self.served.url}/{self.space}", Secret(TOKEN)), budget=self.budget)
 
     @property
     def _root(self) -> Path:
-        assert self._base is not None
-        return self._base / self.space
+        return self.served.base / self.space
 
     async def damage(self, store: BlobStore, key: BlobKey) -> None:
         path = await self._a_block(key)

@@ -7,10 +7,8 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -24,39 +22,25 @@ from graviton.core.ranges import Span
 from graviton.core.secret import Secret
 from graviton.errors import Conflict, DigestMismatch, Unavailable
 from tests.cutting_proxy import Cut, CuttingProxy
-from tests.http_spaces import TOKEN, SpacesProcess, spaces
+from tests.http_spaces import TOKEN, Served, SpacesProcess, spaces
 
 MIB = 1024 * 1024
 BLAKE3 = BlobWritePlan(hash=HashAlgo.BLAKE3)
 
 
-class Place(NamedTuple):
-    """A store behind a URL that nobody else uses, and its folder."""
-
-    url: str
-    folder: Path
-
-    @property
-    def uploads(self) -> list[Path]:
-        """What unfinished uploads have on the server."""
-        return list(self.folder.with_suffix(".uploads").glob("*"))
-
-
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    base = tmp_path_factory.mktemp("spaces")
-    with spaces(base) as url:
-        yield Place(url, base)
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with spaces(tmp_path_factory.mktemp("spaces")) as found:
+        yield found
 
 
 @pytest.fixture
-def place(served: Place) -> Place:
-    name = secrets.token_hex(6)
-    return Place(f"{served.url}/{name}", served.folder / name)
+def place(served: Served) -> Served:
+    return served.place()
 
 
 @pytest.fixture
-def url(place: Place) -> str:
+def url(place: Served) -> str:
     return place.url
 
 
@@ -169,7 +153,7 @@ async def test_last_answer_of_an_upload_that_is_lost_is_asked_for_again(url: str
         assert proxy.happened == 1
 
 
-async def test_cancelled_upload_leaves_nothing_on_the_server(place: Place) -> None:
+async def test_cancelled_upload_leaves_nothing_on_the_server(place: Served) -> None:
     async with client(place.url) as store:
         began = asyncio.Event()
 
@@ -190,7 +174,7 @@ async def test_cancelled_upload_leaves_nothing_on_the_server(place: Place) -> No
         assert [stat async for stat in store.list()] == []
 
 
-async def test_upload_whose_source_fails_leaves_nothing_on_the_server(place: Place) -> None:
+async def test_upload_whose_source_fails_leaves_nothing_on_the_server(place: Served) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell() > 3 * MIB:
@@ -203,7 +187,7 @@ async def test_upload_whose_source_fails_leaves_nothing_on_the_server(place: Pla
         assert place.uploads == []
 
 
-async def test_source_that_becomes_shorter_fails_and_leaves_nothing(place: Place, tmp_path: Path) -> None:
+async def test_source_that_becomes_shorter_fails_and_leaves_nothing(place: Served, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(9 * MIB))
     async with client(place.url) as store, CuttingProxy(place.url) as proxy, client(proxy.url) as cut:

@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from tests.http_spaces import TOKEN, spaces
+from tests.http_spaces import TOKEN, Served
 from tests.integration.cli_process import Outcome, damage
 
 TIMES = frozenset({"seconds", "created"})
 """Members whose values are another's every time; `created` of a put is a claim, and compared."""
 
 
-class Served(NamedTuple):
-    """A server, and where its stores lie."""
-
-    url: str
-    base: Path
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    base = tmp_path_factory.mktemp("spaces")
-    with spaces(base) as url:
-        yield Served(url, base)
-
-
 class Both:
     """The same commands on two stores: one here, one behind a URL."""
 
     def __init__(self, here: Path, served: Served, capfd: pytest.CaptureFixture[str]) -> None:
-        name = secrets.token_hex(6)
-        self.roots = (here, served.base / name)
-        self.url = f"{served.url}/{name}"
+        place = served.place()
+        self.roots = (here, place.base)
+        self.url = place.url
         self._capfd = capfd
         assert self.run(["--root", str(here)], "store", "init", "--chunker", "small").code == 0
 

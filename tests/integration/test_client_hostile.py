@@ -196,7 +196,8 @@ async def test_stat_is_read_strictly(server: CannedServer) -> None:
         stamp = {"value": "a", "source": "cli", "at": "2026-01-31T12:34:56.000000000Z"}
         wrong: list[dict[str, Any]] = [
             {"id": key_of(b"y").text}, {"id": 5}, {"blocks": -1}, {"blocks": True}, {"blocks": 2**63},
-            {"chunker": None}, {"created": "today"}, {"created": "2026-01-31T12:34:56Z"}, {"advertised": []}, {"confirmed": None},
+            {"chunker": None}, {"created": "today"}, {"created": "2026-01-31T12:34:56Z"}, {"advertised": []},
+            {"confirmed": None},
             {"advertised": {"bad name": stamp}}, {"advertised": {"user.x": stamp | {"value": 5}}},
             {"advertised": {"user.x": stamp | {"source": "two words"}}},
             {"advertised": {"graviton.digest.md5": stamp}}, {"advertised": {"graviton.digest.blake3": stamp}},
