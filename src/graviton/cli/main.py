@@ -29,8 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _leave(code: int) -> None:
-    """End the process without taking the interpreter down: threads of the driver that let go of an object of Python's
-    meanwhile would abort it. Whatever a command began it has ended by now."""
+    """End the process without taking the interpreter down: threads of a driver written in Rust that let go of an object
+    of Python's meanwhile would abort it (the driver of buckets does, and the threads of the HTTP server, now and then,
+    with a panic after all was served and closed in order). Whatever a command began it has ended by now."""
     import atexit
 
     atexit._run_exitfuncs()

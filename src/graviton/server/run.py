@@ -19,6 +19,7 @@ from graviton.errors import Unavailable
 from graviton.server.http.app import application
 from graviton.server.http.context import Context, Slots
 from graviton.server.http.edge import Edge
+from graviton.server.idle import connections_at_once, keep_closing
 from graviton.server.signals import StopSignals
 
 __all__ = ["serve"]
@@ -36,12 +37,14 @@ gigabyte costs a second more to receive; with more, nothing less."""
 STREAMS: Final = 100
 """Requests at once over one HTTP/2 connection; RFC 9113 section 6.5.2 asks for no fewer."""
 
-REQUESTS: Final = 1024
-"""Requests at once in this process, those included that wait for a slot or follow events; and connections that wait to
-be accepted."""
+BACKLOG: Final = 1024
+"""Connections that wait to be accepted while there are as many as may be."""
 
 _CUT_SECONDS: Final = 10.0
 """How long what was cut short may clean up: a put gives its session back, which is one transaction."""
+
+_FLUSH_SECONDS: Final = 1.0
+"""How long the last bytes may take on their way out: a client that takes none must not keep us."""
 
 
 async def serve(
@@ -64,6 +67,7 @@ async def serve(
     server = _granian(edge, settings, port)
     signals = StopSignals()
     serving = asyncio.create_task(server.serve())
+    idle = asyncio.create_task(keep_closing(port))
     told: list[asyncio.Future[Any]] = [serving, asyncio.ensure_future(signals.first.wait())]
     if orphaned is not None:
         told.append(asyncio.ensure_future(orphaned))
@@ -74,6 +78,7 @@ async def serve(
         if serving.done():
             raise _ended(serving)
     finally:
+        idle.cancel()
         context.stopping.set()
         server.stop()  # type: ignore[no-untyped-call]
         await _until_served(serving, edge, signals, settings.grace_seconds)
@@ -87,8 +92,8 @@ def _granian(edge: Edge, settings: ServerSettings, port: int) -> Server:
         port=port,
         interface=Interfaces.ASGI,
         websockets=False,
-        backlog=REQUESTS,
-        backpressure=REQUESTS,
+        backlog=BACKLOG,
+        backpressure=connections_at_once(),
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=BUFFER_BYTES),
         http2_settings=HTTP2Settings(max_concurrent_streams=STREAMS, max_headers_size=HEAD_BYTES),
         ssl_cert=settings.tls_cert,
@@ -122,8 +127,8 @@ async def _until_served(serving: asyncio.Task[None], edge: Edge, signals: StopSi
     await asyncio.wait([serving, hurry], timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
     hurry.cancel()
     if not serving.done():
-        edge.cut()
-        await asyncio.wait([serving], timeout=_CUT_SECONDS)
+        await edge.cut(_CUT_SECONDS)
+        await asyncio.wait([serving], timeout=_FLUSH_SECONDS)
 
 
 def log_line(line: Mapping[str, Any], error: BaseException | None) -> None:

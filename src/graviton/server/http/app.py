@@ -23,22 +23,24 @@ from graviton.server.http.gate import Gate
 from graviton.server.http.measure import counter_of, show_running
 from graviton.server.http.routes import blobs, docs, events, health, metrics, schema, stats
 
-__all__ = ["application"]
+__all__ = ["ROUTES", "application"]
+
+ROUTES = [
+    *health.ROUTES,
+    *blobs.ROUTES,
+    *stats.ROUTES,
+    *schema.ROUTES,
+    *events.ROUTES,
+    *metrics.ROUTES,
+    *docs.ROUTES,
+]
+"""All there are."""
 
 
 def application(context: Context, log: AccessLog) -> Edge:
     """The whole server as one ASGI application."""
-    routes = [
-        *health.ROUTES,
-        *blobs.ROUTES,
-        *stats.ROUTES,
-        *schema.ROUTES,
-        *events.ROUTES,
-        *metrics.ROUTES,
-        *docs.ROUTES,
-    ]
     app = Litestar(
-        routes,
+        ROUTES,
         dependencies={"context": Provide(lambda: context, sync_to_thread=False, use_cache=True)},
         exception_handlers={Exception: _raise_ours},
         openapi_config=None,

@@ -65,11 +65,13 @@ class Edge:
         """Requests that are being answered."""
         return len(self._running)
 
-    def cut(self) -> None:
-        """End what is still going on: each cleans up after itself."""
+    async def cut(self, seconds: float) -> None:
+        """End what is going on, and refuse what comes. Each cleans up after itself, for which it has `seconds`."""
         self._is_cut = True
         for task in self._running:
             task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

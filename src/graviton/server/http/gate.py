@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from graviton.assembly.server_settings import ServerSettings, is_loopback
 from graviton.constraints.throttle import Throttle
@@ -15,7 +16,9 @@ from graviton.errors import InvalidInput, TooManyRequests, Unauthenticated
 from graviton.server.http.asgi import Scope, header
 from graviton.server.http.errors import Refused
 
-__all__ = ["Gate", "host_of", "is_own_host", "presents", "same_origin"]
+__all__ = ["Gate", "check_path", "host_of", "is_own_host", "presents", "same_origin"]
+
+_DISGUISED: Final = re.compile(rb"%2f|%5c|\\|//|%00", re.IGNORECASE)
 
 OPEN_PATHS: Final = frozenset({"/api/health", "/api/health/ready"})
 """What load balancers ask, who have no token."""
@@ -35,8 +38,7 @@ class Gate:
 
     def check(self, scope: Scope) -> None:
         """Raises Unauthenticated, Refused, InvalidInput, TooManyRequests."""
-        if len(scope.get("raw_path") or scope["path"]) > MAX_PATH_BYTES or len(scope["query_string"]) > MAX_PATH_BYTES:
-            raise InvalidInput(f"a path and a query have at most {MAX_PATH_BYTES} bytes each")
+        check_path(scope["raw_path"], scope["query_string"])
         if self._token is None:
             self._check_site(scope)
         elif scope["path"] not in OPEN_PATHS and not presents(header(scope, b"authorization"), self._token):
@@ -59,6 +61,16 @@ class Gate:
         origin = header(scope, b"origin")
         if origin is not None and not same_origin(origin, host):
             raise Refused("this request comes from a web page of another site", subject=origin[:80])
+
+
+def check_path(path: bytes, query: bytes) -> None:
+    """Raises InvalidInput for an address that is too long, or that proxies, and rules in them, may read otherwise than
+    we do: with a slash in disguise, or with segments that mean nothing or another place. Paths are matched after they
+    are decoded; no address of ours has any of these."""
+    if len(path) > MAX_PATH_BYTES or len(query) > MAX_PATH_BYTES:
+        raise InvalidInput(f"a path and a query have at most {MAX_PATH_BYTES} bytes each", subject="path")
+    if _DISGUISED.search(path) or any(segment in (b".", b"..") for segment in unquote_to_bytes(path).split(b"/")):
+        raise InvalidInput("a path has no encoded slashes, empty segments or dots", subject="path")
 
 
 def presents(authorization: str | None, token: Secret) -> bool:

@@ -39,4 +39,7 @@ def show_running(metrics: MetricsRegistry, edge: Edge, context: Context) -> None
         metrics.gauge(MetricKeys.HTTP_WAITING, slots.waiting, kind=kind)
     others = edge.in_flight - sum(slots.running for slots in kinds.values())
     metrics.gauge(MetricKeys.HTTP_IN_FLIGHT, others, kind="other")
+    budget = context.services.cas.budget
+    metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.total, kind="total")
+    metrics.gauge(MetricKeys.MEMORY_BUDGET_BYTES, budget.used, kind="used")
     metrics.gauge(MetricKeys.HTTP_EVENT_FOLLOWERS, context.followers.running)

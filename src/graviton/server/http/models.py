@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -18,7 +18,11 @@ MAX_LISTED = 1000
 MAX_IDS = 10_000
 """Ids in one question: they fit in a JSON body of a megabyte."""
 
+ID_PATTERN: Final = "^(blake3|sha256|sha-256):[0-9a-f]{64}:(0|[1-9][0-9]{0,18})$"
+"""What ids look like, for descriptions; `BlobKey.parse` decides."""
+
 __all__ = [
+    "ID_PATTERN",
     "MAX_LISTED",
     "Attribute",
     "Backends",
@@ -97,7 +101,7 @@ class BlockPage(msgspec.Struct):
 class WantedIds(msgspec.Struct, forbid_unknown_fields=True):
     """Ids to be looked for."""
 
-    ids: Annotated[list[str], msgspec.Meta(max_length=MAX_IDS)]
+    ids: Annotated[list[Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]], msgspec.Meta(max_length=MAX_IDS)]
 
 
 class Presence(msgspec.Struct):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from graviton.core.limits import MAX_PAGE_ENTRIES, MAX_SIZE
-from graviton.server.http.models import MAX_LISTED, BlobInfo, BlobPage, BlockPage, Presence, WantedIds
+from graviton.server.http.models import ID_PATTERN, MAX_LISTED, BlobInfo, BlobPage, BlockPage, Presence, WantedIds
 from graviton.server.http.openapi.parts import (
     BLOB_ID,
     DOMAIN,
     EXAMPLE_ID,
     HOLDER,
-    ID_PATTERN,
     Json,
     answer,
     binary,
@@ -31,6 +30,9 @@ _TIME: Final[Json] = {"type": "string", "format": "date-time"}
 
 _ATTRIBUTES: Final = "All attributes in their stored form, in base64; left out where they are very many."
 
+_VALUE: Final[Json] = {"type": "string", "pattern": "^([!-$&-~]|%[0-7][1-9A-F]){0,200}$"}
+_DIGEST: Final[Json] = {"type": "string", "pattern": "^sha-256=:[A-Za-z0-9+/]{43}=:$"}
+
 _BLOB_HEADERS: Final = {
     "ETag": "The id in quotes: a strong validator.",
     "Content-Disposition": "The name; `attachment` for types that browsers would run.",
@@ -46,16 +48,21 @@ _CONDITIONS: Final = [
 
 _PUT_HEADERS: Final = [
     head("X-Graviton-Expected-Id", "The id that must come out; else 422, and nothing is kept.", _ID),
-    head("Content-Digest", "`sha-256=:BASE64:` (RFC 9530); other bytes are 422, and nothing is kept."),
-    head("Repr-Digest", "The same: bodies are stored as they come."),
+    head("Content-Digest", "`sha-256=:BASE64:` (RFC 9530); other bytes are 422, and nothing is kept.", _DIGEST),
+    head("Repr-Digest", "The same: bodies are stored as they come.", _DIGEST),
     head("Content-Disposition", "`attachment; filename=…`: the name that is kept."),
-    head("X-Graviton-Hash", "blake3 or sha256, in place of the store's own."),
+    head("X-Graviton-Hash", "In place of the store's own.", {"type": "string", "enum": ["blake3", "sha256"]}),
     head("X-Graviton-Chunker", "How it is cut, in place of the store's own: a spec or preset."),
-    head("X-Graviton-Attr-color", "An attribute, here `user.color`: any name after the prefix; percent-encoded UTF-8."),
+    head(
+        "X-Graviton-Attr-color",
+        "An attribute, here `user.color`: any name after the prefix; percent-encoded UTF-8.",
+        _VALUE,
+    ),
     head(
         "X-Graviton-Attributes",
         "All attributes at once, with sources and times: their stored form (docs/formats/attributes.md) in base64."
         " Other headers about attributes are not looked at then.",
+        {"type": "string", "contentEncoding": "base64", "examples": ["AQA="], "pattern": "^AQA=$"},
     ),
     DOMAIN,
     HOLDER,

@@ -7,13 +7,13 @@ from typing import Any, Final, TypeAlias
 
 from graviton.core.limits import MAX_DOMAIN_BYTES
 from graviton.server.http.errors import KINDS
+from graviton.server.http.models import ID_PATTERN
 
 __all__ = [
     "BLOB_ID",
     "DOMAIN",
     "EXAMPLE_ID",
     "HOLDER",
-    "ID_PATTERN",
     "Json",
     "answer",
     "binary",
@@ -29,8 +29,6 @@ Json: TypeAlias = dict[str, Any]
 
 EXAMPLE_ID: Final = "blake3:ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f:5"
 """The five bytes `hello`."""
-
-ID_PATTERN: Final = "^(blake3|sha256|sha-256):[0-9a-f]{64}:(0|[1-9][0-9]{0,18})$"
 
 BLOB_ID: Final[Json] = {
     "name": "blob_id",
@@ -67,14 +65,17 @@ def head(name: str, description: str, schema: Json | None = None) -> Json:
     }
 
 
+_NAME: Final[Json] = {"type": "string", "pattern": f"^[!-~]{{0,{MAX_DOMAIN_BYTES}}}$", "default": ""}
+"""Other text may be a name too, but for control characters; its length is that in UTF-8."""
+
 DOMAIN: Final[Json] = query(
     "domain",
-    {"type": "string", "maxLength": MAX_DOMAIN_BYTES, "default": ""},
+    _NAME,
     "The domain; nothing is shared between two.",
 )
 HOLDER: Final[Json] = query(
     "holder",
-    {"type": "string", "maxLength": MAX_DOMAIN_BYTES, "default": ""},
+    _NAME,
     "Who keeps the blob: it is gone with its last holder.",
 )
 

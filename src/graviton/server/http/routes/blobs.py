@@ -137,9 +137,11 @@ async def list_blobs(
 async def undelete_blob(context: Context, blob_id: str, domain: str = "", holder: str = "") -> BlobInfo:
     """Undo a delete, while that can be."""
     key = BlobKey.parse(blob_id)
-    if not await context.services.store.undelete(key, holder, domain):
+    await context.services.store.undelete(key, holder, domain)  # False also for one that is there, which is as well
+    found = await context.services.store.stat(key, domain)
+    if found is None:
         raise NotFound(f"there is nothing left of blob {key} to bring back", operation="undelete", subject=key.text)
-    return blob_info(await stat_of(context, key, domain))
+    return blob_info(found)
 
 
 @get("/api/blobs/{blob_id:str}/manifest")

@@ -23,7 +23,7 @@ async def openapi() -> Response[bytes]:
 async def docs() -> Response[bytes]:
     """The document as a page."""
     headers = {"content-security-policy": CONTENT_SECURITY_POLICY}
-    return Response(_page(), media_type="text/html; charset=utf-8", headers=headers)
+    return Response(_page(), media_type="text/html", headers=headers)
 
 
 @cache
