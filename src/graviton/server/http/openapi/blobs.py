@@ -84,8 +84,8 @@ _POST: Final = operation(
                 "ETag": "The id in quotes.",
                 "X-Graviton-Blob-Id": "The id.",
                 "X-Graviton-Chunker": "How the blob is cut.",
-                "X-Graviton-Put": "`blocks`, and what this put did: `created`, `cut-blocks`, `fresh-blocks`,"
-                " `fresh-bytes`, `repaired-blocks`.",
+                "X-Graviton-Put": "`blocks`, and what this put did: `cut-blocks`, `fresh-blocks`, `fresh-bytes`,"
+                " `repaired-blocks`, `created`.",
                 "X-Graviton-Attributes": _ATTRIBUTES,
             },
         )

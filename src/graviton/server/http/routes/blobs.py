@@ -74,12 +74,12 @@ def put_headers(result: BlobWriteResult) -> dict[str, str]:
     """Where the blob is, and what storing it did."""
     stats = result.stats
     did = {
-        "created": int(result.created),
         "blocks": result.blocks,
         "cut-blocks": stats.blocks,
         "fresh-blocks": stats.fresh_blocks,
         "fresh-bytes": stats.fresh_bytes,
         "repaired-blocks": stats.repaired_blocks,
+        "created": int(result.created),
     }
     return {
         "location": blob_address(result.key),
