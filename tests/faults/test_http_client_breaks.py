@@ -76,6 +76,21 @@ async def test_reads_go_on_wherever_the_answer_breaks(url: str) -> None:
             assert await read(store, key) == data
 
 
+async def test_small_transfers_are_cut_everywhere(url: str) -> None:
+    """Requests and answers of some hundred bytes, cut at one after the other."""
+    async with CuttingProxy(url) as proxy:
+        for at in range(1, 900, 29):
+            data = b"%d " % at * 100
+            proxy.cuts = [Cut(up=at) if at % 2 else Cut(down=at)]
+            async with client(proxy.url) as store:
+                assert (await store.put(data, BLAKE3)).key == key_of(data), at
+            proxy.cuts = [Cut(down=at, reset=at % 4 > 1), Cut(up=at % 250 + 1)]
+            async with client(proxy.url) as store:
+                assert await read(store, key_of(data)) == data, at
+                assert await store.stat(key_of(data)) is not None
+        assert proxy.happened >= 60
+
+
 async def test_reader_that_is_cut_again_and_again_gives_up(url: str) -> None:
     data = os.urandom(4 * MIB)
     async with client(url) as direct:

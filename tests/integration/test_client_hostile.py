@@ -17,7 +17,7 @@ from graviton.constraints.budget import ByteBudget
 from graviton.core.attribute_text import encode_attributes
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.hashing import HashAlgo
-from graviton.core.keys import BlobKey
+from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.core.secret import Secret
@@ -40,6 +40,8 @@ from graviton.errors import (
     Unavailable,
     Unsupported,
 )
+from graviton.services.findings import Damage, Part
+from graviton.services.verify_reading import ReadVerification
 from tests.canned_server import CannedServer, Exchange, answer, problem
 
 MIB = 1024 * 1024
@@ -299,6 +301,29 @@ async def test_errors_of_the_server_are_raised_as_what_they_are(
     assert type(caught.value) is kind
     if b"planned" in said:
         assert (caught.value.message, caught.value.subject) == ("planned", "s")
+
+
+async def test_verification_tells_what_does_not_fit(server: CannedServer) -> None:
+    right, wrong = bytes(100), bytes(99) + b"\1"
+    key, gone = key_of(right), key_of(b"gone")
+    halves = [BlockKey(HashAlgo.BLAKE3.digest(half), 50) for half in (wrong[:50], wrong[50:])]
+    first, last = sorted((key, gone), key=lambda one: one.text)
+    listed = {"blobs": [described(first), described(last)], "next": None, "unreadable": ["blake3:x"]}
+    server.on("GET", "/api/blobs?", answer(200, json.dumps(listed).encode()))
+    server.on("GET", f"/api/blobs/{gone.text}", problem(404, "not_found"))
+    parts = [blob(wrong[at : at + 50], 206, Content_Range=f"bytes {at}-{at + 49}/100") for at in (0, 50)]
+    server.on("GET", f"/api/blobs/{key.text}", blob(wrong), *parts)
+    blocks = [{"key": half.text, "offset": at, "size": 50} for half, at in zip(halves, (0, 50), strict=True)]
+    manifest = {"id": key.text, "blocks": blocks, "next": None}
+    server.on("GET", f"/api/blobs/{key.text}/manifest", answer(200, json.dumps(manifest).encode()))
+    found: list[Damage] = []
+    async with client(server) as store, ReadVerification(store, found.append, progress=lambda count: None) as run:
+        await run.everything()
+        assert (run.summary.blobs, run.summary.damaged_blobs, run.summary.damages) == (1, 1, 2)
+        with pytest.raises(NotFound):
+            await run.blobs([gone])
+    assert {damage.part for damage in found} == {Part.STORE, Part.BLOB}
+    assert not run.summary.is_clean
 
 
 async def test_text_of_the_server_is_short_and_plain(server: CannedServer) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import graviton
+import graviton.sync
 from graviton.errors import ConfigError, Retry, Unavailable
 from tests.canned_server import CannedServer, answer
 from tests.certificates import certificate
@@ -93,6 +94,21 @@ async def test_only_authorities_of_the_system_are_trusted(tmp_path: Path, monkey
         with pytest.raises(Unavailable, match="TLS") as caught:
             await store.totals()
         assert caught.value.retry is Retry.PERMANENT
+
+
+def test_store_behind_a_url_is_used_without_await(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(os.urandom(2 * MIB))
+    with graviton.sync.open(served.place().url, token=TOKEN) as store:
+        result = store.put(tmp_path / "file")
+        with store.get(result.key, graviton.Span(5, 10)) as reader:
+            assert reader.read() == (tmp_path / "file").read_bytes()[5:10]
+        assert b"".join(bytes(piece) for piece in store.get(result.key)) == (tmp_path / "file").read_bytes()
+        assert [one.created for one in store.put_many([b"a", b"b", b"a"])] == [True, True, False]
+        assert len(list(store.list())) == store.totals().blobs == 3
+        assert len(list(store.manifest(result.key))) == result.blocks
+        assert store.delete(result.key) is True
+        with pytest.raises(graviton.NotFound):
+            store.get(result.key)
 
 
 @pytest.mark.parametrize(
