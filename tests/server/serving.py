@@ -119,7 +119,7 @@ class Served:
         self.process.stdout.close()
         log = self.log
         self._log.close()
-        assert "Traceback" not in log, log
+        assert "Traceback" not in log, log  # also one within a line
 
 
 def read_all(connection: socket.socket) -> bytes:

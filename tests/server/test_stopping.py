@@ -287,10 +287,7 @@ def test_workers_go_when_their_parent_is_killed(root: Path) -> None:
 
 def test_a_worker_finishes_its_put_too(root: Path) -> None:
     with Served(root, "--workers", "2") as server:
-        connection = server.connect()
-        connection.sendall(raw_head("POST", "/api/blobs", "Content-Length: 300000", "Connection: close"))
-        connection.sendall(bytes(299_999))
-        time.sleep(0.5)
+        connection = slow_put(server, 300_000)  # which asks until the worker that has it answers
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         connection.sendall(b"\0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, Final
@@ -131,7 +132,13 @@ async def _until_served(serving: asyncio.Task[None], edge: Edge, signals: StopSi
         await asyncio.wait([serving], timeout=_FLUSH_SECONDS)
 
 
-def log_line(line: Mapping[str, Any], error: BaseException | None) -> None:
-    """One JSON object on standard error."""
-    sys.stderr.write(json.dumps(dict(line)) + "\n")
-    sys.stderr.flush()
+def log_line(line: Mapping[str, Any], failure: BaseException | None) -> None:
+    """One JSON object on standard error, with the traceback of what nobody expected."""
+    told = dict(line)
+    if failure is not None:
+        told["exception"] = "".join(traceback.format_exception(failure))
+    try:
+        sys.stderr.write(json.dumps(told) + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # nobody reads it, or it is closed: that must not fail a request

@@ -123,6 +123,7 @@ def test_a_rate_is_kept_and_says_when_to_come_back() -> None:
     clock.advance(1)
     outcomes = [refusal(gate, scope(host="localhost")) for _ in range(12)]
     assert outcomes == [None] * 10 + [TooManyRequests] * 2
+    assert refusal(gate, scope("/api/health", host="localhost")) is None
     clock.advance(0.1)
     assert refusal(gate, scope(host="localhost")) is None
 

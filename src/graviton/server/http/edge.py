@@ -24,7 +24,7 @@ TRACE_ID = "graviton.trace_id"
 """Key of the request's id in its scope."""
 
 AccessLog: TypeAlias = Callable[[Mapping[str, Any], BaseException | None], None]
-"""Takes what there is to say about a request that ended, and what it failed of."""
+"""Takes what there is to say about a request that ended, and what it failed of unexpectedly. Never raises."""
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _NO_TRACE = "0" * 32
@@ -115,9 +115,10 @@ class Edge:
         route = scope.get("path_template") or "unknown"
         ended = Ended(scope["method"], route, status, seconds, traffic.received, traffic.sent)
         self._ended(ended)
-        line: dict[str, Any] = {"trace_id": trace_id, "path": scope["path"], **ended._asdict()}
+        client = (scope.get("client") or ("",))[0]
+        line: dict[str, Any] = {"trace_id": trace_id, "client": client, "path": scope["path"], **ended._asdict()}
         if isinstance(failure, GravitonError):
-            line |= {"error": failure.code, "message": failure.message, "subject": failure.subject}
+            line |= failure.to_json()
         elif failure is not None:
             line |= {"error": "internal", "message": f"unexpected {type(failure).__name__}: {failure}"}
         self._log(line, None if isinstance(failure, GravitonError) else failure)

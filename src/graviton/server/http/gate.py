@@ -21,7 +21,7 @@ __all__ = ["Gate", "check_path", "host_of", "is_own_host", "presents", "same_ori
 _DISGUISED: Final = re.compile(rb"%2f|%5c|\\|//|%00", re.IGNORECASE)
 
 OPEN_PATHS: Final = frozenset({"/api/health", "/api/health/ready"})
-"""What load balancers ask, who have no token."""
+"""What load balancers ask, who have no token, and must not be told that others ask too much."""
 
 MAX_PATH_BYTES: Final = 4096
 """An id has at most 91; the rest is room for somebody's prefix."""
@@ -39,13 +39,14 @@ class Gate:
     def check(self, scope: Scope) -> None:
         """Raises Unauthenticated, Refused, InvalidInput, TooManyRequests."""
         check_path(scope["raw_path"], scope["query_string"])
+        is_open = scope["path"] in OPEN_PATHS
         if self._token is None:
             self._check_site(scope)
-        elif scope["path"] not in OPEN_PATHS and not presents(header(scope, b"authorization"), self._token):
+        elif not is_open and not presents(header(scope, b"authorization"), self._token):
             raise Unauthenticated(
                 "this server wants a token", hint="Send Authorization: Bearer TOKEN, with its GRAVITON_API_TOKEN."
             )
-        if self._rate is not None and self._rate.try_take(1) > 0:
+        if self._rate is not None and not is_open and self._rate.try_take(1) > 0:
             raise TooManyRequests("too many requests per second", hint="Try again in a second.")
 
     def _check_site(self, scope: Scope) -> None:
