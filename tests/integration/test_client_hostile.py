@@ -46,6 +46,7 @@ from tests.canned_server import CannedServer, Exchange, answer, problem
 
 MIB = 1024 * 1024
 TOKEN = "the-token-that-nobody-else-may-see"
+BLAKE3 = BlobWritePlan(hash=HashAlgo.BLAKE3)
 NO_ATTRIBUTES = encode_attributes(BinaryAttributes.EMPTY)
 
 
@@ -297,7 +298,7 @@ async def test_errors_of_the_server_are_raised_as_what_they_are(
     server.on("POST", "/api/blobs", said)
     async with client(server) as store:
         with pytest.raises(kind) as caught:
-            await store.put(b"x", BlobWritePlan(hash=HashAlgo.BLAKE3))
+            await store.put(b"x", BLAKE3)
     assert type(caught.value) is kind
     if b"planned" in said:
         assert (caught.value.message, caught.value.subject) == ("planned", "s")
@@ -350,7 +351,7 @@ async def test_token_goes_to_the_server_and_nowhere_else(server: CannedServer) -
                 with pytest.raises(Unavailable):
                     await store.totals()
             with pytest.raises(PermissionDenied):
-                await store.put(bytes(2 * MIB))
+                await store.put(bytes(2 * MIB), BLAKE3)
         assert other.asked == []
     assert {one.headers["authorization"] for one in server.asked} == {f"Bearer {TOKEN}"}
     assert [one.target for one in server.asked if one.method == "PATCH"] == ["/api/uploads/abc"]
@@ -426,7 +427,7 @@ async def test_server_that_stops_reading_is_left() -> None:
 
     async with CannedServer(deaf) as server, client(server, idle_seconds=0.3) as store:
         with pytest.raises(Unavailable):
-            await asyncio.wait_for(store.put(endless()), 20)
+            await asyncio.wait_for(store.put(endless(), BLAKE3), 20)
 
 
 async def test_slow_source_is_waited_for(server: CannedServer) -> None:
@@ -440,7 +441,7 @@ async def test_slow_source_is_waited_for(server: CannedServer) -> None:
 
     server.on("POST", "/", put_answer(key_of(data)))
     async with client(server, idle_seconds=0.3) as store:
-        assert (await store.put(slow())).key == key_of(data)
+        assert (await store.put(slow(), BLAKE3)).key == key_of(data)
 
 
 async def test_who_is_refused_sends_no_body() -> None:
@@ -459,7 +460,7 @@ async def test_who_is_refused_sends_no_body() -> None:
 
     async with CannedServer(refuses) as server, client(server) as store:
         with pytest.raises(Unauthenticated):
-            await store.put(endless())
+            await store.put(endless(), BLAKE3)
     assert taken <= 2 * MIB
 
 

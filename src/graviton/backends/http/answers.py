@@ -28,6 +28,7 @@ __all__ = [
     "attributes_of",
     "blobs_page",
     "blocks_page",
+    "hash_of",
     "report_of",
     "stat_of",
     "totals_of",
@@ -247,6 +248,16 @@ def totals_of(found: Any) -> StoreTotals:
         )
 
     return _checked("stats", totals)
+
+
+def hash_of(found: Any) -> HashAlgo | None:
+    """What the server hashes with unless it is told; None where it does not say. Raises Unavailable."""
+
+    def algo() -> HashAlgo | None:
+        name = _Object(found, "stats").maybe("hash", str)
+        return None if name is None else HashAlgo.parse(name)
+
+    return _checked("stats", algo)
 
 
 def _checked(operation: str, read: Callable[[], _T]) -> _T:

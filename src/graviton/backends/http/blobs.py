@@ -182,7 +182,8 @@ class HttpBlobStore(AnyStore):
     ) -> AsyncIterator[BlobStat]:
         self._requests.check_open()
         check_limit(limit)
-        query = _query(prefix=blob_key_prefix(prefix).text, domain=check_name(domain))
+        prefix = blob_key_prefix(prefix).text
+        query = _query(prefix=prefix, domain=check_name(domain))
         left, size = limit, _LIST_PAGE
         unreadable: deque[str] = deque()
         while left is None or left > 0:

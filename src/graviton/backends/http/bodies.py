@@ -56,6 +56,7 @@ class Body(Outgoing):
         self._offset, self._end = offset, end
         self.size = None if end is None else end - offset
         self.asks_first = end is None or end - offset > PIECE_BYTES
+        self.may_be_whole = self.size == 0  # then its head is all
 
     def __aiter__(self) -> Body:
         return self

@@ -46,6 +46,8 @@ class HttpConfig:
         for name in ("connect_seconds", "idle_seconds"):
             if not 0 < getattr(self, name) <= _MAX_SECONDS:
                 raise ConfigError(f"{name} is more than 0 and at most {_MAX_SECONDS}", operation="configure")
+        if self.retry_seconds < 0 or self.resumable_bytes < 0:
+            raise ConfigError("a time and a size are 0 or more", operation="configure")
 
     @property
     def base(self) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from graviton.backends.http.answers import attributes_of, report_of, stat_of
+from graviton.backends.http.answers import attributes_of, hash_of, report_of, stat_of
 from graviton.backends.http.bodies import Body, Hashes
 from graviton.backends.http.requests import Requests, blob_path
 from graviton.backends.http.retrying import Retrying
@@ -60,20 +60,20 @@ class Puts:
         self._pool, self._budget, self._clock = pool, budget, clock
         self._uploads = Uploads(requests, clock)
         self._servers_hash: HashAlgo | None = None
-        """What the server hashes with unless it is told; known after the first put."""
+        """What the server hashes with unless it is told. Once it is known it is asked for, so that it stays so."""
 
     async def put(self, source: BlobSource, plan: BlobWritePlan) -> BlobWriteResult:
         """See `BlobStore.put`."""
         began = self._clock.monotonic()
         check_policy(plan.policy or self._defaults.policy)
-        wishes = self._wishes(plan)
         sent = await open_source(source, self._pool)
         try:
             held = _PUT_BYTES if sent.size is None else min(_PUT_BYTES, 2 * sent.size + 1)
             lease = await self._budget.lease(held, self._budget.for_puts)
             try:
                 await sent.begin()
-                done = await self._send(sent, wishes)
+                algo = plan.hash or self._defaults.hash or await self._hash(sent)
+                done = await self._send(sent, self._wishes(plan, algo))
             finally:
                 lease.release()
         finally:
@@ -81,8 +81,19 @@ class Puts:
         await self._compare(done, plan)
         return await self._result(done, plan, self._clock.monotonic() - began)
 
-    def _wishes(self, plan: BlobWritePlan) -> Wishes:
-        algo, chunker = plan.hash or self._defaults.hash, plan.chunker or self._defaults.chunker
+    async def _hash(self, sent: SentSource) -> HashAlgo | None:
+        """What the server hashes with. Nobody asks it because of a small blob, which is hashed with all there is."""
+        if self._servers_hash is None and not sent.is_whole:
+
+            async def attempt() -> HashAlgo | None:
+                answer = await self._requests.call("GET", "/api/stats", operation="put")
+                return hash_of(answer.json("put"))
+
+            self._servers_hash = await Retrying(self._requests, self._clock).run(attempt)
+        return self._servers_hash
+
+    def _wishes(self, plan: BlobWritePlan, algo: HashAlgo | None) -> Wishes:
+        chunker = plan.chunker or self._defaults.chunker
         headers = {ATTRIBUTES_FIELD: encode_attributes(plan.attributes)}
         if len(headers[ATTRIBUTES_FIELD]) > MAX_ASKED_CHARS:
             raise LimitExceeded(
@@ -95,8 +106,7 @@ class Puts:
         if chunker is not None:
             headers["X-Graviton-Chunker"] = chunker.text
         query = {name: value for name, value in (("domain", plan.domain), ("holder", plan.holder)) if value}
-        known = algo or self._servers_hash
-        return Wishes(headers, query, tuple(HashAlgo) if known is None else (known,))
+        return Wishes(headers, query, tuple(HashAlgo) if algo is None else (algo,))
 
     async def _send(self, sent: SentSource, wishes: Wishes) -> Done:
         """Send the bytes, in the way that fits them."""
@@ -130,9 +140,9 @@ class Puts:
     async def _compare(self, done: Done, plan: BlobWritePlan) -> None:
         """Whether what is stored is what was read. If not, it is taken away again, unless it was there before."""
         key, report = done.hashes.key(done.report.key.algo), done.report
-        if not (plan.hash or self._defaults.hash):
-            self._servers_hash = report.key.algo
         if key == report.key:
+            if not (plan.hash or self._defaults.hash):
+                self._servers_hash = key.algo
             return
         if report.created:
             await finish_anyway(self._take_back(report.key, plan))

@@ -39,7 +39,7 @@ HELD_BYTES: Final = 3 * 1024 * 1024
 _INLINE_BYTES: Final = 64 * 1024
 """Less is hashed at once: that takes 15 us, a thread 50."""
 
-_FORWARD_BYTES: Final = 1024 * 1024
+_FORWARD_BYTES: Final = 64 * 1024
 """So much must have come since the last break for the next one to be met with patience again: a server that breaks off
 after each byte is not followed to the end."""
 

@@ -37,7 +37,7 @@ called from outside, and nobody else is to get the token."""
 _TERMINATE_SECONDS: Final = 5.0
 """How long one who gives up waits for the server to remove what it has."""
 
-_FORWARD_BYTES: Final = 1024 * 1024
+_FORWARD_BYTES: Final = 64 * 1024
 """So much must have arrived since the last break for the next one to be met with patience again."""
 
 _BEGINNINGS: Final = 3

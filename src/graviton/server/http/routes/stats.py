@@ -27,6 +27,8 @@ async def stats(context: Context, domain: str = "") -> Stats:
         simd=kernel.simd,
         backends=Backends(settings.blob_backend, settings.metadata, settings.cache is not None),
         version=__version__,
+        hash=services.cas.defaults.hash.value,
+        chunker=services.cas.defaults.chunker.text,
     )
 
 
