@@ -104,6 +104,20 @@ async def test_reader_that_is_cut_again_and_again_gives_up(url: str) -> None:
         assert proxy.cuts == []
 
 
+async def test_reader_that_was_cancelled_does_not_seem_to_end(url: str) -> None:
+    data = os.urandom(3 * MIB)
+    async with client(url) as direct:
+        await direct.put(data, BLAKE3)
+    async with CuttingProxy(url) as proxy, client(proxy.url) as store:
+        proxy.cuts = [Cut(down=2 * MIB, stalls=True)]
+        async with await store.get(key_of(data)) as reader:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await reader.read()
+            with pytest.raises(Unavailable):
+                await reader.read()
+
+
 @pytest.mark.parametrize("kind", ["bytes", "path", "file"])
 async def test_puts_that_can_be_repeated_succeed_wherever_they_break(url: str, kind: str, tmp_path: Path) -> None:
     async with CuttingProxy(url) as proxy:

@@ -130,6 +130,23 @@ async def test_answers_that_are_none_are_unavailable(server: CannedServer, span:
     assert isinstance(error, Unavailable), error
 
 
+async def test_small_blob_that_breaks_off_is_looked_at_before_any_of_it_leaves(server: CannedServer) -> None:
+    wrong = b"\1" * 5000
+
+    async def half(exchange: Exchange) -> None:
+        exchange.writer.write(blob(wrong)[:-2500])
+        await exchange.writer.drain()
+        exchange.writer.close()
+
+    rest = blob(wrong[2500:], 206, Content_Range="bytes 2500-4999/5000")
+    server.on("GET", "/api/blobs/", half, rest)
+    async with client(server, retry_seconds=5) as store:
+        got, error = await pieces_until_error(store, key_of(bytes(5000)))
+    assert (got, type(error)) == (b"", IntegrityError)
+    assert server.asked[-1].headers["range"] == "bytes=2500-4999"
+    assert server.asked[-1].headers["if-range"] == '"x"'
+
+
 async def test_body_without_end_is_left_at_its_size(server: CannedServer) -> None:
     data = os.urandom(3 * MIB)
 

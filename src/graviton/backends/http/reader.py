@@ -86,16 +86,20 @@ class HttpBlobReader(BlobReader):
         """Ended the answer after some bytes, which are used first."""
         self._lease: Lease | None = None
         self._is_done = False
+        """All came, and is right."""
+        self._is_left = False
+        """It was closed, failed or was cancelled before: it must not seem to be at its end."""
 
     def __aiter__(self) -> AsyncIterator[memoryview | bytes]:
         return self
 
     async def __anext__(self) -> memoryview | bytes:
+        if self._is_left:
+            raise Unavailable("this reader was left before its end", operation="blobs.get", subject=self.key.text)
         if self._lease is None and not self._is_done:
             self._lease = await self._parts.budget.lease(min(HELD_BYTES, 2 * self.size + 1))
         try:
-            # One piece is always kept back, until it is known that another follows or that all is well.
-            while not self._is_done and len(self._waiting) < 2:
+            while self._wants_more():
                 await self._take()
         except BaseException:
             await self.aclose()
@@ -105,11 +109,20 @@ class HttpBlobReader(BlobReader):
         await self.aclose()
         raise StopAsyncIteration
 
+    def _wants_more(self) -> bool:
+        """Of a whole blob one piece is kept back until it is known that another follows or that all is well, and all of
+        a small one."""
+        if self._is_done:
+            return False
+        if self._hasher is None:
+            return not self._waiting
+        return len(self._waiting) < 2 or self.size <= WHOLE_BYTES
+
     async def _take(self) -> None:
         """Take the next piece from the server, or find that all of them came and are right."""
         if self._position == self.span.end:
+            self._finish()
             self._is_done = True
-            await self._finish()
             return
         piece = await self._next_piece()
         if self._hasher is not None:
@@ -157,12 +170,9 @@ class HttpBlobReader(BlobReader):
             self._late = error
         return b"".join(pieces)
 
-    async def _finish(self) -> None:
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.response.close()
+    def _finish(self) -> None:
+        self._leave()
         if self._hasher is not None and self._hasher.digest() != self.key.digest:
-            self._waiting.clear()
             raise IntegrityError(
                 f"what came as blob {self.key.text} is something else (bytes 0-{self.key.size - 1})",
                 operation="blobs.get",
@@ -176,7 +186,7 @@ class HttpBlobReader(BlobReader):
             opened.response.close()
 
     async def aclose(self) -> None:
-        self._is_done = True
+        self._is_left = self._is_left or not self._is_done or bool(self._waiting)
         self._waiting.clear()
         self._leave()
         lease, self._lease = self._lease, None
