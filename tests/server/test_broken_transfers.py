@@ -161,6 +161,19 @@ def test_a_reader_that_leaves_ends_the_reading(server: Served) -> None:
     assert line["sent"] < 3 * BIG
 
 
+def test_a_reader_that_leaves_by_http2_ends_the_reading(server: Served) -> None:
+    """Its connection stays for others: it takes one stream back."""
+    path = f"/api/blobs/{server.put(os.urandom(3 * BIG))}"
+    process = subprocess.Popen(
+        ["curl", "-sS", "--http2-prior-knowledge", "--limit-rate", "100k", "-o", "/dev/null", server.url + path]
+    )
+    wait_for(lambda: in_flight(server, "download") == 1)
+    process.kill()
+    process.wait()
+    assert_nothing_left(server)
+    assert [one for one in server.lines if one["path"] == path][-1]["error"] == "client_gone"
+
+
 def test_many_leave_at_any_moment(server: Served) -> None:
     path = f"/api/blobs/{server.put(os.urandom(BIG))}"
     for step in range(24):

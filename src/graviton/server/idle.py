@@ -14,6 +14,7 @@ import resource
 import socket
 import struct
 import sys
+from collections.abc import Callable, Collection
 from contextlib import closing
 from typing import Final, NamedTuple
 
@@ -25,7 +26,7 @@ SILENT_MS: Final = 10_000
 """Who has not said a word by then has nothing to say; as long as a head may take."""
 
 IDLE_MS: Final = 120_000
-"""Between two requests of HTTP/2, or within a handshake. Bodies and events are never silent for so long."""
+"""Between two requests of HTTP/2, or within a handshake."""
 
 LOOK_SECONDS: Final = 2.5
 """Between two looks: some milliseconds of work with a thousand connections."""
@@ -68,9 +69,10 @@ def _quiet(connection: socket.socket) -> _Quiet:
     return _Quiet(fields[0], fields[8 + 9], fields[8 + 11], fields[8 + 24 + 3])
 
 
-def close_idle(port: int) -> int:
-    """Shut down the idle connections that this process has at its port; how many. Each is looked at through a
-    descriptor of our own, so that nobody can close it, and open another file under its number, meanwhile."""
+def close_idle(port: int, busy: Collection[tuple[str, str]] = ()) -> int:
+    """Shut down the idle connections that this process has at its port; how many. Those of `busy` clients (address and
+    port) wait for us, perhaps for a bucket that is away, and are left alone. Each is looked at through a descriptor of
+    our own, so that nobody can close it, and open another file under its number, meanwhile."""
     count = 0
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -81,7 +83,7 @@ def close_idle(port: int) -> int:
                     continue
                 if connection.type != socket.SOCK_STREAM or connection.getsockname()[1] != port:
                     continue
-                if _quiet(connection).is_over:
+                if _quiet(connection).is_over and _peer(connection) not in busy:
                     connection.shutdown(socket.SHUT_RDWR)
                     count += 1
         except OSError:
@@ -89,13 +91,19 @@ def close_idle(port: int) -> int:
     return count
 
 
-async def keep_closing(port: int) -> None:
-    """Do so until cancelled. Where the kernel is not Linux nothing is known, and nothing is done."""
+def _peer(connection: socket.socket) -> tuple[str, str]:
+    host, port = connection.getpeername()[:2]
+    return host, str(port)
+
+
+async def keep_closing(port: int, busy: Callable[[], Collection[tuple[str, str]]]) -> None:
+    """Do so until cancelled; `busy` says whose requests are being answered. Where the kernel is not Linux nothing is
+    known, and nothing is done."""
     if sys.platform != "linux":
         return
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        await in_own_thread(close_idle, port)
+        await in_own_thread(close_idle, port, busy())
 
 
 def connections_at_once() -> int:

@@ -68,7 +68,7 @@ async def serve(
     server = _granian(edge, settings, port)
     signals = StopSignals()
     serving = asyncio.create_task(server.serve())
-    idle = asyncio.create_task(keep_closing(port))
+    idle = asyncio.create_task(keep_closing(port, edge.peers))
     told: list[asyncio.Future[Any]] = [serving, asyncio.ensure_future(signals.first.wait())]
     if orphaned is not None:
         told.append(asyncio.ensure_future(orphaned))

@@ -19,6 +19,7 @@ def scope(method: str = "GET", path: str = "/", **headers: str) -> dict[str, Any
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
+        "client": ("127.0.0.1", "5"),
         "headers": [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()],
     }
 

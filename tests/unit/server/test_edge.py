@@ -120,6 +120,7 @@ async def test_what_runs_is_cut_and_told_so() -> None:
     running = asyncio.create_task(around(wire))
     await entered.wait()
     assert around.edge.in_flight == 1
+    assert around.edge.peers() == {("127.0.0.1", "5")}
     await around.edge.cut(5)
     assert running.done()
     await running

@@ -47,6 +47,14 @@ def test_who_has_said_something_may_be_silent_for_longer(monkeypatch: pytest.Mon
         assert close_idle(pair.port) == 1
 
 
+def test_who_waits_for_us_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle, "SILENT_MS", 0)
+    with Pair() as pair:
+        host, port = pair.client.getsockname()
+        assert close_idle(pair.port, {(host, str(port))}) == 0
+        assert close_idle(pair.port, {(host, "1")}) == 1
+
+
 def test_other_ports_and_files_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle, "SILENT_MS", 0)
     monkeypatch.setattr(idle, "IDLE_MS", 0)

@@ -18,7 +18,7 @@ from graviton.server.http.asgi import Message, Receive, Scope, Send, header, res
 from graviton.server.http.errors import ClientGone, answer, kind_of
 from graviton.server.http.gate import Gate
 
-__all__ = ["TRACE_ID", "AccessLog", "Edge", "Ended", "trace_id_of"]
+__all__ = ["TRACE_ID", "AccessLog", "Edge", "Ended", "Peer", "trace_id_of"]
 
 TRACE_ID = "graviton.trace_id"
 """Key of the request's id in its scope."""
@@ -28,6 +28,9 @@ AccessLog: TypeAlias = Callable[[Mapping[str, Any], BaseException | None], None]
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _NO_TRACE = "0" * 32
+
+Peer: TypeAlias = tuple[str, str]
+"""Address and port of a client."""
 
 _App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -57,7 +60,7 @@ class Edge:
     ) -> None:
         self._app, self._gate, self._clock, self._log = app, gate, clock, log
         self._ended = ended
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[asyncio.Task[Any], Peer] = {}
         self._is_cut = False
 
     @property
@@ -65,13 +68,17 @@ class Edge:
         """Requests that are being answered."""
         return len(self._running)
 
+    def peers(self) -> frozenset[Peer]:
+        """Addresses and ports of clients whose requests are being answered."""
+        return frozenset(self._running.values())
+
     async def cut(self, seconds: float) -> None:
         """End what is going on, and refuse what comes. Each cleans up after itself, for which it has `seconds`."""
         self._is_cut = True
         for task in self._running:
             task.cancel()
         if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
+            await asyncio.wait(list(self._running), timeout=seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -85,27 +92,27 @@ class Edge:
         traffic = _Traffic(receive, send, trace_id)
         task = asyncio.current_task()
         assert task is not None, "requests are answered by tasks"
-        self._running.add(task)
+        self._running[task] = scope.get("client") or ("", "")
         failure: BaseException | None = None
         try:
             if self._is_cut:
                 raise Unavailable("the server is being stopped")
             self._gate.check(scope)
             await self._app(scope, traffic.receive, traffic.send)
-        except asyncio.CancelledError as error:
+        except asyncio.CancelledError:
             failure = Unavailable("the server was stopped meanwhile")
             if not self._is_cut or traffic.status:
                 raise
             task.uncancel()
-            await _tell(traffic, failure, trace_id, error)
+            await _tell(traffic, failure, trace_id)
         except Exception as error:
             failure = error.__cause__ if _is_wrapped(error) else error
             if traffic.status:
                 raise  # the server below ends the connection without the end of the body
             if not isinstance(failure, ClientGone):
-                await _tell(traffic, failure, trace_id, error)
+                await _tell(traffic, failure, trace_id)
         finally:
-            self._running.discard(task)
+            del self._running[task]
             self._report(scope, traffic, trace_id, failure, self._clock.monotonic() - began)
 
     def _report(
@@ -129,7 +136,7 @@ def _is_wrapped(error: BaseException) -> bool:
     return error.__cause__ is not None and not isinstance(error, GravitonError) and "after response" in str(error)
 
 
-async def _tell(traffic: _Traffic, failure: BaseException | None, trace_id: str, cause: BaseException) -> None:
+async def _tell(traffic: _Traffic, failure: BaseException | None, trace_id: str) -> None:
     known = failure if isinstance(failure, GravitonError) else GravitonError("unexpected error")
     told = answer(known, trace_id)
     await respond(traffic.send, told.status, told.headers, told.body)
