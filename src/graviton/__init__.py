@@ -39,14 +39,18 @@ if TYPE_CHECKING:
         RangeNotSatisfiable,
         Retired,
         StorageFull,
+        TooManyRequests,
+        Unauthenticated,
         Unavailable,
         Unsupported,
     )
+    from graviton.ports.any_store import AnyStore
     from graviton.ports.blobs import BlobReader, BlobStat, BlobWriteResult, SmallBlob
 
 _HOMES = {
     "graviton.assembly.api": ("open", "open_from_environment"),
     "graviton.assembly.store": ("Store",),
+    "graviton.ports.any_store": ("AnyStore",),
     "graviton.core.attributes": ("BinaryAttributes",),
     "graviton.core.chunking.spec": ("ChunkerSpec",),
     "graviton.core.hashing": ("Digest", "HashAlgo"),
@@ -68,6 +72,8 @@ _HOMES = {
         "RangeNotSatisfiable",
         "Retired",
         "StorageFull",
+        "TooManyRequests",
+        "Unauthenticated",
         "Unavailable",
         "Unsupported",
     ),
@@ -76,6 +82,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AlreadyExists",
+    "AnyStore",
     "BinaryAttributes",
     "BlobKey",
     "BlobReader",
@@ -103,6 +110,8 @@ __all__ = [
     "StorageFull",
     "Store",
     "StorePolicy",
+    "TooManyRequests",
+    "Unauthenticated",
     "Unavailable",
     "Unsupported",
     "__version__",

@@ -21,13 +21,14 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from graviton.assembly import api
-from graviton.assembly.store import Store as AsyncStore
 from graviton.concurrency.threads import started
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey
+from graviton.core.manifests import ManifestEntry
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import Unsupported
+from graviton.ports.any_store import AnyStore as AsyncStore
 from graviton.ports.blobs import BlobReader as AsyncReader
 from graviton.ports.blobs import BlobSource, BlobStat, BlobWriteResult, SmallBlob
 from graviton.ports.manifests import StoreTotals
@@ -181,31 +182,31 @@ class BlobReader:
 
 
 class Store:
-    """A `graviton.Store` whose methods wait."""
+    """A `graviton.AnyStore` whose methods wait."""
 
     def __init__(self, store: AsyncStore) -> None:
         self._store = store
 
     def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
-        """See `graviton.Store.put`."""
+        """See `graviton.AnyStore.put`."""
         return _loop.run(self._store.put(source, plan))
 
     def put_many(
         self, sources: Iterable[bytes | SmallBlob], plan: BlobWritePlan | None = None
     ) -> Iterator[BlobWriteResult]:
-        """See `graviton.Store.put_many`. `sources` is read on the loop's thread."""
+        """See `graviton.AnyStore.put_many`. `sources` is read on the loop's thread."""
         return _Iterator(self._store.put_many(sources, plan))
 
     def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
-        """See `graviton.Store.get`."""
+        """See `graviton.AnyStore.get`."""
         return BlobReader(_loop.run(self._store.get(key, span, domain)))
 
     def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
-        """See `graviton.Store.stat`."""
+        """See `graviton.AnyStore.stat`."""
         return _loop.run(self._store.stat(key, domain))
 
     def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
-        """See `graviton.Store.delete`."""
+        """See `graviton.AnyStore.delete`."""
         return _loop.run(self._store.delete(key, holder, domain))
 
     def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
@@ -215,11 +216,15 @@ class Store:
     def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
     ) -> Iterator[BlobStat]:
-        """See `graviton.Store.list`."""
+        """See `graviton.AnyStore.list`."""
         return _Iterator(self._store.list(prefix, after, limit, domain))
 
+    def manifest(self, key: BlobKey, domain: str = "") -> Iterator[ManifestEntry]:
+        """See `graviton.AnyStore.manifest`."""
+        return _Iterator(self._store.manifest(key, domain))
+
     def totals(self, domain: str = "") -> StoreTotals:
-        """See `graviton.Store.totals`."""
+        """See `graviton.AnyStore.totals`."""
         return _loop.run(self._store.totals(domain))
 
     def close(self) -> None:

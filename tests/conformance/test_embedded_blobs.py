@@ -11,11 +11,11 @@ from graviton.core.keys import BlobKey
 from graviton.metadata.rows import OWNERS, OwnerRow
 from graviton.ports.blobs import BlobStore
 from graviton.ports.block_index import OwnerState
-from graviton.testing.conformance.blobs import BlobStoreContract
+from graviton.testing.conformance.any_store import AnyStoreContract
 from tests.support import SMALL_SPEC
 
 
-class TestEmbeddedStore(BlobStoreContract):
+class TestEmbeddedStore(AnyStoreContract):
     implementation = Store
     capabilities = FsBlockStore.capabilities
     large_bytes = 200_000

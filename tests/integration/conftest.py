@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
+from tests.http_spaces import Served, spaces
 from tests.integration.cli_process import MIB, Cli, stored
 
 
@@ -18,6 +20,13 @@ def run(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return Cli(tmp_path / "store", capfd)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server in a process of its own, with a store for each that asks."""
+    with spaces(tmp_path_factory.mktemp("spaces")) as found:
+        yield found
 
 
 @pytest.fixture

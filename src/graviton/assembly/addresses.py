@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
+from graviton.assembly.server_address import is_server, server_at
 from graviton.assembly.settings import Settings
 from graviton.core.locators import DEFAULT_BLOCK_PREFIX
+from graviton.core.secret import Secret
 from graviton.errors import ConfigError
 
 __all__ = ["settings_of"]
@@ -15,10 +17,17 @@ __all__ = ["settings_of"]
 _S3_OPTIONS = frozenset({"region", "endpoint"})
 
 
-def settings_of(root: str | os.PathLike[str], metadata: str | os.PathLike[str] | None) -> Settings:
+def settings_of(
+    root: str | os.PathLike[str], metadata: str | os.PathLike[str] | None, token: str | Secret | None = None
+) -> Settings:
     """Settings of the store at `root`, with its metadata in `metadata`: the file of an SQLite database, `rocksdb://`
-    and a folder, or the address of a PostgreSQL database. Raises ConfigError."""
+    and a folder, or the address of a PostgreSQL database; or of the server at `root`, which wants `token`. Raises
+    ConfigError."""
     text = os.fspath(root)
+    if is_server(text):
+        _refuse("the store of a server has its metadata there", metadata=metadata)
+        return Settings(server=server_at(text, token))
+    _refuse("only a server (http://, https://) wants a token", token=token)
     scheme, separator, rest = text.partition("://")
     if not separator:
         return _with_metadata(Settings(fs_root=Path(text)), metadata)
@@ -31,7 +40,7 @@ def settings_of(root: str | os.PathLike[str], metadata: str | os.PathLike[str] |
             raise _wrong("memory:// has no path: nobody else could open it")
         return _with_metadata(Settings(blob_backend="memory", metadata="memory"), metadata)
     if scheme not in ("s3", "gs", "az"):
-        raise _wrong(f"addresses begin with file, memory, s3, gs or az, not {scheme[:20]!r}")
+        raise _wrong(f"addresses begin with file, memory, s3, gs, az, http or https, not {scheme[:20]!r}")
     if metadata is None:
         raise ConfigError(
             f"a store in a bucket ({scheme}://) needs to know where its metadata is",
@@ -40,6 +49,12 @@ def settings_of(root: str | os.PathLike[str], metadata: str | os.PathLike[str] |
             hint="Give metadata='/srv/meta.sqlite', or metadata='postgresql://HOST/DATABASE' for several machines.",
         )
     return _with_metadata(_in_bucket(scheme, text, rest), metadata)
+
+
+def _refuse(why: str, **options: object) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(why, operation="configure", subject=name, hint=f"Leave {name} out.")
 
 
 def _in_bucket(scheme: str, text: str, rest: str) -> Settings:
@@ -83,5 +98,6 @@ def _wrong(text: str) -> ConfigError:
         text,
         operation="configure",
         subject="address",
-        hint="Write a folder, file:///PATH, memory://, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.",
+        hint="Write a folder, file:///PATH, memory://, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or"
+        " https://HOST.",
     )

@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from graviton.assembly.cache_settings import DEFAULT_CACHE_BYTES, CacheSettings, check_cache_bytes
 from graviton.assembly.environment import Reader, parse_size
 from graviton.assembly.limit_settings import LimitSettings, limit_settings
+from graviton.assembly.server_address import exposure, server_at
 from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from graviton.core.chunking.spec import ChunkerSpec
 from graviton.core.hashing import HashAlgo
 from graviton.core.paths import is_plain
+from graviton.core.secret import Secret
 from graviton.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
+    from graviton.backends.http import HttpConfig
     from graviton.backends.objectstore.config import S3Config
     from graviton.backends.postgres.config import PgConfig
 
-__all__ = ["Settings", "parse_lock_wait", "parse_size", "settings_from"]
+__all__ = ["Settings", "client_settings_from", "parse_lock_wait", "parse_size", "settings_from"]
 
 MIN_MEMORY_BYTES = 32 * 1024 * 1024
 """A put with the largest blocks needs 17 MiB at once, and puts together may use three quarters of the budget."""
@@ -82,6 +85,7 @@ KNOWN = frozenset(
         "TEST_S3_URL",
         "UPLOAD_LIFETIME",
         "UPLOAD_RATE",
+        "URL",
     )
 )
 """Every name there is; others are warned of. Names of the form `_GRAVITON_*` belong to the shell's completion."""
@@ -116,6 +120,8 @@ class Settings(NamedTuple):
     """How long to wait for a process that has the metadata for itself: RocksDB's only."""
     limits: LimitSettings = LimitSettings()
     """How much may be kept, how fast it comes and goes, and where it waits."""
+    server: HttpConfig | None = None
+    """The server that has the store; then nothing above matters but hash, chunker, memory and warnings."""
 
     @property
     def spill_root(self) -> Path:
@@ -129,8 +135,8 @@ class Settings(NamedTuple):
 
 
 def settings_from(environment: Mapping[str, str], root: Path | None = None) -> Settings:
-    """Settings from environment variables; `root` takes the place of GRAVITON_FS_ROOT. Raises ConfigError naming the
-    variable that is wrong."""
+    """Settings of a store from environment variables, whatever GRAVITON_URL says; `root` takes the place of
+    GRAVITON_FS_ROOT. Raises ConfigError naming the variable that is wrong."""
     get = Reader(environment)
     for name, check in _UNUSED.items():
         get.value(name, check, None)
@@ -157,6 +163,22 @@ def settings_from(environment: Mapping[str, str], root: Path | None = None) -> S
 
         settings = settings._replace(s3=s3_settings(get, settings.blob_backend))
     return _with_cache(get, settings)
+
+
+def client_settings_from(environment: Mapping[str, str], url: str | None = None) -> Settings | None:
+    """Settings for using the server at `url`, or at GRAVITON_URL; None if neither says one. Raises ConfigError."""
+    get = Reader(environment)
+    address = url or get.value("GRAVITON_URL", str, "")
+    if not address:
+        return None
+    server = server_at(address, get.value("GRAVITON_API_TOKEN", Secret, None))
+    return Settings(
+        server=server,
+        hash=get.value("GRAVITON_HASH", HashAlgo.parse, None),
+        chunker=get.value("GRAVITON_CHUNKER", ChunkerSpec.parse, None),
+        memory_bytes=get.value("GRAVITON_MEMORY_BYTES", _memory, DEFAULT_BUDGET_BYTES),
+        warnings=(*_unknown(environment), *filter(None, (exposure(server),))),
+    )
 
 
 def _with_cache(get: Reader, settings: Settings) -> Settings:

@@ -10,7 +10,6 @@ import asyncio
 import warnings
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from graviton.assembly import wiring
@@ -19,6 +18,7 @@ from graviton.assembly.showing import shown
 from graviton.core.chunking import DEFAULT_SPEC, Kernel
 from graviton.core.hashing import DEFAULT_HASH
 from graviton.core.keys import BlobKey
+from graviton.core.manifests import ManifestEntry
 from graviton.core.policies import BlobWritePlan, StorePolicy
 from graviton.core.ranges import Span
 from graviton.errors import ConfigError, NotFound, Unavailable
@@ -26,7 +26,8 @@ from graviton.metadata.block_prefix import adopt_prefix, check_prefix, remember_
 from graviton.metadata.marker import Decision, StoreMarker
 from graviton.metadata.pairing import adopt, check_adoptable, initialise, look, take_back
 from graviton.metadata.read_only import MetadataStore, ReadOnly
-from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobStore, BlobWriteResult, SmallBlob
+from graviton.ports.any_store import AnyStore
+from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobWriteResult, SmallBlob
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import StoreTotals
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Store"]
 
 
-class Store(BlobStore):
+class Store(AnyStore):
     """A store in a place that settings name. Use as `async with`, or call `aclose`."""
 
     def __init__(
@@ -135,6 +136,9 @@ class Store(BlobStore):
         kv = self._kv or wiring.empty_metadata()
         markers, is_empty = self._side.markers, self._side.is_empty
         await check_adoptable(kv, wiring.metadata_place(self.settings), markers.where, is_empty)
+
+    async def prepare(self) -> None:
+        await self.init()
 
     async def existing(self) -> CasBlobStore | None:
         """The store behind this one, opened; None if there is none yet. Creates nothing. Raises ConfigError."""
@@ -316,8 +320,11 @@ class Store(BlobStore):
             async for stat in cas.list(prefix, after, limit, domain):
                 yield stat
 
+    async def manifest(self, key: BlobKey, domain: str = "") -> AsyncIterator[ManifestEntry]:
+        async for entry in (await self.required()).manifest(key, domain):
+            yield entry
+
     async def totals(self, domain: str = "") -> StoreTotals:
-        """Blobs, logical bytes, stored blocks and their bytes, at once; zeros if there is no store."""
         cas = await self.existing()
         return StoreTotals() if cas is None else await cas.totals(domain)
 
@@ -336,11 +343,3 @@ class Store(BlobStore):
         finally:
             if kv is not None:
                 await kv.aclose()
-
-    async def __aenter__(self) -> Store:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()

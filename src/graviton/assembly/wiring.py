@@ -58,6 +58,7 @@ __all__ = [
     "own_places",
     "process_budget",
     "range_tracker",
+    "spool_folder",
     "store_capabilities",
 ]
 
@@ -230,6 +231,8 @@ def metadata_place(settings: Settings) -> str:
 def own_places(settings: Settings) -> OwnPlaces:
     """Where a store of these settings lies, so that nobody's command writes over it. Raises ConfigError."""
     places = OwnPlaces()
+    if settings.server is not None:
+        return places  # it lies on the server
     if settings.metadata == "sqlite":
         # SQLite follows symbolic links before it names what lies beside the database.
         database = os.path.realpath(settings.metadata_path)
@@ -247,6 +250,12 @@ def own_places(settings: Settings) -> OwnPlaces:
             folders = (*folders, str(settings.spill_root))
         places = places._replace(root=str(config.root), folders=folders, files=(FsMarkerStore(config.root).path,))
     return places
+
+
+def spool_folder(settings: Settings) -> str | None:
+    """Where large files without a name are written, on the disk that the store is meant for; None leaves it to the
+    system."""
+    return None if settings.server is not None else str(settings.fs_root)
 
 
 def blob_store(

@@ -11,6 +11,8 @@ To add a command `frob`: write `cli/frob.py` and add a line to `COMMANDS`. The m
             key = await resolve(store, ids[0])  # ids.py: full or shortened ids
             call.out.result(f"{key} frobbed", id=key.text, size=key.size)
 
+`@command(works_on=WorksOn.ANY_STORE)` with `call.any_store()` works on a store behind a URL too.
+
 Errors are raised as `GravitonError` and printed by `run`; a command that goes on after one prints it with
 `call.out.error(error)` and returns 1 at the end. Print only through `call.out`. Modules import click, `graviton.errors`
 and `graviton.cli.*` at the top and everything heavy inside functions, so that `--help` and completion stay fast.

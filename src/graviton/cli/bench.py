@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 
 from graviton.cli.call import Call
-from graviton.cli.options import command
+from graviton.cli.options import WorksOn, command
 from graviton.errors import Unsupported
 
 __all__ = ["bench"]
 
 
-@command()
+@command(works_on=WorksOn.NOTHING)
 async def bench(call: Call) -> None:
     """Measure this machine's own speed for this work.
 

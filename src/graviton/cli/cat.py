@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from graviton.cli.call import Call
-from graviton.cli.options import command, offer_ids
+from graviton.cli.options import WorksOn, command, offer_ids
 
 __all__ = ["cat"]
 
 
-@command()
+@command(works_on=WorksOn.ANY_STORE)
 @click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=offer_ids)
 async def cat(call: Call, ids: tuple[str, ...]) -> int:
     """Write blobs to standard output, one after the other, every byte verified.
@@ -21,7 +21,7 @@ async def cat(call: Call, ids: tuple[str, ...]) -> int:
     from graviton.services.output_pipe import DescriptorWriter
 
     check_ids(ids)
-    async with call.store() as store:
+    async with call.any_store() as store:
         cas = await store.required()
         keys = [await resolve(cas, text) for text in ids]
         async with DescriptorWriter(1) as writer:

@@ -13,7 +13,7 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import from_os_error
-from graviton.cli.options import command, offer_chunkers, parsed
+from graviton.cli.options import WorksOn, command, offer_chunkers, parsed
 from graviton.cli.progress import Tally, bar
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SHOWN_ON_TERMINAL = 20
 _BAR_CHARS = 40
 
 
-@command()
+@command(works_on=WorksOn.NOTHING)
 @click.argument("file", metavar="FILE|-")
 @click.option(
     "--chunker",

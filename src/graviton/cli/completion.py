@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from graviton.cli.call import Call
-from graviton.cli.options import command
+from graviton.cli.options import WorksOn, command
 
 __all__ = ["completion"]
 
@@ -18,7 +18,7 @@ _INSTALL = """Put one of these into your shell's start-up file:
 """
 
 
-@command(epilog=_INSTALL)
+@command(works_on=WorksOn.NOTHING, epilog=_INSTALL)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(call: Call, shell: str) -> None:
     """Print the completion script of a shell."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graviton.cli.call import Call
-from graviton.cli.options import command
+from graviton.cli.options import WorksOn, command
 from graviton.cli.output import Output
 from graviton.errors import ConfigError
 
@@ -65,7 +65,7 @@ class _Stored(NamedTuple):
     digests: tuple[str, str]
 
 
-@command()
+@command(works_on=WorksOn.NOTHING)
 async def demo(call: Call) -> int:
     """Store two states of real files and see what is saved.
 

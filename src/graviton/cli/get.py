@@ -6,12 +6,12 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
-from graviton.cli.options import PathText, command, offer_ids
+from graviton.cli.options import PathText, WorksOn, command, offer_ids
 
 __all__ = ["get"]
 
 
-@command()
+@command(works_on=WorksOn.ANY_STORE)
 @click.argument("blob_id", metavar="ID", shell_complete=offer_ids)
 @click.option("-o", "--output", metavar="FILE|DIR|-", type=PathText(), help="Where to; - is standard output.")
 @click.option("--range", "range_text", metavar="A-B", help="Only these bytes, both included: 0-99, 100-, -100.")
@@ -38,5 +38,5 @@ async def get(
         )
     if output == "-":
         call.out.data_on_stdout()
-    async with call.store() as store:
-        return await Getter(call.out, store, force, keep_set_id).get(blob_id, target, wanted)
+    async with call.any_store() as store:
+        return await Getter(call, store, force, keep_set_id).get(blob_id, target, wanted)

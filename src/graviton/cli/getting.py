@@ -9,17 +9,18 @@ from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
-from graviton.assembly.store import Store
 from graviton.assembly.wiring import own_places
+from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument, from_os_error
 from graviton.cli.ids import resolve
-from graviton.cli.output import Output, path_text
+from graviton.cli.output import path_text
 from graviton.cli.progress import Amount, Tally, progress
 from graviton.core.byte_range import ByteRange
 from graviton.core.keys import BlobKey
 from graviton.core.listing import ListingEntry
 from graviton.core.ranges import Span
 from graviton.errors import AlreadyExists, GravitonError, InvalidInput, NotFound
+from graviton.ports.any_store import AnyStore
 from graviton.ports.blobs import BlobReader, BlobStat
 from graviton.services.output_files import holds_blob, write_file
 from graviton.services.output_pipe import DescriptorWriter
@@ -75,9 +76,9 @@ def _mode_of_stdout() -> int:
 class Getter:
     """Gets one blob or tree."""
 
-    def __init__(self, out: Output, store: Store, force: bool, keep_set_id: bool) -> None:
-        self._out, self._store = out, store
-        self._own = own_places(store.settings)
+    def __init__(self, call: Call, store: AnyStore, force: bool, keep_set_id: bool) -> None:
+        self._out, self._store = call.out, store
+        self._own = own_places(call.any_settings())
         self._force, self._keep_set_id = force, keep_set_id
         self._tally = Tally()
         """Bytes of files that are restored."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graviton.cli.call import Call
-from graviton.cli.options import command
+from graviton.cli.options import WorksOn, command
 from graviton.cli.output import Output, one_line
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ls"]
 
 
-@command()
+@command(works_on=WorksOn.ANY_STORE)
 @click.option("--prefix", default="", metavar="TEXT", help="Only ids that begin so; the algorithm may be left out.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N blobs.")
 @click.option("-l", "--long", is_flag=True, help="With time, size, number of blocks and name.")
@@ -26,7 +26,7 @@ async def ls(call: Call, prefix: str, limit: int | None, long: bool) -> None:
 
     prefixes = parsed("--prefix", _prefixes, prefix)
     left = limit
-    async with call.store() as store:
+    async with call.any_store() as store:
         cas = await store.required()
         for text in prefixes:
             async for found in cas.list(text, limit=left):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
+from enum import Enum, auto
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +14,22 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
-from graviton.errors import InvalidInput
+from graviton.errors import ConfigError, InvalidInput
 
-__all__ = ["PathText", "command", "common_options", "offer_chunkers", "offer_hashes", "offer_ids", "parsed"]
+__all__ = ["PathText", "WorksOn", "command", "common_options", "offer_chunkers", "offer_hashes", "offer_ids", "parsed"]
 
 _T = TypeVar("_T")
+
+
+class WorksOn(Enum):
+    """What a command needs."""
+
+    STORE = auto()
+    """The store itself, on its machine."""
+    ANY_STORE = auto()
+    """A store, also one behind a URL."""
+    NOTHING = auto()
+    """No store, or none that somebody else has."""
 
 
 class PathText(click.Path):
@@ -33,15 +46,18 @@ class PathText(click.Path):
         return super().convert(value, param, ctx)
 
 
-def command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+def command(works_on: WorksOn = WorksOn.STORE, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
     """Declare a command. The function gets the `Call` first; what it returns is the exit code, None meaning 0. A
-    coroutine function runs on an event loop that Ctrl-C cancels. Its docstring is the help text."""
+    coroutine function runs on an event loop that Ctrl-C cancels. Its docstring is the help text. Where it does not work
+    on a store behind a URL, one that is given is refused."""
 
     def declare(function: Callable[..., Any]) -> click.Command:
         @wraps(function)
         def entered(*args: Any, **values: Any) -> int:
-            call = click.get_current_context().find_object(Call)
+            context = click.get_current_context()
+            call = context.find_object(Call)
             assert call is not None
+            _check_place(call, works_on, context.command_path)
             work = partial(function, call, *args, **values)
             if not inspect.iscoroutinefunction(function):
                 return work() or 0
@@ -55,8 +71,26 @@ def command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
     return declare
 
 
+def _check_place(call: Call, works_on: WorksOn, name: str) -> None:
+    """Raises BadArgument for a URL that is no use to the command, ConfigError for one from the environment."""
+    if call.url is not None and call.root is not None:
+        raise BadArgument("--url and --root name two stores", operation=name, hint="Leave one of them out.")
+    if works_on is WorksOn.ANY_STORE:
+        return
+    hint = "Run it on the machine of the store, with --root; put, get, cat, stat, ls, rm, verify and stats take a URL."
+    if call.url is not None:
+        raise BadArgument(f"--url: `{name}` runs on the store itself", operation=name, hint=hint)
+    if works_on is WorksOn.STORE and call.root is None and os.environ.get("GRAVITON_URL", "").strip():
+        raise ConfigError(
+            f"GRAVITON_URL names a server, and `{name}` runs on the store itself",
+            operation=name,
+            subject="GRAVITON_URL",
+            hint=hint,
+        )
+
+
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--root, --lock-wait, --json, --quiet, --verbose, --debug: before or after the name of the command."""
+    """--root, --url, --lock-wait, --json, --quiet, --verbose, --debug: before or after the name of the command."""
     for option in reversed(_COMMON):
         function = option(function)
     return function
@@ -68,9 +102,20 @@ def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value:
             call = context.ensure_object(Call)
-            setattr(call if name in ("root", "debug") else call.out, name, Path(value) if name == "root" else value)
+            setattr(call if name in _OF_CALL else call.out, name, Path(value) if name == "root" else value)
 
     return keep
+
+
+def _keep_url(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        from graviton.assembly.server_address import server_at
+
+        try:
+            server_at(value, None)
+        except ConfigError as error:  # the address is not repeated: somebody may have put a password into it
+            raise BadArgument(f"--url: {error.message}", operation="configure", hint=error.hint) from error
+        context.ensure_object(Call).url = value
 
 
 def _keep_lock_wait(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -80,6 +125,9 @@ def _keep_lock_wait(context: click.Context, parameter: click.Parameter, value: s
         context.ensure_object(Call).lock_wait = parsed("--lock-wait", parse_lock_wait, value)
 
 
+_OF_CALL = ("root", "debug")
+"""What is kept in the `Call` itself; the rest is about its output."""
+
 _COMMON = (
     click.option(
         "--root",
@@ -88,6 +136,13 @@ _COMMON = (
         expose_value=False,
         callback=_set("root"),
         help="The store's folder, in place of GRAVITON_FS_ROOT (./.graviton).",
+    ),
+    click.option(
+        "--url",
+        metavar="URL",
+        expose_value=False,
+        callback=_keep_url,
+        help="A server that has the store, in place of GRAVITON_URL.",
     ),
     click.option(
         "--lock-wait",

@@ -8,12 +8,12 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
-from graviton.cli.options import PathText, command, offer_chunkers, offer_hashes
+from graviton.cli.options import PathText, WorksOn, command, offer_chunkers, offer_hashes
 
 __all__ = ["put"]
 
 
-@command()
+@command(works_on=WorksOn.ANY_STORE)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH... | -", type=PathText())
 @click.option("-r", "--recursive", is_flag=True, help="Store folders: every file, and a listing of them.")
 @click.option("--follow", is_flag=True, help="With -r, store what links lead to, not the links.")
@@ -41,5 +41,5 @@ async def put(call: Call, paths: tuple[str, ...], recursive: bool, follow: bool,
     asked = Wishes.parse(**wishes)
     call.out.check_stdout()  # an id that nobody sees is lost
     # As settings of the store, so that a put that makes it makes it so; and another store says that it is another.
-    async with call.store(asked.applied(call.settings())) as store:
+    async with call.any_store(asked.applied(call.any_settings())) as store:
         return 0 if await Putter(call, store, asked, recursive, follow).put_all(paths) else 1

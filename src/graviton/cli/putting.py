@@ -11,8 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from graviton.assembly.settings import Settings, parse_size
-from graviton.assembly.store import Store
-from graviton.assembly.wiring import own_places
+from graviton.assembly.wiring import own_places, spool_folder
 from graviton.cli.call import Call
 from graviton.cli.options import parsed
 from graviton.cli.output import path_text
@@ -25,6 +24,7 @@ from graviton.core.hashing import HashAlgo
 from graviton.core.listing_text import escape
 from graviton.core.policies import BlobWritePlan
 from graviton.errors import ConfigError, GravitonError, InvalidInput
+from graviton.ports.any_store import AnyStore
 from graviton.ports.blobs import BlobSource, BlobWriteResult, SmallBlob
 from graviton.services.sources import CountedFile, has_changed, open_regular, paced, read_error, read_up_to
 from graviton.services.tree_put import BATCH_BYTES, BATCH_FILES, SMALL_BYTES, TreePut
@@ -119,9 +119,9 @@ def _folder_name(path: str) -> str:
 class Putter:
     """Puts one path after the other."""
 
-    def __init__(self, call: Call, store: Store, wishes: Wishes, recursive: bool, follow: bool) -> None:
+    def __init__(self, call: Call, store: AnyStore, wishes: Wishes, recursive: bool, follow: bool) -> None:
         self._out = call.out
-        self._settings = call.settings()
+        self._settings = call.any_settings()
         self._own = own_places(self._settings)
         self._store, self._wishes = store, wishes
         self._recursive, self._follow = recursive, follow
@@ -231,7 +231,7 @@ class Putter:
 
         # A folder that cannot be read, or is the store's own, must not make a store.
         TreeWalk(path, excluded=self._own.excluded()).close()
-        await self._store.init()
+        await self._store.prepare()
         put = TreePut(
             self._store,
             self,
@@ -240,7 +240,7 @@ class Putter:
             listing_attributes=self._wishes.advertised(_folder_name(path)),
             follow=self._follow,
             throttle=self._throttle,
-            spool_folder=str(self._settings.fs_root),
+            spool_folder=spool_folder(self._settings),
         )
         self._tally = Tally()
         with progress(self._out, _folder_name(path), self._tally.look):

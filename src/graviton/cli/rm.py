@@ -9,14 +9,14 @@ import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
-from graviton.cli.options import command, offer_ids
+from graviton.cli.options import WorksOn, command, offer_ids
 from graviton.core.keys import BlobKey
 from graviton.errors import GravitonError, NotFound
 
 __all__ = ["rm"]
 
 
-@command()
+@command(works_on=WorksOn.ANY_STORE)
 @click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=offer_ids)
 @click.option("--yes", is_flag=True, help="Do not ask about shortened ids.")
 async def rm(call: Call, ids: tuple[str, ...], yes: bool) -> int:
@@ -30,7 +30,7 @@ async def rm(call: Call, ids: tuple[str, ...], yes: bool) -> int:
     if any(map(is_short, ids)) and not yes and not _can_ask(call):
         raise BadArgument("a shortened id needs --yes", operation="rm", hint="Or give the full id.")
     removed = failed = 0
-    async with call.store() as store:
+    async with call.any_store() as store:
         cas = await store.required()
         for text in ids:
             try:

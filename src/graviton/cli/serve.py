@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graviton.cli.call import Call
-from graviton.cli.options import PathText, command
+from graviton.cli.options import PathText, WorksOn, command
 from graviton.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ __all__ = ["serve"]
 _PACKAGES = ("granian", "litestar", "msgspec", "prometheus_client")
 
 
-@command()
+@command(works_on=WorksOn.NOTHING)
 @click.option("--host", metavar="ADDRESS", help="Where to listen (GRAVITON_HTTP_HOST, 127.0.0.1).")
 @click.option("--port", metavar="N", help="At which port (GRAVITON_HTTP_PORT, 8081); 0 takes one that is free.")
 @click.option("--workers", metavar="N", help="Processes (GRAVITON_HTTP_WORKERS, 1).")

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graviton.cli.call import Call
-from graviton.cli.options import command, offer_ids
+from graviton.cli.options import WorksOn, command, offer_ids
 from graviton.cli.output import Output, one_line
 
 if TYPE_CHECKING:
+    from graviton.ports.any_store import AnyStore
     from graviton.ports.blobs import BlobStat
-    from graviton.stores.cas import CasBlobStore
 
 __all__ = ["stat"]
 
 
-@command()
+@command(works_on=WorksOn.ANY_STORE)
 @click.argument("blob_id", metavar="ID", shell_complete=offer_ids)
 @click.option("--blocks", is_flag=True, help="Its blocks too: offset, size and key of each.")
 async def stat(call: Call, blob_id: str, blocks: bool) -> None:
@@ -25,7 +25,7 @@ async def stat(call: Call, blob_id: str, blocks: bool) -> None:
     from graviton.cli.ids import resolve
     from graviton.errors import NotFound
 
-    async with call.store() as store:
+    async with call.any_store() as store:
         cas = await store.required()
         key = await resolve(cas, blob_id)
         found = await cas.stat(key)
@@ -35,7 +35,7 @@ async def stat(call: Call, blob_id: str, blocks: bool) -> None:
             )
         _print_blob(call.out, found)
         if blocks:
-            await _print_blocks(call.out, cas, found)
+            await _print_blocks(call.out, store, found)
 
 
 def _print_blob(out: Output, found: BlobStat) -> None:
@@ -67,16 +67,14 @@ def _print_blob(out: Output, found: BlobStat) -> None:
     )
 
 
-async def _print_blocks(out: Output, cas: CasBlobStore, found: BlobStat) -> None:
-    record = await cas.manifests.get(found.key)
-    async for page in cas.manifests.pages(record):
-        for entry in page:
-            out.result(
-                f"{entry.offset:>14} {entry.key.size:>9}  {entry.key}",
-                key=entry.key.text,
-                offset=entry.offset,
-                size=entry.key.size,
-            )
+async def _print_blocks(out: Output, store: AnyStore, found: BlobStat) -> None:
+    async for entry in store.manifest(found.key):
+        out.result(
+            f"{entry.offset:>14} {entry.key.size:>9}  {entry.key}",
+            key=entry.key.text,
+            offset=entry.offset,
+            size=entry.key.size,
+        )
 
 
 def _value(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graviton.cli.call import Call
-from graviton.cli.options import command
+from graviton.cli.options import WorksOn, command
 
 if TYPE_CHECKING:
     from graviton.services.doctor import Check
@@ -16,12 +16,12 @@ MANY_BLOCKS = 5_000_000
 """Names in one folder from which on a warning is due: ext4 without `large_dir` ends near 9 million."""
 
 
-@command()
+@command(works_on=WorksOn.ANY_STORE)
 async def stats(call: Call) -> None:
     """Totals of the store, what deduplication saves, and how full the cache is, if there is one."""
     from graviton.cli.units import human_bytes
 
-    async with call.store() as store:
+    async with call.any_store() as store:
         await store.required()
         totals = await store.totals()
     ratio = totals.logical_bytes / totals.stored_bytes if totals.stored_bytes else None
@@ -44,7 +44,8 @@ async def stats(call: Call) -> None:
         dedup_ratio=ratio,
         **({} if cache is None else {"cache": dict(cache.values) or None}),
     )
-    if totals.blocks >= MANY_BLOCKS and call.settings().blob_backend == "fs":
+    settings = call.any_settings()
+    if totals.blocks >= MANY_BLOCKS and settings.server is None and settings.blob_backend == "fs":
         call.out.warn(
             f"{totals.blocks:,} blocks lie in one folder; ext4 without large_dir ends near 9 million names."
             " Enable it (tune2fs -O large_dir) or move the store to XFS or Btrfs"
@@ -53,7 +54,7 @@ async def stats(call: Call) -> None:
 
 def _cache(call: Call) -> Check | None:
     """How full the cache is. How well it works is known to the processes that read through it: their metrics tell."""
-    settings = call.settings().cache
+    settings = call.any_settings().cache
     if settings is None:
         return None
     from graviton.assembly.caches import check_cache

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument
 from graviton.cli.ids import check_ids, resolve
-from graviton.cli.options import command, offer_ids
+from graviton.cli.options import WorksOn, command, offer_ids
 from graviton.cli.progress import Tally, progress
 from graviton.errors import IntegrityError
 
 if TYPE_CHECKING:
     from graviton.assembly.store import Store
     from graviton.cli.output import Output
+    from graviton.core.keys import BlobKey
+    from graviton.ports.any_store import AnyStore
     from graviton.services.findings import Damage, VerifySummary
     from graviton.services.verify import Verification
 
 __all__ = ["verify"]
 
 
-@command()
+@command(works_on=WorksOn.ANY_STORE)
 @click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=offer_ids)
 @click.option("--all", "all_blobs", is_flag=True, help="Every blob, every other block, and the metadata's own sums.")
 @click.option("--quick", is_flag=True, help="Do not read blocks: pages, records, existence and sizes only.")
@@ -35,21 +39,53 @@ async def verify(call: Call, ids: tuple[str, ...], all_blobs: bool, quick: bool)
     if all_blobs == bool(ids):
         raise BadArgument("say which blobs: their ids, or --all for every one", operation="verify")
     check_ids(ids)
-    async with call.store() as store:
+    findings, tally = _Findings(call.out), Tally()
+    async with _opened(call, findings, tally, quick) as (store, run):
         keys = None if all_blobs else [await resolve(store, text) for text in ids]
-        total = await _logical_bytes(store) if keys is None else sum(key.size for key in keys)
-        findings = _Findings(call.out)
-        tally = Tally(total)
+        tally.at(0, await _logical_bytes(store) if keys is None else sum(key.size for key in keys))
         with progress(call.out, "verifying", tally.look):
-            async with await _verification(store, findings, quick, tally) as run:
-                await (run.everything() if keys is None else run.blobs(keys))
-                summary = run.summary
+            await (run.everything() if keys is None else run.blobs(keys))
+        summary = run.summary
     _sum_up(call.out, summary, quick)
     findings.advise()
     return 0 if summary.is_clean else 1
 
 
-async def _logical_bytes(store: Store) -> int | None:
+class _Run(Protocol):
+    """A verification, of whichever kind."""
+
+    async def blobs(self, keys: Iterable[BlobKey]) -> None:
+        """Verify these."""
+
+    async def everything(self) -> None:
+        """Verify all there is."""
+
+    @property
+    def summary(self) -> VerifySummary:
+        """What was done."""
+
+
+@asynccontextmanager
+async def _opened(call: Call, findings: _Findings, tally: Tally, quick: bool) -> AsyncIterator[tuple[AnyStore, _Run]]:
+    """The store and the run that fits: one behind a URL can only be read."""
+    if call.any_settings().server is None:
+        async with call.store() as store, await _verification(store, findings, quick, tally) as run:
+            yield store, run
+        return
+    if quick:
+        raise BadArgument(
+            "--quick looks at blocks where they lie", operation="verify", hint="Run it on the machine of the store."
+        )
+    from graviton.services.verify_reading import ReadVerification
+
+    async with (
+        call.any_store() as server,
+        ReadVerification(server, findings.show, progress=tally.add) as reading,
+    ):
+        yield server, reading
+
+
+async def _logical_bytes(store: AnyStore) -> int | None:
     """How much there is to read, for the bar; None if the sums are damaged, which the run itself will tell."""
     try:
         return (await store.totals()).logical_bytes

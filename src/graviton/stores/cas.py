@@ -257,6 +257,13 @@ class CasBlobStore(BlobStore):
                 break
         return found[:limit]
 
+    async def manifest(self, key: BlobKey, domain: str = "") -> AsyncIterator[ManifestEntry]:
+        """All blocks of a blob in order. Raises NotFound, IntegrityError."""
+        self._lifetime.check()
+        async for page in self.manifests.pages(await self.manifests.get(key, domain), None, domain):
+            for entry in page:
+                yield entry
+
     async def list_page(
         self, prefix: str = "", after: BlobKey | None = None, limit: int = _LIST_PAGE, domain: str = ""
     ) -> ListedStats:

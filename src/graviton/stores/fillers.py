@@ -25,14 +25,14 @@ from graviton.ports.blobs import BlobSource
 __all__ = ["open_filler"]
 
 
-async def open_filler(source: BlobSource, pool: WorkerPool) -> Filler:
+async def open_filler(source: BlobSource, pool: WorkerPool, *, start: int = 0) -> Filler:
     """The filler of any source but `bytes`. Only what cannot wait for others (memory, a regular file) uses `pool`.
-    Raises InvalidInput, NotFound, PermissionDenied, Unavailable."""
+    The file of a path is read from byte `start` on. Raises InvalidInput, NotFound, PermissionDenied, Unavailable."""
     view = memory_of(source)
     if view is not None:
         return MemoryFiller(as_bytes(view), pool)
     if isinstance(source, os.PathLike):
-        return await _open_path(Path(source), pool)
+        return await _open_path(Path(source), pool, start)
     if isinstance(source, AsyncIterable):
         return AsyncPieceFiller(source)
     if hasattr(source, "read"):
@@ -46,10 +46,10 @@ async def open_filler(source: BlobSource, pool: WorkerPool) -> Filler:
     )
 
 
-async def _open_path(path: Path, pool: WorkerPool) -> Filler:
+async def _open_path(path: Path, pool: WorkerPool, start: int) -> Filler:
     filler = _FdFiller(pool, str(path), owned=True)
     try:
-        await in_thread(pool, filler.open, path)
+        await in_thread(pool, filler.open, path, start)
     except BaseException:  # cancelled, it may be open
         await filler.aclose()
         raise
@@ -86,8 +86,8 @@ class _FdFiller:
         self._file, self._fd = file, file.fileno()
         self.size_hint, self._regular = size, size is not None
 
-    def open(self, path: Path) -> None:
-        """On a thread: open a regular file, which `aclose` closes again."""
+    def open(self, path: Path, start: int) -> None:
+        """On a thread: open a regular file at byte `start`, which `aclose` closes again."""
         try:
             # Without blocking: a FIFO without a writer must not hang here.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -97,7 +97,9 @@ class _FdFiller:
         if not stat.S_ISREG(info.st_mode):
             kind = "a directory" if stat.S_ISDIR(info.st_mode) else "not a regular file"
             raise InvalidInput(f"{path} is {kind}", operation="put", subject=self._name)
-        self.size_hint = info.st_size
+        self.size_hint = max(0, info.st_size - start)
+        if start:
+            os.lseek(self._fd, start, os.SEEK_SET)
 
     async def fill(self, memory: memoryview) -> int:
         return await self._pool.run(partial(self._read, memory))

@@ -22,6 +22,7 @@ __all__ = [
     "Wanted",
     "blob_locator",
     "check_claims",
+    "check_policy",
     "confirmed",
     "result_of",
     "stat_of",
@@ -58,7 +59,7 @@ def wanted(plan: BlobWritePlan | None, defaults: CasDefaults) -> Wanted:
     """Check a plan and fill it in. Raises Unsupported for what this kind of store does not do, and InvalidInput for a
     digest that could not be compared."""
     plan = plan or _DEFAULT_PLAN
-    _check_policy(plan.policy or defaults.policy)
+    check_policy(plan.policy or defaults.policy)
     algo = plan.hash or defaults.hash
     _check_digest_algos(plan.attributes, algo)
     return Wanted(plan, algo, plan.chunker or defaults.chunker, defaults)
@@ -102,7 +103,7 @@ def check_claims(attributes: BinaryAttributes, key: BlobKey) -> None:
         raise DigestMismatch(f"the bytes have digest {key.digest}, not the {digest} announced", operation="put")
 
 
-def _check_policy(policy: StorePolicy | None) -> None:
+def check_policy(policy: StorePolicy | None) -> None:
     """Raises Unsupported for what this store does not do."""
     if policy is None:
         return

@@ -68,7 +68,13 @@ class Found(NamedTuple):
 
 
 async def find(
-    cas: CasBlobStore, prefix: str, after: BlobKey | None, limit: int, wanted: Filter, clock: Clock
+    cas: CasBlobStore,
+    prefix: str,
+    after: BlobKey | None,
+    limit: int,
+    wanted: Filter,
+    clock: Clock,
+    domain: str = "",
 ) -> Found:
     """Up to `limit` blobs that match. Raises InvalidInput for a prefix that no id has."""
     found: list[BlobStat] = []
@@ -76,7 +82,7 @@ async def find(
     began, scanned = clock.monotonic(), 0
     batch = limit if wanted == Filter() else _BATCH
     while True:
-        page = await cas.list_page(prefix, after, batch)
+        page = await cas.list_page(prefix, after, batch, domain)
         unreadable += page.unreadable
         for stat in page.stats:
             after = stat.key

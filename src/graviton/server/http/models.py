@@ -153,6 +153,10 @@ class Stats(msgspec.Struct):
     """The instruction set that cuts."""
     backends: Backends
     version: str
+    hash: str
+    """What puts are hashed with unless they say otherwise."""
+    chunker: str
+    """How they are cut, likewise."""
 
 
 class SchemaName(msgspec.Struct):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from graviton.core.attribute_text import ATTRIBUTES_FIELD, decode_attributes
 from graviton.core.attribute_values import SIZE, digest_name
 from graviton.core.attributes import AttributeValue, BinaryAttributes
 from graviton.core.chunking.spec import ChunkerSpec
@@ -23,7 +24,7 @@ _T = TypeVar("_T")
 EXPECTED_ID = "x-graviton-expected-id"
 
 
-def plan_of(scope: Scope, clock: Clock) -> BlobWritePlan:
+def plan_of(scope: Scope, clock: Clock, domain: str = "", holder: str = "") -> BlobWritePlan:
     """What the headers ask for: attributes, hash and chunker, and the id that must come out, whose hash is then used
     unless another is asked for. Raises InvalidInput naming the header."""
     if header(scope, b"content-encoding") not in (None, "", "identity"):
@@ -32,9 +33,13 @@ def plan_of(scope: Scope, clock: Clock) -> BlobWritePlan:
             subject="content-encoding",
             hint="Leave Content-Encoding out; to keep compressed bytes as they are, say so in Content-Type.",
         )
-    values: dict[str, AttributeValue] = dict(
-        advertised_values((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-    )
+    values: dict[str, AttributeValue] = {}
+    attributes = _parsed(scope, ATTRIBUTES_FIELD.lower(), decode_attributes)
+    if attributes is None:
+        attributes = BinaryAttributes.EMPTY
+        values |= advertised_values(
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+        )
     algo = _parsed(scope, "x-graviton-hash", HashAlgo.parse)
     chunker = _parsed(scope, "x-graviton-chunker", ChunkerSpec.parse)
     expected = expected_id(scope)
@@ -43,8 +48,8 @@ def plan_of(scope: Scope, clock: Clock) -> BlobWritePlan:
         if algo is not expected.algo:
             raise InvalidInput("X-Graviton-Expected-Id has another hash than X-Graviton-Hash", subject=EXPECTED_ID)
         values |= {SIZE: expected.size, digest_name(expected.algo): expected.digest}
-    attributes = BinaryAttributes.EMPTY.advertise(values, at_ns=clock.now_ns())
-    return BlobWritePlan(attributes, chunker=chunker, hash=algo)
+    attributes = attributes.advertise(values, at_ns=clock.now_ns())
+    return BlobWritePlan(attributes, chunker=chunker, hash=algo, domain=domain, holder=holder)
 
 
 def expected_id(scope: Scope) -> BlobKey | None:

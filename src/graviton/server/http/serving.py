@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
+from graviton.core.attribute_text import ATTRIBUTES_FIELD, MAX_TOLD_CHARS, encode_attributes
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey
 from graviton.core.ranges import Span
@@ -21,15 +22,15 @@ from graviton.server.http.download import Delivery
 from graviton.server.http.names import DEFAULT_TYPE, content_disposition
 from graviton.server.http.ranges import BodyPart, content_range, multipart, spans_wanted
 
-__all__ = ["BlobAnswer", "stat_of"]
+__all__ = ["BlobAnswer", "attributes_field", "stat_of"]
 
 _MAX_AGE: Final = 365 * 24 * 3600
 """A year, the longest that caches take seriously (RFC 2616 section 14.21). What an id names never changes."""
 
 
-async def stat_of(context: Context, key: BlobKey) -> BlobStat:
+async def stat_of(context: Context, key: BlobKey, domain: str = "") -> BlobStat:
     """What is known about a blob. Raises NotFound."""
-    found = await context.services.store.stat(key)
+    found = await context.services.store.stat(key, domain)
     if found is None:
         raise NotFound(f"there is no blob {key}", operation="get", subject=key.text)
     return found
@@ -39,8 +40,8 @@ class BlobAnswer:
     """The ASGI application that answers one GET or HEAD. Raises NotFound, PreconditionFailed, RangeNotSatisfiable,
     TooManyRequests and what reading does before the answer begins."""
 
-    def __init__(self, context: Context, key: BlobKey) -> None:
-        self._context, self._key = context, key
+    def __init__(self, context: Context, key: BlobKey, domain: str = "") -> None:
+        self._context, self._key, self._domain = context, key, domain
         self._etag = etag_of(key.text)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +49,7 @@ class BlobAnswer:
         if verdict is Verdict.GO_ON and scope["method"] == "GET":
             await self._deliver(scope, receive, send)
             return
-        attributes = (await stat_of(self._context, self._key)).attributes
+        attributes = (await stat_of(self._context, self._key, self._domain)).attributes
         if verdict is Verdict.FAILED:
             raise PreconditionFailed("the blob is there, and If-Match names others", subject=self._key.text)
         if verdict is Verdict.NOT_MODIFIED:
@@ -73,12 +74,12 @@ class BlobAnswer:
         try:
             return spans_wanted(header(scope, b"range"), self._key.size)
         except RangeNotSatisfiable:
-            await stat_of(self._context, self._key)
+            await stat_of(self._context, self._key, self._domain)
             raise
 
     async def _open(self, span: Span | None) -> BlobReader:
         whole = span is None or span.length == self._key.size
-        return await self._context.services.store.get(self._key, None if whole else span)
+        return await self._context.services.store.get(self._key, None if whole else span, self._domain)
 
     def _laid_out(self, spans: list[Span] | None, head: Headers, attributes: BinaryAttributes) -> Delivery:
         """What goes out after the first part was opened."""
@@ -114,6 +115,7 @@ class BlobAnswer:
             (b"content-type", content_type.encode("latin-1")),
             (b"accept-ranges", b"bytes"),
             (b"content-security-policy", b"sandbox; default-src 'none'"),
+            *attributes_field(attributes),
         ]
         disposition = content_disposition(attributes.file_name, content_type)
         return head if disposition is None else [*head, (b"content-disposition", disposition.encode("latin-1"))]
@@ -122,6 +124,12 @@ class BlobAnswer:
 async def _send_head(send: Send, status: int, headers: Headers) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
+
+
+def attributes_field(attributes: BinaryAttributes) -> Headers:
+    """All attributes as a header, unless they are so many that clients would refuse it: /stat tells those."""
+    text = encode_attributes(attributes)
+    return [(ATTRIBUTES_FIELD.lower().encode(), text.encode())] if len(text) <= MAX_TOLD_CHARS else []
 
 
 def _type_of(attributes: BinaryAttributes) -> str:

@@ -11,6 +11,7 @@ from litestar import Response
 from graviton.server.http import tus
 from graviton.server.http.asgi import Scope, header
 from graviton.server.http.errors import told
+from graviton.server.http.put_answers import BlobDone, put_headers
 from graviton.server.http.times import time_text
 from graviton.services.uploads import UploadId, UploadState, UploadStatus
 
@@ -103,20 +104,20 @@ def upload_address(id: UploadId) -> str:
     return f"{tus.UPLOADS}/{id}"
 
 
-def creation(status: UploadStatus) -> Response[UploadInfo]:
+def creation(status: UploadStatus, blob: BlobDone | None) -> Response[UploadInfo]:
     """The answer to a request that began an upload, however far it came. Raises what made it fail."""
     if status.error is not None:
         raise status.error
-    headers = {"location": upload_address(status.id), **headers_of(status)}
+    headers = {**_blob_headers(blob), "location": upload_address(status.id), **headers_of(status)}
     return Response(upload_info(status), status_code=201, headers=headers)
 
 
-def answered(scope: Scope, status: UploadStatus) -> Response[bytes]:
+def answered(scope: Scope, status: UploadStatus, blob: BlobDone | None) -> Response[bytes]:
     """The answer to bytes that were taken. While the blob is being made it is 202 with the address of the state; tus
     knows nothing but 204, and has a header for it. Raises what made the upload fail."""
     if status.error is not None:
         raise status.error
-    headers = headers_of(status)
+    headers = _blob_headers(blob) | headers_of(status)
     if status.state is not UploadState.FINISHING:
         return Response(b"", status_code=204, headers=headers)
     headers["location"] = upload_address(status.id)
@@ -142,5 +143,8 @@ def headers_of(status: UploadStatus) -> dict[str, str]:
         headers["upload-expires"] = formatdate(status.expires_at_ns // _SECOND, usegmt=True)
     else:
         headers["x-graviton-blob-id"] = status.key.text
-        headers["x-graviton-created"] = "true" if status.created else "false"
     return headers
+
+
+def _blob_headers(blob: BlobDone | None) -> dict[str, str]:
+    return {} if blob is None else put_headers(blob)

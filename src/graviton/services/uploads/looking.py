@@ -9,6 +9,7 @@ from graviton import errors
 from graviton.core.ranges import RangeSet
 from graviton.errors import GravitonError
 from graviton.metadata.upload_rows import UploadRow, UploadState
+from graviton.ports.blobs import IngestStats
 from graviton.ports.kv import ReadTransaction
 from graviton.services.uploads import records
 from graviton.services.uploads.background import is_unfinished
@@ -61,6 +62,8 @@ class Looking:
             row.key if row.state is UploadState.DONE else None,
             row.created,
             None if row.error is None else _error(*row.error, id),
+            row.wishes.domain,
+            IngestStats(row.key.size, *row.counts) if row.key is not None and row.state is UploadState.DONE else None,
         )
 
     async def list(self, after: UploadId | None) -> AsyncIterator[UploadStatus]:

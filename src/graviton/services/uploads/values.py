@@ -13,6 +13,7 @@ from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import GravitonError, InvalidInput
 from graviton.metadata.upload_rows import UploadState
+from graviton.ports.blobs import IngestStats
 
 __all__ = [
     "DEFAULT_LIFETIME_SECONDS",
@@ -146,6 +147,10 @@ class UploadStatus(NamedTuple):
     """Done, and the blob was not there before."""
     error: GravitonError | None = None
     """Why it failed."""
+    domain: str = ""
+    """Where the blob is, or will be."""
+    stats: IngestStats | None = None
+    """What making the blob did, when it is done."""
 
     @property
     def is_complete(self) -> bool:

@@ -8,7 +8,9 @@ from graviton.core.limits import MAX_PAGE_ENTRIES, MAX_SIZE
 from graviton.server.http.models import ID_PATTERN, MAX_LISTED, BlobInfo, BlobPage, BlockPage, Presence, WantedIds
 from graviton.server.http.openapi.parts import (
     BLOB_ID,
+    DOMAIN,
     EXAMPLE_ID,
+    HOLDER,
     Json,
     answer,
     binary,
@@ -26,6 +28,8 @@ _ID: Final[Json] = {"type": "string", "pattern": ID_PATTERN}
 _SIZE: Final[Json] = {"type": "integer", "minimum": 0, "maximum": MAX_SIZE}
 _TIME: Final[Json] = {"type": "string", "format": "date-time"}
 
+_ATTRIBUTES: Final = "All attributes in their stored form, in base64; left out where they are very many."
+
 _VALUE: Final[Json] = {"type": "string", "pattern": "^([!-$&-~]|%[0-7][1-9A-F]){0,200}$"}
 _DIGEST: Final[Json] = {"type": "string", "pattern": "^sha-256=:[A-Za-z0-9+/]{43}=:$"}
 
@@ -34,6 +38,7 @@ _BLOB_HEADERS: Final = {
     "Content-Disposition": "The name; `attachment` for types that browsers would run.",
     "Cache-Control": "`immutable`: what an id names never changes.",
     "Accept-Ranges": "bytes",
+    "X-Graviton-Attributes": _ATTRIBUTES,
 }
 
 _CONDITIONS: Final = [
@@ -53,6 +58,14 @@ _PUT_HEADERS: Final = [
         "An attribute, here `user.color`: any name after the prefix; percent-encoded UTF-8.",
         _VALUE,
     ),
+    head(
+        "X-Graviton-Attributes",
+        "All attributes at once, with sources and times: their stored form (docs/formats/attributes.md) in base64."
+        " Other headers about attributes are not looked at then.",
+        {"type": "string", "contentEncoding": "base64", "examples": ["AQA="], "pattern": "^AQA=$"},
+    ),
+    DOMAIN,
+    HOLDER,
 ]
 
 _POST: Final = operation(
@@ -72,7 +85,8 @@ _POST: Final = operation(
                 "X-Graviton-Blob-Id": "The id.",
                 "X-Graviton-Chunker": "How the blob is cut.",
                 "X-Graviton-Put": "`blocks`, and what this put did: `cut-blocks`, `fresh-blocks`, `fresh-bytes`,"
-                " `repaired-blocks`.",
+                " `repaired-blocks`, `created`.",
+                "X-Graviton-Attributes": _ATTRIBUTES,
             },
         )
         for code, text in ((201, "The blob is new."), (200, "The blob was there already."))
@@ -100,6 +114,7 @@ _LIST: Final = operation(
         query("created_before", _TIME, "Stored earlier than that."),
         query("mime", {"type": "string", "examples": ["image/*"]}, "A type, or all of a kind."),
         query("name", {"type": "string"}, "Text that is in the name; capitals do not matter."),
+        DOMAIN,
     ],
     curl="curl '$URL/api/blobs?mime=image/*&limit=10'",
 )
@@ -138,6 +153,7 @@ _GET: Final = operation(
         *_CONDITIONS,
         head("Range", "`bytes=0-99`, `bytes=100-`, `bytes=-100`, or up to 16 of these; more are ignored."),
         head("If-Range", "Obey Range only if this entity tag is the blob's; else send all."),
+        DOMAIN,
     ],
     fails=(404, 412, 416),
     curl=f"curl -o FILE $URL/api/blobs/{EXAMPLE_ID}",
@@ -152,7 +168,7 @@ _HEAD: Final = operation(
         200: answer("What GET would say.", headers=_BLOB_HEADERS),
         304: answer("The client has it.", headers={"ETag": "The id in quotes."}),
     },
-    parameters=_CONDITIONS,
+    parameters=[*_CONDITIONS, DOMAIN],
     fails=(404, 412),
     curl=f"curl -I $URL/api/blobs/{EXAMPLE_ID}",
 )
@@ -162,7 +178,8 @@ _DELETE: Final = operation(
     _TAG,
     "Remove a blob",
     "It is gone at once, and can be brought back while its blocks are kept. Blocks that other blobs have stay.",
-    {204: answer("It is gone.")},
+    {204: answer("It is gone, or that holder keeps it no longer.")},
+    parameters=[DOMAIN, HOLDER],
     fails=(404, 409),
     curl=f"curl -X DELETE $URL/api/blobs/{EXAMPLE_ID}",
 )
@@ -173,6 +190,7 @@ _UNDELETE: Final = operation(
     "Bring a blob back",
     "Undo a delete, while that can be.",
     {200: json_answer("It is there again, or still.", BlobInfo)},
+    parameters=[DOMAIN, HOLDER],
     fails=(404, 409),
     curl=f"curl -X POST $URL/api/blobs/{EXAMPLE_ID}/undelete",
 )
@@ -184,6 +202,7 @@ _STAT: Final = operation(
     "Size, time, blocks, chunker and attributes: what clients said of it (`advertised`), and what the store has seen"
     " (`confirmed`).",
     {200: json_answer("What is known.", BlobInfo)},
+    parameters=[DOMAIN],
     fails=(404,),
     curl=f"curl $URL/api/blobs/{EXAMPLE_ID}/stat",
 )
@@ -203,6 +222,7 @@ _MANIFEST: Final = operation(
     parameters=[
         query("after", {**_SIZE, "default": 0}, "Begin with the block that holds this byte."),
         query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_ENTRIES, "default": 1000}, "Blocks."),
+        DOMAIN,
     ],
     fails=(404, 416),
     curl=f"curl '$URL/api/blobs/{EXAMPLE_ID}/manifest?limit=10'",

@@ -6,7 +6,7 @@ from typing import Final
 
 from graviton.ports.events import EventKind
 from graviton.server.http.models import Health, Ready, SchemaInfo, SchemaNames, Stats
-from graviton.server.http.openapi.parts import Json, answer, head, json_answer, operation, query
+from graviton.server.http.openapi.parts import DOMAIN, Json, answer, head, json_answer, operation, query
 
 __all__ = ["PATHS"]
 
@@ -43,6 +43,7 @@ _STATS: Final = operation(
     "Totals of the store",
     "What is stored and what deduplication saves, from sums that are kept with every change.",
     {200: json_answer("The totals.", Stats)},
+    parameters=[DOMAIN],
     curl="curl $URL/api/stats",
 )
 

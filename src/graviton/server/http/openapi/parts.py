@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from graviton.core.limits import MAX_DOMAIN_BYTES
 from graviton.server.http.errors import KINDS
 from graviton.server.http.models import ID_PATTERN
 
 __all__ = [
     "BLOB_ID",
+    "DOMAIN",
     "EXAMPLE_ID",
+    "HOLDER",
     "Json",
     "answer",
     "binary",
@@ -60,6 +63,21 @@ def head(name: str, description: str, schema: Json | None = None) -> Json:
         "description": description,
         "schema": schema or {"type": "string"},
     }
+
+
+_NAME: Final[Json] = {"type": "string", "pattern": f"^[!-~]{{0,{MAX_DOMAIN_BYTES}}}$", "default": ""}
+"""Other text may be a name too, but for control characters; its length is that in UTF-8."""
+
+DOMAIN: Final[Json] = query(
+    "domain",
+    _NAME,
+    "The domain; nothing is shared between two.",
+)
+HOLDER: Final[Json] = query(
+    "holder",
+    _NAME,
+    "Who keeps the blob: it is gone with its last holder.",
+)
 
 
 def answer(description: str, *, content: Json | None = None, headers: Mapping[str, str] | None = None) -> Json:

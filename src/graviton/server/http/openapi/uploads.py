@@ -44,7 +44,7 @@ _HEADERS: Final = {
     "Upload-Length": "Bytes in all, once they are known.",
     "Upload-Expires": "When an unfinished upload goes, unless its client gives a sign of life before.",
     "X-Graviton-Upload-State": "receiving, finishing, done or failed.",
-    "X-Graviton-Blob-Id": "The blob, once there is one.",
+    "X-Graviton-Blob-Id": "The blob, once there is one; then also what a put of it answers.",
     "Tus-Resumable": "The version of tus.",
 }
 _LOCATION: Final = {"Location": "The address of the upload, and of its state."}

@@ -12,9 +12,7 @@ from litestar.types import ASGIApp
 from graviton.core.keys import BlobKey
 from graviton.core.limits import MAX_PAGE_ENTRIES, MAX_SIZE
 from graviton.errors import NotFound
-from graviton.ports.blobs import BlobWriteResult
 from graviton.server.http.asgi import Scope, header
-from graviton.server.http.conditions import etag_of
 from graviton.server.http.context import Context
 from graviton.server.http.digests import claimed_digest
 from graviton.server.http.json_body import read_json
@@ -30,25 +28,23 @@ from graviton.server.http.models import (
     block_info,
 )
 from graviton.server.http.plans import plan_of
+from graviton.server.http.put_answers import BlobDone, put_headers
 from graviton.server.http.serving import BlobAnswer, stat_of
 from graviton.server.http.times import parse_time
 from graviton.server.http.upload import RequestBody, checked, read_small
 from graviton.stores.put_many import MAX_SMALL_BYTES
 
-__all__ = ["ROUTES", "blob_address", "put_headers"]
-
-
-def blob_address(key: BlobKey) -> str:
-    """Where a blob is, as a path."""
-    return f"/api/blobs/{key.text}"
+__all__ = ["ROUTES"]
 
 
 @post("/api/blobs")
-async def put_blob(request: Request[Any, Any, Any], context: Context) -> Response[bytes]:
+async def put_blob(
+    request: Request[Any, Any, Any], context: Context, domain: str = "", holder: str = ""
+) -> Response[bytes]:
     """The body, of any size, becomes a blob; the answer is its id, as a JSON string."""
     scope: Scope = request.scope  # type: ignore[assignment]
     services, settings = context.services, context.settings
-    plan = plan_of(scope, services.clock)
+    plan = plan_of(scope, services.clock, domain, holder)
     claims = [
         claimed_digest(name, text)
         for name in ("content-digest", "repr-digest")
@@ -64,40 +60,21 @@ async def put_blob(request: Request[Any, Any, Any], context: Context) -> Respons
         msgspec.json.encode(result.id),
         status_code=201 if result.created else 200,
         media_type="application/json",
-        headers=put_headers(result),
+        headers=put_headers(BlobDone.of(result)),
     )
 
 
-def put_headers(result: BlobWriteResult) -> dict[str, str]:
-    """Where the blob is, and what storing it did."""
-    stats = result.stats
-    did = {
-        "blocks": result.blocks,
-        "cut-blocks": stats.blocks,
-        "fresh-blocks": stats.fresh_blocks,
-        "fresh-bytes": stats.fresh_bytes,
-        "repaired-blocks": stats.repaired_blocks,
-    }
-    return {
-        "location": blob_address(result.key),
-        "etag": etag_of(result.id),
-        "x-graviton-blob-id": result.id,
-        "x-graviton-chunker": result.chunker,
-        "x-graviton-put": ", ".join(f"{name}={value}" for name, value in did.items()),
-    }
-
-
 @route("/api/blobs/{blob_id:str}", http_method=["GET", "HEAD"])
-async def get_blob(context: Context, blob_id: str) -> ASGIApp:
+async def get_blob(context: Context, blob_id: str, domain: str = "") -> ASGIApp:
     """The bytes of a blob, or ranges of them, each verified before it leaves. HEAD: the same without bytes; nothing is
     read then."""
-    return BlobAnswer(context, BlobKey.parse(blob_id))  # type: ignore[return-value]
+    return BlobAnswer(context, BlobKey.parse(blob_id), domain)  # type: ignore[return-value]
 
 
 @get("/api/blobs/{blob_id:str}/stat")
-async def stat_blob(context: Context, blob_id: str) -> BlobInfo:
+async def stat_blob(context: Context, blob_id: str, domain: str = "") -> BlobInfo:
     """Size, time, blocks, chunker and attributes."""
-    return blob_info(await stat_of(context, BlobKey.parse(blob_id)))
+    return blob_info(await stat_of(context, BlobKey.parse(blob_id), domain))
 
 
 @get("/api/blobs")
@@ -112,6 +89,7 @@ async def list_blobs(
     created_before: str | None = None,
     mime: str = "",
     name: str = "",
+    domain: str = "",
 ) -> BlobPage:
     """Blobs in the order of their ids, some at a time."""
     wanted = Filter(
@@ -124,19 +102,19 @@ async def list_blobs(
     )
     start = None if after is None else BlobKey.parse(after)
     services = context.services
-    found = await find(services.cas, prefix, start, limit, wanted, services.clock)
+    found = await find(services.cas, prefix, start, limit, wanted, services.clock, domain)
     return BlobPage([blob_info(stat) for stat in found.stats], found.next, found.unreadable)
 
 
 @post("/api/blobs/{blob_id:str}/undelete", status_code=200)
-async def undelete_blob(context: Context, blob_id: str) -> BlobInfo:
+async def undelete_blob(context: Context, blob_id: str, domain: str = "", holder: str = "") -> Response[BlobInfo]:
     """Undo a delete, while that can be."""
     key = BlobKey.parse(blob_id)
-    await context.services.store.undelete(key)  # False also for one that is there, which is as well
-    found = await context.services.store.stat(key)
+    came_back = await context.services.store.undelete(key, holder, domain)
+    found = await context.services.store.stat(key, domain)
     if found is None:
         raise NotFound(f"there is nothing left of blob {key} to bring back", operation="undelete", subject=key.text)
-    return blob_info(found)
+    return Response(blob_info(found), headers={"x-graviton-undeleted": "true" if came_back else "false"})
 
 
 @get("/api/blobs/{blob_id:str}/manifest")
@@ -145,10 +123,11 @@ async def manifest_of_blob(
     blob_id: str,
     after: Annotated[int, Parameter(ge=0, le=MAX_SIZE)] = 0,
     limit: Annotated[int, Parameter(ge=1, le=MAX_PAGE_ENTRIES)] = 1000,
+    domain: str = "",
 ) -> BlockPage:
     """Blocks in order, from the one that holds the byte `after`, some at a time."""
     key = BlobKey.parse(blob_id)
-    entries = await context.services.cas.entries(key, after, limit)
+    entries = await context.services.cas.entries(key, after, limit, domain)
     end = entries[-1].end if entries else key.size
     return BlockPage(key.text, [block_info(entry) for entry in entries], end if end < key.size else None)
 
@@ -164,10 +143,10 @@ async def blobs_exist(request: Request[Any, Any, Any], context: Context) -> Pres
 
 
 @delete("/api/blobs/{blob_id:str}")
-async def delete_blob(context: Context, blob_id: str) -> None:
-    """Take the blob away. Blocks that other blobs have stay."""
+async def delete_blob(context: Context, blob_id: str, domain: str = "", holder: str = "") -> None:
+    """Take the blob away, or from one of its holders. Blocks that other blobs have stay."""
     key = BlobKey.parse(blob_id)
-    if not await context.services.store.delete(key):
+    if not await context.services.store.delete(key, holder, domain):
         raise NotFound(f"there is no blob {key}", operation="delete", subject=key.text)
 
 

@@ -12,10 +12,10 @@ __all__ = ["ROUTES"]
 
 
 @get("/api/stats")
-async def stats(context: Context) -> Stats:
-    """Totals of the store, at once."""
+async def stats(context: Context, domain: str = "") -> Stats:
+    """Totals of the store, or of another domain of it, at once."""
     services = context.services
-    totals = await services.store.totals()
+    totals = await services.store.totals(domain)
     kernel, settings = services.store.kernel, services.settings
     return Stats(
         blobs=totals.blobs,
@@ -27,6 +27,8 @@ async def stats(context: Context) -> Stats:
         simd=kernel.simd,
         backends=Backends(settings.blob_backend, settings.metadata, settings.cache is not None),
         version=__version__,
+        hash=services.cas.defaults.hash.value,
+        chunker=services.cas.defaults.chunker.text,
     )
 
 

@@ -20,6 +20,7 @@ from graviton.server.http.context import Context
 from graviton.server.http.digests import claimed_digest
 from graviton.server.http.errors import ChecksumMismatch, UnsupportedMediaType
 from graviton.server.http.plans import expected_id, plan_of
+from graviton.server.http.put_answers import BlobDone
 from graviton.server.http.upload import RequestBody, check_length
 from graviton.server.http.upload_answers import (
     FINISH_SECONDS,
@@ -54,15 +55,17 @@ async def describe_uploads(context: Context) -> Response[None]:
 
 
 @post("/api/uploads")
-async def create_upload(request: Request[Any, Any, Any], context: Context) -> Response[UploadInfo]:
+async def create_upload(
+    request: Request[Any, Any, Any], context: Context, domain: str = "", holder: str = ""
+) -> Response[UploadInfo]:
     """A new upload; with bytes in the body, its first ones. Or, by `Upload-Concat`, one that is made of others."""
     scope: Scope = request.scope  # type: ignore[assignment]
     tus.check_version(header(scope, b"tus-resumable"))
     concat = _concat(scope)
-    wishes = _wishes(scope, context, is_partial=concat is not None and concat.final_of is None)
+    wishes = _wishes(scope, context, domain, holder, is_partial=concat is not None and concat.final_of is None)
     uploads = context.services.uploads
     if concat is not None and concat.final_of is not None:
-        return creation(await _finished(context, await uploads.concatenate(concat.final_of, wishes)))
+        return await _creation(context, await uploads.concatenate(concat.final_of, wishes))
     has_body = header(scope, b"content-length") not in (None, "0") or header(scope, b"transfer-encoding") is not None
     if has_body:
         _check_type(scope)
@@ -71,7 +74,7 @@ async def create_upload(request: Request[Any, Any, Any], context: Context) -> Re
         body = _body(request, context, 0, status.length)
         async with context.uploads:
             status = await _append(context, status.id, 0, body, _checksum(scope))
-    return creation(await _finished(context, status))
+    return await _creation(context, status)
 
 
 @route("/api/uploads/{upload_id:str}", http_method=["HEAD"])
@@ -126,7 +129,7 @@ async def append_to_upload(request: Request[Any, Any, Any], context: Context, up
     if not status.is_complete:  # else the answer to the last bytes was lost
         async with context.uploads:
             status = await _append(context, id, offset, body, checksum)
-    return answered(scope, await _finished(context, status))
+    return await _answered(context, scope, status)
 
 
 @put("/api/uploads/{upload_id:str}")
@@ -145,7 +148,7 @@ async def put_part_of_upload(request: Request[Any, Any, Any], context: Context, 
     body = RequestBody(scope, request.receive, span.length, context.services.clock)
     async with context.uploads:
         status = await context.services.uploads.put_part(id, span, body, digest=digest)
-    return answered(scope, await _finished(context, status))
+    return await _answered(context, scope, status)
 
 
 @delete("/api/uploads/{upload_id:str}")
@@ -184,7 +187,7 @@ async def list_uploads(
     return UploadPage([upload_info(one) for one in found], None)
 
 
-def _wishes(scope: Scope, context: Context, is_partial: bool) -> UploadWishes:
+def _wishes(scope: Scope, context: Context, domain: str, holder: str, *, is_partial: bool) -> UploadWishes:
     length = header(scope, b"upload-length")
     if length is None and header(scope, b"upload-defer-length") not in (None, "1"):
         raise InvalidInput("Upload-Defer-Length is 1, or left out", subject="upload-defer-length")
@@ -198,18 +201,24 @@ def _wishes(scope: Scope, context: Context, is_partial: bool) -> UploadWishes:
         digests = (Checksum(ChecksumAlgo.SHA256, claimed_digest("repr-digest", repr_digest).raw),)
     clock = context.services.clock
     return UploadWishes(
-        size, _plan(scope, metadata, clock), expected_id(scope), digests, metadata, is_partial, lifetime_seconds=None
+        size,
+        _plan(scope, metadata, clock, domain, holder),
+        expected_id(scope),
+        digests,
+        metadata,
+        is_partial,
+        lifetime_seconds=None,
     )
 
 
-def _plan(scope: Scope, metadata: str, clock: Clock) -> BlobWritePlan:
+def _plan(scope: Scope, metadata: str, clock: Clock, domain: str, holder: str) -> BlobWritePlan:
     """What the headers ask for; the type of this request's body says nothing about the whole."""
     headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
-    plan = plan_of({**scope, "headers": headers}, clock)
+    plan = plan_of({**scope, "headers": headers}, clock, domain, holder)
     said = plan.attributes.advertised
     told = {name: one for name, one in tus.attributes_of(tus.metadata_of(metadata)).items() if name not in said}
     attributes = plan.attributes.advertise(told, at_ns=clock.now_ns())
-    return BlobWritePlan(attributes, chunker=plan.chunker, hash=plan.hash)
+    return plan.replace(attributes=attributes)
 
 
 def _concat(scope: Scope) -> tus.Concat | None:
@@ -253,6 +262,26 @@ async def _append(
         if checksum is None:
             raise
         raise ChecksumMismatch(error.message, subject=id) from error
+
+
+async def _creation(context: Context, status: UploadStatus) -> Response[UploadInfo]:
+    status = await _finished(context, status)
+    return creation(status, await _blob_of(context, status))
+
+
+async def _answered(context: Context, scope: Scope, status: UploadStatus) -> Response[bytes]:
+    status = await _finished(context, status)
+    return answered(scope, status, await _blob_of(context, status))
+
+
+async def _blob_of(context: Context, status: UploadStatus) -> BlobDone | None:
+    """What came of an upload that is done; None otherwise, and if the blob was deleted since."""
+    if status.key is None or status.stats is None:
+        return None
+    found = await context.services.store.stat(status.key, status.domain)
+    if found is None:
+        return None
+    return BlobDone(status.key, found.blocks, found.chunker, found.attributes, status.stats, status.created)
 
 
 async def _finished(context: Context, status: UploadStatus) -> UploadStatus:
