@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -136,9 +138,12 @@ class Served(NamedTuple):
         return Served(f"{self.url}/{name}", self.base / name)
 
     @property
-    def uploads(self) -> list[Path]:
-        """Of a place: what unfinished uploads have there."""
-        return list(self.base.with_suffix(".uploads").glob("*"))
+    def uploads(self) -> list[str]:
+        """Of a place: uploads that have not gone, and files that they left."""
+        request = urllib.request.Request(f"{self.url}/api/uploads", headers={"Authorization": f"Bearer {TOKEN}"})
+        with urllib.request.urlopen(request) as answer:
+            found = [f"{one['upload']} {one['state']}" for one in json.load(answer)["uploads"]]
+        return found + [str(path) for path in (self.base / "uploads").rglob("*") if path.is_file()]
 
 
 @contextmanager

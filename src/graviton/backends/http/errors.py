@@ -133,10 +133,14 @@ def error_of(problem: Problem, operation: str, subject: str) -> GravitonError:
     hint = problem.hint or _HINTS.get(kind, "")
     if problem.trace_id and problem.status >= 500:
         hint = f"{hint} Its trace id is {problem.trace_id}.".strip()
-    error = kind(message, operation=operation, subject=problem.subject or subject, hint=hint, retry=retry)
-    if problem.retry_after is not None:
-        error.__dict__["retry_after_seconds"] = problem.retry_after
-    return error
+    return kind(
+        message,
+        operation=operation,
+        subject=problem.subject or subject,
+        hint=hint,
+        retry=retry,
+        retry_after_seconds=problem.retry_after,
+    )
 
 
 def _not_a_server(status: int, operation: str, subject: str) -> GravitonError:

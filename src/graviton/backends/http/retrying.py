@@ -44,7 +44,7 @@ class Retrying:
             self._begin()
         assert self._waits is not None
         wait = next(self._waits, None)
-        asked: float = getattr(error, "retry_after_seconds", 0.0)
+        asked = error.retry_after_seconds or 0.0
         if wait is None or asked > self._until - self._clock.monotonic():
             error.retry = Retry.EXHAUSTED
             raise error
