@@ -23,7 +23,7 @@ bench:  ## speed and memory side by side with other tools, results in benchmarks
 	@scripts/setup base bench
 	@scripts/in-venv python -m benchmarks
 
-stack:  ## PostgreSQL, an S3 server and a store on both, until Ctrl-C; no containers
+stack:  ## PostgreSQL, an S3 server, a store on both and the HTTP server, until Ctrl-C; no containers
 	@scripts/setup base dev
 	@scripts/in-venv python scripts/stack.py
 

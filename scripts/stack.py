@@ -1,10 +1,9 @@
-"""PostgreSQL, an S3 server and a store on both, without containers: `make stack`. Everything is gone after Ctrl-C.
-
-The HTTP server joins them here when there is one.
-"""
+"""PostgreSQL, an S3 server, a store on both and the HTTP server, without containers: `make stack`. Everything is gone
+after Ctrl-C."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -27,11 +26,13 @@ Try, in another terminal:
     graviton put README.md
     graviton ls --long
     graviton get ID -o copy.md
+    curl -s --data-binary @README.md {server}/api/blobs
+    curl -s {server}/api/stats
     psql "$PG_JDBC_URL"
     curl -s --aws-sigv4 aws:amz:us-east-1:s3 --user "$MINIO_ROOT_USER:$MINIO_ROOT_PASSWORD" \\
         "$QUASAR_MINIO_URL/graviton-blocks?list-type=2&prefix=cas%2Fblocks%2F"
 
-Ctrl-C ends both servers and removes everything.
+Its interface: {server}/api/docs. Ctrl-C ends all servers and removes everything.
 """
 
 
@@ -48,11 +49,25 @@ def environment(postgres: PgServer, s3: S3Server, folder: str) -> dict[str, str]
     }
 
 
+def started(variables: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+    """The HTTP server, and its address. It goes on while Ctrl-C is for this process, which ends it."""
+    print("$ graviton serve --port 0", flush=True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "graviton.cli.main", "--json", "serve", "--port", "0"],
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    return server, json.loads(server.stdout.readline())["listening"]
+
+
 def main() -> int:
     """The program."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print("starting PostgreSQL and an S3 server …", flush=True)
     with tempfile.TemporaryDirectory(prefix="graviton-stack-") as folder:
+        server = None
         postgres = PgServer("18", "fsync = on\nfull_page_writes = on\n")
         try:
             variables = environment(postgres, rclone_server(), folder)
@@ -63,13 +78,17 @@ def main() -> int:
                 )
                 if done.returncode:
                     return done.returncode
+            server, url = started(variables)
             exports = "\n    ".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
-            print(TRY.format(exports=exports), flush=True)
+            print(TRY.format(exports=exports, server=url), flush=True)
             signal.pause()
         except KeyboardInterrupt:
             print("\nstopping", flush=True)
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever presses it twice must not keep it from tidying up
+            if server is not None:
+                server.terminate()
+                server.wait()
             postgres.remove()
     return 0
 

@@ -70,11 +70,12 @@ def test_what_is_printed_works_and_nothing_stays(stack: Stack) -> None:
     script = f"{exports}\n{command} put {ROOT / 'README.md'}"
     if shutil.which("curl"):
         [curl] = re.findall(r"^ +(curl .*\\\n.*)$", text, re.MULTILINE)
-        script += f"\n{curl}"
-    done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, check=False)
+        script += f"\n{curl}\n" + "\n".join(re.findall(r"^ +(curl -s .*/api/.*)$", text, re.MULTILINE))
+    done = subprocess.run(["bash", "-ec", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "README.md" in done.stdout
     assert not shutil.which("curl") or "<Key>cas/blocks/blake3/" in done.stdout, done.stdout
+    assert not shutil.which("curl") or '"blobs":1' in done.stdout, done.stdout  # by the server, put again
     stack.process.send_signal(signal.SIGINT)
     time.sleep(0.1)
     stack.process.send_signal(signal.SIGINT)
