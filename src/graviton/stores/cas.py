@@ -91,7 +91,7 @@ class CasBlobStore(BlobStore):
         self._operations = Operations(self._metrics)
         self._lifetime = Lifetime("store", "store")
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
-        in_place = blocks.capabilities.writes_in_place and manifests.capabilities.writes_in_place
+        in_place = blocks.capabilities.runs_in_place and manifests.capabilities.runs_in_place
         self._small_puts = SmallPuts(self._parts) if in_place else None
         self._outermost = reads or blocks
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
