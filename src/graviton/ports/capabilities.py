@@ -20,7 +20,7 @@ class Capabilities(NamedTuple):
     multi_process: bool = False
     """Several processes may use the same place at once."""
     runs_in_place: bool = False
-    """On a thread that may block (concurrency/blocking.py) `put_blocks` and `get`, `transact` and `read` run to their end
+    """On a thread that may block (concurrency/blocking.py) `put_blocks`, `get`, `transact` and `read` run to their end
     there, without giving up the event loop once: they wait for nothing but this machine, and belong to no loop."""
     conditional_put: bool = False
     """Existence and write are one atomic step."""
