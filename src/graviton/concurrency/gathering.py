@@ -1,13 +1,14 @@
 """Calls that wait at the same moment, done together on a thread that may block (blocking.py).
 
 The thread does a group from beginning to end, in place. What arrives meanwhile waits and is done together next. Nobody
-waits for others who might come.
+waits for others who might come. Where a slow disk is what they wait for, several threads may share the queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -28,6 +29,11 @@ Serve: TypeAlias = Callable[[Sequence[_C]], Awaitable[None]]
 """Gives each call its result or its error, and delivers it."""
 
 
+SLOW_SECONDS = 0.01
+"""A group that takes longer has waited for something: a disk, or the interpreter's lock, which another thread does not
+mind. In memory a group is done in a millisecond or two."""
+
+
 class Group(NamedTuple):
     """How much is done together, at most."""
 
@@ -39,12 +45,15 @@ class Group(NamedTuple):
 class Gathering(Generic[_C]):
     """The thread and its queue; begun by the first call. Usable from several event loops; not after a fork."""
 
-    def __init__(self, serve: Serve[_C], weight: Callable[[_C], int], most: Group, operation: str) -> None:
+    def __init__(
+        self, serve: Serve[_C], weight: Callable[[_C], int], most: Group, operation: str, *, threads: int = 1
+    ) -> None:
         """`serve` must not refer to this object, which could then not be forgotten. `operation` is what the calls do,
-        in errors, and part of the name of the thread."""
+        in errors, and part of the name of the thread. Up to `threads` of them, where groups turn out to be slow."""
         self._work = _Work(serve, weight, most, operation)
+        self._limit = threads
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._lifetime = Lifetime("store", "store")
         weakref.finalize(self, self._work.queue.put, None)  # forgotten without close
 
@@ -53,11 +62,18 @@ class Gathering(Generic[_C]):
         self._lifetime.check()  # first: in a child made by fork the lock may be held for ever
         with self._lock:
             self._lifetime.check()
-            if self._thread is None:
-                self._thread = self._begin()
+            if not self._threads or (self._work.is_behind and len(self._threads) < self._limit):
+                self._begin()
             self._work.queue.put(call)
 
-    def _begin(self) -> threading.Thread:
+    def _begin(self) -> None:
+        try:
+            self._threads.append(self._begun())
+        except Unavailable:
+            if not self._threads:  # else those that there are do it
+                raise
+
+    def _begun(self) -> threading.Thread:
         """The event loop is made here, so that a lack of handles is told and not the end of a thread. It is nobody
         else's business: policies for the application's own loops do not concern it."""
         operation = self._work.operation
@@ -80,20 +96,26 @@ class Gathering(Generic[_C]):
             return  # the thread is the parent's
         with self._lock:
             self._lifetime.is_closed = True
-            thread, self._thread = self._thread, None
-        if thread is not None:
+            threads, self._threads = self._threads, []
+        if threads:
             self._work.queue.put(None)
-            await joined([thread])
+            await joined(threads)
 
 
 class _Work(Generic[_C]):
-    """What the thread knows."""
+    """What the threads know."""
 
     def __init__(self, serve: Serve[_C], weight: Callable[[_C], int], most: Group, operation: str) -> None:
         self._serve, self._weight, self._most = serve, weight, most
         self.operation = operation
         self.queue: SimpleQueue[_C | None] = SimpleQueue()
-        """None ends the thread."""
+        """None goes from thread to thread and ends each."""
+        self._is_slow = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether calls wait, and the last group took long."""
+        return self._is_slow and not self.queue.empty()
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
         """What the thread does."""
@@ -104,11 +126,13 @@ class _Work(Generic[_C]):
     async def _serve_all(self) -> None:
         while await self._serve_waiting():
             pass
+        self.queue.put(None)
 
     async def _serve_waiting(self) -> bool:
         """Do what waits now; whether to go on. Whatever goes wrong, who was taken gets an answer."""
         waiting = self._gathered()
         begun = [call for call in waiting if call is not None and call.take()]  # the others were cancelled meanwhile
+        began = time.monotonic()
         try:
             if begun:
                 await self._serve(begun)
@@ -118,6 +142,7 @@ class _Work(Generic[_C]):
                     reason = f"the {self.operation} was stopped by {type(error).__name__}"
                     call.error = Unavailable(reason, operation=self.operation)
             deliver(begun)
+        self._is_slow = time.monotonic() - began > SLOW_SECONDS
         return waiting[-1] is not None
 
     def _gathered(self) -> list[_C | None]:

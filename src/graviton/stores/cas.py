@@ -43,8 +43,9 @@ from graviton.stores.put import Parts, put_one
 from graviton.stores.put_many import MAX_SMALL_BYTES, Item, groups, put_group
 from graviton.stores.results import CasDefaults, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
+from graviton.stores.small_gets import MAX_SMALL_GET_BYTES, SmallGets
 from graviton.stores.small_puts import SmallPuts
-from graviton.stores.streaming import CasBlobReader, ReadParts
+from graviton.stores.streaming import CasBlobReader, FoundBlob, ReadParts
 
 __all__ = ["CasBlobStore"]
 
@@ -91,9 +92,12 @@ class CasBlobStore(BlobStore):
         self._operations = Operations(self._metrics)
         self._lifetime = Lifetime("store", "store")
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
-        in_place = blocks.capabilities.runs_in_place and manifests.capabilities.runs_in_place
-        self._small_puts = SmallPuts(self._parts) if in_place else None
-        self._outermost = reads or blocks
+        self._outermost = outermost = reads or blocks
+        in_place = manifests.capabilities.runs_in_place
+        self._small_puts = SmallPuts(self._parts) if in_place and blocks.capabilities.runs_in_place else None
+        self._small_gets = (
+            SmallGets(manifests, outermost) if in_place and outermost.capabilities.runs_in_place else None
+        )
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
         """Looks at the blocks themselves, for verification."""
         self._reading = self.access
@@ -171,7 +175,7 @@ class CasBlobStore(BlobStore):
 
     async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
         with self._counted("get"):
-            record = await self.manifests.get(key, domain)
+            found = await self._find(key, domain)
             if span is not None and span.end > key.size:
                 raise RangeNotSatisfiable(
                     f"the bytes from {span.start} up to {span.end} do not lie within the {key.size} of blob {key}",
@@ -179,7 +183,18 @@ class CasBlobStore(BlobStore):
                     subject=key.text,
                 )
         parts = ReadParts(self._reading, self.manifests, self.budget, self._pool, self._operations, domain)
-        return CasBlobReader(parts, record, span or Span(0, key.size), whole=span is None)
+        return CasBlobReader(parts, found, span or Span(0, key.size), whole=span is None)
+
+    async def _find(self, key: BlobKey, domain: str) -> FoundBlob:
+        """A visible blob, with its bytes if it is small and there is memory for them: nobody waits for that here, or
+        who opens many readers would wait for himself. Raises NotFound."""
+        if self._small_gets is not None and key.size <= MAX_SMALL_GET_BYTES:
+            lease = self.budget.try_lease(key.size, self.budget.for_prefetch)
+            if lease is not None:
+                found = await self._small_gets.find(key, domain, lease)
+                if found is not None:
+                    return found
+        return FoundBlob(await self.manifests.get(key, domain))
 
     async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
         self._lifetime.check()
@@ -236,6 +251,8 @@ class CasBlobStore(BlobStore):
             await finish_anyway(self._give_back())
 
     async def _give_back(self) -> None:
+        if self._small_gets is not None:
+            await self._small_gets.aclose()
         if self._small_puts is not None:
             await self._small_puts.aclose()
         await self._outermost.aclose()
@@ -257,3 +274,7 @@ class CasBlobStore(BlobStore):
     def _counted(self, operation: str) -> AbstractContextManager[None]:
         self._lifetime.check()
         return self._operations.running(operation)
+
+
+def _run_in_place(manifests: BlobManifestRepo, blocks: BlockStore) -> bool:
+    return manifests.capabilities.runs_in_place and blocks.capabilities.runs_in_place

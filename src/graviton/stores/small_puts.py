@@ -1,8 +1,8 @@
 """Single puts of small `bytes`, gathered: those that wait at the same moment are stored as one group.
 
 A small put waits for the disk three times (docs/block-life.md) and would change threads as often. So one thread does it
-from beginning to end, in place (concurrency/gathering.py). Those of a group share its fsyncs and its commit, each blob an
-owner of its own. docs/decisions/0005-small-puts.md.
+from beginning to end, in place (concurrency/gathering.py). A group shares its fsyncs and its commit, each blob an owner
+of its own. docs/decisions/0005-small-puts.md.
 """
 
 from __future__ import annotations

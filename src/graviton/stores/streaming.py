@@ -24,7 +24,7 @@ from graviton.stores.block_access import BlockAccess
 from graviton.stores.operations import Operations
 from graviton.stores.placed_file import PlacedFile
 
-__all__ = ["CasBlobReader", "ReadParts"]
+__all__ = ["CasBlobReader", "Fetched", "FoundBlob", "ReadParts"]
 
 WINDOW_BLOCKS = 8
 """Fetches in flight at most, as in the ancestor: enough to hide a disk's or bucket's latency behind 1 MiB blocks."""
@@ -42,6 +42,22 @@ class ReadParts(NamedTuple):
     pool: WorkerPool
     operations: Operations
     domain: str
+
+
+class Fetched(NamedTuple):
+    """A block that is here, verified."""
+
+    entry: ManifestEntry
+    data: bytes
+    lease: Lease
+
+
+class FoundBlob(NamedTuple):
+    """A visible blob that is to be read."""
+
+    record: BlobRecord
+    all_of_it: Fetched | None = None
+    """Its only block, if that was fetched along with the record."""
 
 
 class _Source(NamedTuple):
@@ -79,7 +95,7 @@ class _Fetch(NamedTuple):
 
     entry: ManifestEntry
     lease: Lease
-    task: asyncio.Task[bytes | int]
+    task: asyncio.Future[bytes | int]
 
 
 _Job: TypeAlias = Callable[[ManifestEntry, Lease], Coroutine[Any, Any, bytes | int]]
@@ -92,9 +108,10 @@ class CasBlobReader(BlobReader):
     when nothing works on its block any more.
     """
 
-    def __init__(self, parts: ReadParts, record: BlobRecord, span: Span, whole: bool) -> None:
+    def __init__(self, parts: ReadParts, blob: FoundBlob, span: Span, whole: bool) -> None:
         self._window: deque[_Fetch] = deque()
         self._loop = asyncio.get_running_loop()
+        record = blob.record
         self.key = record.key
         self.span = span
         self.attributes = record.attributes
@@ -108,6 +125,15 @@ class CasBlobReader(BlobReader):
         self._closed = False
         self._failed = False
         self._yielded = 0
+        if blob.all_of_it is not None and not self._exhausted:
+            self._have(blob.all_of_it)
+
+    def _have(self, block: Fetched) -> None:
+        """Begin with a block, the only one, as if it had been fetched."""
+        ready: asyncio.Future[bytes | int] = self._loop.create_future()
+        ready.set_result(block.data)
+        self._window.append(_Fetch(block.entry, block.lease, ready))
+        self._in_flight, self._exhausted = block.lease.size, True
 
     def __aiter__(self) -> CasBlobReader:
         return self
@@ -246,12 +272,12 @@ class CasBlobReader(BlobReader):
                 pass  # closed in this very moment, and its tasks with it
 
 
-def _cancel(tasks: Sequence[asyncio.Task[bytes | int]]) -> None:
+def _cancel(tasks: Sequence[asyncio.Future[bytes | int]]) -> None:
     for task in tasks:
         task.cancel()
 
 
-def _retrieve(task: asyncio.Task[bytes | int]) -> None:
+def _retrieve(task: asyncio.Future[bytes | int]) -> None:
     """What a fetch raised is told to who takes it; nobody takes the fetches of a reader that was left."""
     if not task.cancelled():
         task.exception()

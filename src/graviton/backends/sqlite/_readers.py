@@ -32,6 +32,7 @@ class Readers:
     def __init__(
         self, path: str, limit: int, open_connection: Callable[[], sqlite3.Connection], lifetime: Lifetime
     ) -> None:
+        self._lifetime = lifetime
         self._connections = _Connections(path, open_connection)
         self._crew: Crew[ViewCall[Any]] = Crew(limit, "graviton-sqlite-reader", self._serve, lifetime)
 
@@ -41,6 +42,7 @@ class Readers:
 
     def run(self, call: ViewCall[Any]) -> None:
         """Run a call on this thread, which may block, and give it its outcome. Raises as `submit`."""
+        self._lifetime.check()  # first: in a child made by fork a lock may be held for ever
         with self._connections.kept():
             self._crew.begin()
             self._connections.wait_for_care()
