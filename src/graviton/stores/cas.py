@@ -45,7 +45,7 @@ from graviton.stores.results import CasDefaults, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
 from graviton.stores.small_gets import MAX_SMALL_GET_BYTES, SmallGets
 from graviton.stores.small_puts import SmallPuts
-from graviton.stores.streaming import CasBlobReader, FoundBlob, ReadParts
+from graviton.stores.streaming import WINDOW_BLOCKS, WINDOW_BLOCKS_HERE, CasBlobReader, FoundBlob, ReadParts
 
 __all__ = ["CasBlobStore"]
 
@@ -98,6 +98,7 @@ class CasBlobStore(BlobStore):
         self._small_gets = (
             SmallGets(manifests, outermost) if in_place and outermost.capabilities.runs_in_place else None
         )
+        self._window_blocks = WINDOW_BLOCKS_HERE if outermost.capabilities.runs_in_place else WINDOW_BLOCKS
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
         """Looks at the blocks themselves, for verification."""
         self._reading = self.access
@@ -182,7 +183,9 @@ class CasBlobStore(BlobStore):
                     operation="get",
                     subject=key.text,
                 )
-        parts = ReadParts(self._reading, self.manifests, self.budget, self._pool, self._operations, domain)
+        parts = ReadParts(
+            self._reading, self.manifests, self.budget, self._pool, self._operations, domain, self._window_blocks
+        )
         return CasBlobReader(parts, found, span or Span(0, key.size), whole=span is None)
 
     async def _find(self, key: BlobKey, domain: str) -> FoundBlob:

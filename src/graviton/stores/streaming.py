@@ -24,10 +24,14 @@ from graviton.stores.block_access import BlockAccess
 from graviton.stores.operations import Operations
 from graviton.stores.placed_file import PlacedFile
 
-__all__ = ["CasBlobReader", "Fetched", "FoundBlob", "ReadParts"]
+__all__ = ["WINDOW_BLOCKS", "WINDOW_BLOCKS_HERE", "CasBlobReader", "Fetched", "FoundBlob", "ReadParts"]
 
 WINDOW_BLOCKS = 8
-"""Fetches in flight at most, as in the ancestor: enough to hide a disk's or bucket's latency behind 1 MiB blocks."""
+"""Fetches in flight at most, as in the ancestor: enough to hide a bucket's latency behind 1 MiB blocks."""
+
+WINDOW_BLOCKS_HERE = 4
+"""The same where blocks lie on this machine: enough to keep its cores and a disk busy. With more, more memory goes
+around than the heap keeps, and new pages cost more than waiting: 1 GiB from the page cache 0.22 s instead of 0.5."""
 
 WINDOW_BYTES = 32 * 1024 * 1024
 """Bytes one reader prefetches at most, so that four readers share the default budget."""
@@ -42,6 +46,7 @@ class ReadParts(NamedTuple):
     pool: WorkerPool
     operations: Operations
     domain: str
+    window_blocks: int = WINDOW_BLOCKS
 
 
 class Fetched(NamedTuple):
@@ -138,7 +143,7 @@ class CasBlobReader(BlobReader):
     def __aiter__(self) -> CasBlobReader:
         return self
 
-    async def __anext__(self) -> memoryview:
+    async def __anext__(self) -> memoryview | bytes:
         self._give_back(self._handed_out)
         with self._failing_for_good():
             fetch = await self._take(self._source.fetch)
@@ -178,7 +183,7 @@ class CasBlobReader(BlobReader):
         async def write(entry: ManifestEntry, data: bytes) -> int:
             piece = self._cropped(entry, data)
             at = begin + max(entry.offset, self.span.start) - self.span.start - already
-            await in_thread(self._parts.pool, file.write, piece, at)
+            await in_thread(self._parts.pool, file.write, memoryview(piece), at)
             return len(piece)
 
         async def place(entry: ManifestEntry, lease: Lease) -> int:
@@ -208,7 +213,7 @@ class CasBlobReader(BlobReader):
         if self._failed:
             raise Unavailable("this reader failed before", operation="get", subject=self.key.text)
         budget = self._parts.budget
-        while not self._exhausted and len(self._window) < WINDOW_BLOCKS:
+        while not self._exhausted and len(self._window) < self._parts.window_blocks:
             if self._next is None:
                 self._next = await anext(self._entries, None)
                 if self._next is None:
@@ -238,9 +243,11 @@ class CasBlobReader(BlobReader):
             )
         return None
 
-    def _cropped(self, entry: ManifestEntry, data: bytes) -> memoryview:
+    def _cropped(self, entry: ManifestEntry, data: bytes) -> memoryview | bytes:
+        """The part of a block that lies within the span; the block itself, as it is, if that is all of it."""
         start = max(0, self.span.start - entry.offset)
-        return memoryview(data)[start : max(start, min(len(data), self.span.end - entry.offset))]
+        end = max(start, min(len(data), self.span.end - entry.offset))
+        return data if end - start == len(data) else memoryview(data)[start:end]
 
     def _give_back(self, lease: Lease | None) -> None:
         if lease is not None:
