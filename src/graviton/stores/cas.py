@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from graviton.concurrency.executors import WorkerPool
 from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.lifetime import Lifetime
-from graviton.constraints.budget import ByteBudget
+from graviton.constraints.budget import BudgetShare, ByteBudget
 from graviton.core.chunking import ChunkerSpec, Kernel
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
@@ -59,6 +59,11 @@ _THREADS = 4
 """Threads for reading files, hashing and writing outputs: two to keep two cores busy, two that wait for disks."""
 
 
+_SMALL_GETS_SHARE = 16
+"""What small gets may fetch before anybody reads it, as a divisor of the budget: readers that are left unread hold it.
+Puts, and reads of the largest blocks, must go on beside them."""
+
+
 class CasBlobStore(BlobStore):
     """See `BlobStore` for the laws. `aclose` closes the block store too; the key-value store under the metadata belongs
     to whoever opened it."""
@@ -93,11 +98,9 @@ class CasBlobStore(BlobStore):
         self._lifetime = Lifetime("store", "store")
         self._parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock)
         self._outermost = outermost = reads or blocks
-        in_place = manifests.capabilities.runs_in_place
-        self._small_puts = SmallPuts(self._parts) if in_place and blocks.capabilities.runs_in_place else None
-        self._small_gets = (
-            SmallGets(manifests, outermost) if in_place and outermost.capabilities.runs_in_place else None
-        )
+        self._small_puts = SmallPuts(self._parts) if _run_in_place(manifests, blocks) else None
+        self._small_gets = SmallGets(manifests, outermost) if _run_in_place(manifests, outermost) else None
+        self._small_share = BudgetShare(self.budget, max(self.budget.total // _SMALL_GETS_SHARE, 1))
         self._window_blocks = WINDOW_BLOCKS_HERE if outermost.capabilities.runs_in_place else WINDOW_BLOCKS
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
         """Looks at the blocks themselves, for verification."""
@@ -192,7 +195,7 @@ class CasBlobStore(BlobStore):
         """A visible blob, with its bytes if it is small and there is memory for them: nobody waits for that here, or
         who opens many readers would wait for himself. Raises NotFound."""
         if self._small_gets is not None and key.size <= MAX_SMALL_GET_BYTES:
-            lease = self.budget.try_lease(key.size, self.budget.for_prefetch)
+            lease = self._small_share.try_lease(key.size)
             if lease is not None:
                 found = await self._small_gets.find(key, domain, lease)
                 if found is not None:

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 PROGRAM = """
 import resource, sys, threading
-from graviton.constraints.heap import keep_freed_memory
+from graviton.constraints.process import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory(128 << 20)
@@ -57,3 +57,19 @@ def _faults(how: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_kept() -> None:
     assert _faults("keep") * 10 < _faults("leave")
+
+
+def test_what_there_is_is_out_of_the_sight_of_the_collector() -> None:
+    code = (
+        "import gc; from graviton.constraints.process import spare_the_collector; spare_the_collector();"
+        " print(gc.get_freeze_count() > 1000, len(gc.get_objects()) < 100)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}/src"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "True"]

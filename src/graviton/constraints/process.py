@@ -1,4 +1,4 @@
-"""The heap of the process: memory that was freed, kept for whoever asks next.
+"""What a program whose work is to move blocks settles for its process, once: how memory is given back, and looked at.
 
 Blocks are objects of about a megabyte that live for milliseconds. glibc gives such memory back to the system when it is
 freed. Every allocation then costs page faults and zeroes: twice as much as to read the block from the page cache and to
@@ -8,9 +8,10 @@ whose work is to move blocks does, once, at its start.
 
 from __future__ import annotations
 
+import gc
 from typing import Final
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["keep_freed_memory", "spare_the_collector"]
 
 # From glibc's malloc.h; the numbers are part of its binary interface.
 _M_TRIM_THRESHOLD: Final = -1
@@ -39,3 +40,11 @@ def keep_freed_memory(up_to: int) -> bool:
         (_M_TRIM_THRESHOLD, min(up_to, 2**31 - 1)),
     )
     return all(mallopt(ctypes.c_int(option), ctypes.c_int(value)) == 1 for option, value in settings)
+
+
+def spare_the_collector() -> None:
+    """Take all objects that there are now, and will stay, out of the sight of the garbage collector: when a program has
+    started and begins to serve. A full collection looks at every object; of a server's 60,000 that takes 30 ms, in
+    which nothing else runs, and it comes every few hundred requests."""
+    gc.collect()
+    gc.freeze()
