@@ -1,8 +1,8 @@
-"""Threads that may block: there calls that write run to their end on the thread that makes them.
+"""Threads that may block: there calls run to their end on the thread that makes them.
 
 A call of a port costs a thread hop (35 to 125 us) because an event loop must not wait for a disk. Whoever has a thread
 of its own, whose event loop serves nothing but that one piece of work, says so here. Implementations that declare
-`Capabilities.writes_in_place` then do without the hop; all others work there as everywhere.
+`Capabilities.runs_in_place` then do without the hop; all others work there as everywhere.
 """
 
 from __future__ import annotations

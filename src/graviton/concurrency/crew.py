@@ -46,6 +46,14 @@ class Crew(Generic[_J]):
             self._jobs.pending += 1
             self._jobs.queue.put(job)
 
+    def begin(self) -> None:
+        """Have one thread at least, which has what the jobs need in its care. Raises as `post`."""
+        self._lifetime.check()
+        with self._jobs.lock:
+            self._lifetime.check()
+            if not self._threads:
+                self._begin_thread()
+
     def _begin_thread(self) -> None:
         try:
             thread = started(partial(self._serve, self._jobs), f"{self._name}-{len(self._threads)}")

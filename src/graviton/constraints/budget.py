@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from typing import Protocol
 
 from graviton.errors import InvalidInput, LimitExceeded
 
-__all__ = ["DEFAULT_BUDGET_BYTES", "ByteBudget", "Lease"]
+__all__ = ["DEFAULT_BUDGET_BYTES", "BudgetShare", "ByteBudget", "Lease"]
 
 DEFAULT_BUDGET_BYTES = 128 * 1024 * 1024
 """With the interpreter, SQLite's caches and thread stacks a process then stays below 200 MiB."""
@@ -51,10 +52,11 @@ class ByteBudget:
         return sum(not waiter.is_gone for waiter in self._waiters.copy())
 
     def try_acquire(self, size: int, limit: int | None = None) -> bool:
-        """Take `size` bytes if nobody waits and the use stays within `limit` (the total by default); whether it was
-        done."""
+        """Take `size` bytes if the use stays within `limit` (the total by default) and nobody waits who would not be
+        passed in line either; whether it was done."""
+        limit = limit or self.total
         with self._lock:
-            fits = not self._waiters and self._used + size <= (limit or self.total)
+            fits = self._used + size <= limit and all(waiter.limit < limit for waiter in self._waiters)
             if fits:
                 self._used += size
         self._settle()
@@ -126,6 +128,34 @@ class ByteBudget:
         self._waiters = kept
 
 
+class BudgetShare:
+    """What one kind of use may take of a budget, at most, without ever waiting for it: so much is in use of the whole
+    too. For what may lie about unused, so that it leaves room for what is at work."""
+
+    def __init__(self, whole: ByteBudget, total: int) -> None:
+        """`total` in bytes, at least 1."""
+        self._whole = whole
+        self._own = ByteBudget(total)
+
+    def try_lease(self, size: int) -> Lease | None:
+        """See `ByteBudget.try_lease`."""
+        if not self._own.try_acquire(size):
+            return None
+        if not self._whole.try_acquire(size):
+            self._own.release(size)
+            return None
+        return Lease(self, size)
+
+    def release(self, size: int) -> None:
+        """See `ByteBudget.release`."""
+        self._whole.release(size)
+        self._own.release(size)
+
+
+class _Released(Protocol):
+    def release(self, size: int) -> None: ...
+
+
 class Lease:
     """Bytes of a budget in use: given back once, by `release` or when nobody refers to the lease any more.
 
@@ -134,7 +164,7 @@ class Lease:
 
     __slots__ = ("_budget", "size")
 
-    def __init__(self, budget: ByteBudget, size: int) -> None:
+    def __init__(self, budget: _Released, size: int) -> None:
         self._budget = budget
         self.size = size
 

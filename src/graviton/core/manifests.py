@@ -2,7 +2,7 @@
 
 A blob's manifest is a run of *pages* of at most 4,096 entries. A page names the offset it starts at and is sealed with
 a digest over its own bytes and the blob's key, so a damaged page, a page of another blob or a page in the wrong place
-is noticed by any read, and a range read needs only the pages it touches. The digest over all page digests lies with
+is noticed when it is read, and a range read needs only the pages it touches. The digest over all page digests lies with
 the blob's record. Stored bytes: docs/formats/manifest-page.md.
 """
 

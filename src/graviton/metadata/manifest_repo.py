@@ -13,12 +13,12 @@ from graviton.errors import GravitonError, IntegrityError
 from graviton.metadata import commits, manifest_checks, totals
 from graviton.metadata.event_bell import bell_of
 from graviton.metadata.key_prefix import KeyPrefix, blob_key_prefix
-from graviton.metadata.page_reads import KvPages, no_such_blob, read_pages
+from graviton.metadata.page_reads import KvPages, read_pages
 from graviton.metadata.preparing import SEAL_PAGES, Prepared, prepare
 from graviton.metadata.releasing import forget_dropped
 from graviton.metadata.row_walk import Row, read_rows
 from graviton.metadata.rows import BLOBS, blob_key_of, decode_blob, domain_prefix
-from graviton.metadata.visibility import committed_owners, visible
+from graviton.metadata.visibility import committed_owners, visible, visible_each
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction
 from graviton.ports.manifests import (
     BlobCommit,
@@ -27,6 +27,7 @@ from graviton.ports.manifests import (
     CommitResult,
     ListedBlobs,
     StoreTotals,
+    no_such_blob,
 )
 
 __all__ = ["KvBlobManifestRepo"]
@@ -91,6 +92,10 @@ class KvBlobManifestRepo(BlobManifestRepo):
         if record is None:
             raise no_such_blob(key)
         return record
+
+    async def find(self, keys: Sequence[BlobKey], domain: str = "") -> list[BlobRecord | None]:
+        prefix = domain_prefix(domain)
+        return await self._kv.read(lambda tx: visible_each(tx, prefix, keys))
 
     def pages(self, record: BlobRecord, span: Span | None = None, domain: str = "") -> AsyncIterator[ManifestPage]:
         return read_pages(KvPages(self._kv, domain_prefix(domain), record), record, span)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from graviton.core.keys import BlobKey
 from graviton.core.manifests import ManifestPage, PageChain
 from graviton.core.ranges import Span
-from graviton.errors import IntegrityError, NotFound
+from graviton.errors import IntegrityError
 from graviton.metadata.owners import load_owner
 from graviton.metadata.row_walk import Row, read_rows
 from graviton.metadata.rows import PAGES, u64
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import KeyValueStore, ReadTransaction
-from graviton.ports.manifests import BlobRecord
+from graviton.ports.manifests import BlobRecord, no_such_blob
 
-__all__ = ["READ_PAGES", "KvPages", "PageSource", "damaged_pages", "no_such_blob", "read_pages"]
+__all__ = ["READ_PAGES", "KvPages", "PageSource", "damaged_pages", "read_pages"]
 
 READ_PAGES = 2
 """Pages fetched per hop: 295 KB at most, which describe up to 8 GiB at the default chunk size."""
@@ -111,11 +110,6 @@ class KvPages:
         except IntegrityError as error:  # not even past the damage
             record = self._record
             raise damaged_pages(record, position, record.key.size, f"the manifest cannot be read: {error}") from error
-
-
-def no_such_blob(key: BlobKey) -> NotFound:
-    """The error for a blob that is not visible."""
-    return NotFound(f"there is no blob {key}", operation="get", subject=key.text, hint="`graviton ls` lists the blobs.")
 
 
 def damaged_pages(record: BlobRecord, start: int | None, end: int, what: str) -> IntegrityError:

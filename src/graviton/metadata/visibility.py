@@ -31,7 +31,7 @@ from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import ReadTransaction
 from graviton.ports.manifests import BlobRecord
 
-__all__ = ["Visible", "committed_owners", "load_or_rebuild_owner", "visible", "visible_many"]
+__all__ = ["Visible", "committed_owners", "load_or_rebuild_owner", "visible", "visible_each", "visible_many"]
 
 _PUT_AGAIN = "Put the same file again: that repairs the blob."
 
@@ -99,13 +99,22 @@ def committed_owners(tx: ReadTransaction, owners: Sequence[int]) -> tuple[set[in
 def visible(tx: ReadTransaction, domain: bytes, key: BlobKey) -> BlobRecord | None:
     """The record of a blob whose owner is committed, or None. Raises IntegrityError naming a blob of which that, or
     more, cannot be read."""
-    place = domain + key.to_bytes()
-    records, lost = visible_many(tx, [place], [key])
-    if lost:
-        raise IntegrityError(
-            f"blob {key}: the row of its owner is damaged", operation="get", subject=key.text, hint=_PUT_AGAIN
-        )
-    return records.get(place)
+    return visible_each(tx, domain, [key])[0]
+
+
+def visible_each(tx: ReadTransaction, domain: bytes, keys: Sequence[BlobKey]) -> list[BlobRecord | None]:
+    """The same for each of several. Raises for the first of them."""
+    places = [domain + key.to_bytes() for key in keys]
+    records, lost = visible_many(tx, places, keys)
+    for record in records.values() if lost else ():
+        if record.owner in lost:
+            raise IntegrityError(
+                f"blob {record.key}: the row of its owner is damaged",
+                operation="get",
+                subject=record.key.text,
+                hint=_PUT_AGAIN,
+            )
+    return [records.get(place) for place in places]
 
 
 def load_or_rebuild_owner(tx: ReadTransaction, record: BlobRecord, domain: bytes) -> OwnerRow:

@@ -143,7 +143,8 @@ class BlobReader(ABC):
 
     @abstractmethod
     async def __anext__(self) -> memoryview | bytes:
-        """The next piece, at least one byte and at most one block; valid until the next call."""
+        """The next piece, at least one byte and at most one block; valid until the next call. It is `bytes` where that
+        saves a copy for whoever needs them."""
 
     @abstractmethod
     async def aclose(self) -> None:

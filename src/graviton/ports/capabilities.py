@@ -19,9 +19,9 @@ class Capabilities(NamedTuple):
     """What was acknowledged survives power loss."""
     multi_process: bool = False
     """Several processes may use the same place at once."""
-    writes_in_place: bool = False
-    """On a thread that may block (concurrency/blocking.py) `put_blocks` and `transact` run to their end there, without
-    giving up the event loop once: they wait for nothing but this machine, and belong to no loop."""
+    runs_in_place: bool = False
+    """On a thread that may block (concurrency/blocking.py) `put_blocks`, `get`, `transact` and `read` run to their end
+    there, without giving up the event loop once: they wait for nothing but this machine, and belong to no loop."""
     conditional_put: bool = False
     """Existence and write are one atomic step."""
     range_read: bool = True

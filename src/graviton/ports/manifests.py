@@ -10,7 +10,8 @@ Laws:
   damaged or a block of it is not `stored` after this call has confirmed its own, gives way to the new one, which takes
   over attributes and holders; its owner becomes dropped. Several commits of one blob in one call are as if one after
   the other.
-- `get`, `pages` and `delete` of an unknown or deleted blob: NotFound, NotFound, False; never an empty stream.
+- `get`, `pages` and `delete` of an unknown or deleted blob: NotFound, NotFound, False; never an empty stream. `find`
+  is `get` of many keys at one moment, in their order, repeats included: None stands for a blob that is not visible.
 - `pages(blob, span)` yields, in order, exactly the pages that overlap `span` (None: all of them; none for an empty
   blob). Every page is checked against its seal and its place: IntegrityError names the blob and the byte range. With
   `span=None` the digest over all page digests is checked too.
@@ -33,10 +34,19 @@ from graviton.core.attributes import BinaryAttributes
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
 from graviton.core.ranges import Span
-from graviton.errors import IntegrityError
+from graviton.errors import IntegrityError, NotFound
 from graviton.ports.capabilities import Capabilities
 
-__all__ = ["BlobCommit", "BlobManifestRepo", "BlobRecord", "CommitResult", "ListedBlobs", "StoreTotals", "unlistable"]
+__all__ = [
+    "BlobCommit",
+    "BlobManifestRepo",
+    "BlobRecord",
+    "CommitResult",
+    "ListedBlobs",
+    "StoreTotals",
+    "no_such_blob",
+    "unlistable",
+]
 
 
 class BlobCommit(NamedTuple):
@@ -105,6 +115,11 @@ def unlistable(count: int, first: str) -> IntegrityError:
     )
 
 
+def no_such_blob(key: BlobKey) -> NotFound:
+    """The error for a blob that is not visible."""
+    return NotFound(f"there is no blob {key}", operation="get", subject=key.text, hint="`graviton ls` lists the blobs.")
+
+
 class StoreTotals(NamedTuple):
     """Sums over a domain, kept with every commit; `verify --all` recomputes them."""
 
@@ -133,6 +148,17 @@ class BlobManifestRepo(ABC):
     @abstractmethod
     async def get(self, key: BlobKey, domain: str = "") -> BlobRecord:
         """The record of a visible blob. Raises NotFound."""
+
+    async def find(self, keys: Sequence[BlobKey], domain: str = "") -> list[BlobRecord | None]:
+        """The record of each visible blob, None for others. Raises IntegrityError if one cannot be read: `get` of each
+        tells which. This one asks one after the other; who can overrides it."""
+        records: list[BlobRecord | None] = []
+        for key in keys:
+            try:
+                records.append(await self.get(key, domain))
+            except NotFound:
+                records.append(None)
+        return records
 
     @abstractmethod
     def pages(self, record: BlobRecord, span: Span | None = None, domain: str = "") -> AsyncIterator[ManifestPage]:

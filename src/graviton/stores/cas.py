@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from graviton.concurrency.executors import WorkerPool
 from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.lifetime import Lifetime
-from graviton.constraints.budget import ByteBudget
+from graviton.constraints.budget import BudgetShare, ByteBudget
 from graviton.core.chunking import ChunkerSpec, Kernel
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
@@ -49,8 +49,9 @@ from graviton.stores.put_many import MAX_SMALL_BYTES, Item, groups, put_group
 from graviton.stores.reporting import PutReporter
 from graviton.stores.results import CasDefaults, ListedStats, stat_of, wanted
 from graviton.stores.segments import Segments, bytes_segments, filled_segments
+from graviton.stores.small_gets import MAX_SMALL_GET_BYTES, SmallGets
 from graviton.stores.small_puts import SmallPuts
-from graviton.stores.streaming import CasBlobReader, ReadParts
+from graviton.stores.streaming import WINDOW_BLOCKS, WINDOW_BLOCKS_HERE, CasBlobReader, FoundBlob, ReadParts
 
 if TYPE_CHECKING:
     from graviton.stores.limits.arrivals import Arrival, GroupArrival
@@ -63,6 +64,11 @@ _LIST_PAGE = 500
 
 _THREADS = 4
 """Threads for reading files, hashing and writing outputs: two to keep two cores busy, two that wait for disks."""
+
+
+_SMALL_GETS_SHARE = 16
+"""What small gets may fetch before anybody reads it, as a divisor of the budget: readers that are left unread hold it.
+Puts, and reads of the largest blocks, must go on beside them."""
 
 
 class CasBlobStore(BlobStore):
@@ -105,11 +111,13 @@ class CasBlobStore(BlobStore):
         """What puts work with, for other ways in over the same store."""
         self.reporter = PutReporter(self._metrics, self._events, self._clock)
         self.limits = limits
-        in_place = blocks.capabilities.writes_in_place and manifests.capabilities.writes_in_place
-        self._small_puts = SmallPuts(self.parts) if in_place else None
-        self._shares_puts = in_place or limits is not None
+        self._small_puts = SmallPuts(self.parts) if _run_in_place(manifests, blocks) else None
+        self._shares_puts = self._small_puts is not None or limits is not None
         """Small `bytes` are put as groups are: with limits because the key is known before anything is asked then."""
-        self._outermost = reads or blocks
+        self._outermost = outermost = reads or blocks
+        self._small_gets = SmallGets(manifests, outermost) if _run_in_place(manifests, outermost) else None
+        self._small_share = BudgetShare(self.budget, max(self.budget.total // _SMALL_GETS_SHARE, 1))
+        self._window_blocks = WINDOW_BLOCKS_HERE if outermost.capabilities.runs_in_place else WINDOW_BLOCKS
         self.access = BlockAccess(blocks, reclaimer, index, self._metrics, self._events, self._clock)
         """Looks at the blocks themselves, for verification."""
         self._reading = self.access
@@ -207,16 +215,29 @@ class CasBlobStore(BlobStore):
 
     async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
         with self._counted("get"):
-            record = await self.manifests.get(key, domain)
+            found = await self._find(key, domain)
             if span is not None and span.end > key.size:
                 raise RangeNotSatisfiable(
                     f"the bytes from {span.start} up to {span.end} do not lie within the {key.size} of blob {key}",
                     operation="get",
                     subject=key.text,
                 )
-        parts = ReadParts(self._reading, self.manifests, self.budget, self._pool, self._operations, domain)
-        reader = CasBlobReader(parts, record, span or Span(0, key.size), whole=span is None)
+        parts = ReadParts(
+            self._reading, self.manifests, self.budget, self._pool, self._operations, domain, self._window_blocks
+        )
+        reader = CasBlobReader(parts, found, span or Span(0, key.size), whole=span is None)
         return reader if self.limits is None else self.limits.paced(reader)
+
+    async def _find(self, key: BlobKey, domain: str) -> FoundBlob:
+        """A visible blob, with its bytes if it is small and there is memory for them: nobody waits for that here, or
+        who opens many readers would wait for himself. Raises NotFound."""
+        if self._small_gets is not None and key.size <= MAX_SMALL_GET_BYTES:
+            lease = self._small_share.try_lease(key.size)
+            if lease is not None:
+                found = await self._small_gets.find(key, domain, lease)
+                if found is not None:
+                    return found
+        return FoundBlob(await self.manifests.get(key, domain))
 
     async def stat(self, key: BlobKey, domain: str = "") -> BlobStat | None:
         self._lifetime.check()
@@ -322,6 +343,8 @@ class CasBlobStore(BlobStore):
             await finish_anyway(self._give_back())
 
     async def _give_back(self) -> None:
+        if self._small_gets is not None:
+            await self._small_gets.aclose()
         if self._small_puts is not None:
             await self._small_puts.aclose()
         await self._outermost.aclose()
@@ -330,3 +353,7 @@ class CasBlobStore(BlobStore):
     def _counted(self, operation: str) -> AbstractContextManager[None]:
         self._lifetime.check()
         return self._operations.running(operation)
+
+
+def _run_in_place(manifests: BlobManifestRepo, blocks: BlockStore) -> bool:
+    return manifests.capabilities.runs_in_place and blocks.capabilities.runs_in_place

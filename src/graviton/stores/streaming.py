@@ -24,10 +24,14 @@ from graviton.stores.block_access import BlockAccess
 from graviton.stores.operations import Operations
 from graviton.stores.placed_file import PlacedFile
 
-__all__ = ["CasBlobReader", "ReadParts"]
+__all__ = ["WINDOW_BLOCKS", "WINDOW_BLOCKS_HERE", "CasBlobReader", "Fetched", "FoundBlob", "ReadParts"]
 
 WINDOW_BLOCKS = 8
-"""Fetches in flight at most, as in the ancestor: enough to hide a disk's or bucket's latency behind 1 MiB blocks."""
+"""Fetches in flight at most, as in the ancestor: enough to hide a bucket's latency behind 1 MiB blocks."""
+
+WINDOW_BLOCKS_HERE = 4
+"""The same where blocks lie on this machine: enough to keep its cores and a disk busy. With more, more memory goes
+around than the heap keeps, and new pages cost more than waiting: 1 GiB from the page cache 0.22 s instead of 0.5."""
 
 WINDOW_BYTES = 32 * 1024 * 1024
 """Bytes one reader prefetches at most, so that four readers share the default budget."""
@@ -42,6 +46,23 @@ class ReadParts(NamedTuple):
     pool: WorkerPool
     operations: Operations
     domain: str
+    window_blocks: int = WINDOW_BLOCKS
+
+
+class Fetched(NamedTuple):
+    """A block that is here, verified."""
+
+    entry: ManifestEntry
+    data: bytes
+    lease: Lease
+
+
+class FoundBlob(NamedTuple):
+    """A visible blob that is to be read."""
+
+    record: BlobRecord
+    all_of_it: Fetched | None = None
+    """Its only block, if that was fetched along with the record."""
 
 
 class _Source(NamedTuple):
@@ -79,7 +100,7 @@ class _Fetch(NamedTuple):
 
     entry: ManifestEntry
     lease: Lease
-    task: asyncio.Task[bytes | int]
+    task: asyncio.Future[bytes | int]
 
 
 _Job: TypeAlias = Callable[[ManifestEntry, Lease], Coroutine[Any, Any, bytes | int]]
@@ -92,9 +113,10 @@ class CasBlobReader(BlobReader):
     when nothing works on its block any more.
     """
 
-    def __init__(self, parts: ReadParts, record: BlobRecord, span: Span, whole: bool) -> None:
+    def __init__(self, parts: ReadParts, blob: FoundBlob, span: Span, whole: bool) -> None:
         self._window: deque[_Fetch] = deque()
         self._loop = asyncio.get_running_loop()
+        record = blob.record
         self.key = record.key
         self.span = span
         self.attributes = record.attributes
@@ -108,11 +130,20 @@ class CasBlobReader(BlobReader):
         self._closed = False
         self._failed = False
         self._yielded = 0
+        if blob.all_of_it is not None and not self._exhausted:
+            self._have(blob.all_of_it)
+
+    def _have(self, block: Fetched) -> None:
+        """Begin with a block, the only one, as if it had been fetched."""
+        ready: asyncio.Future[bytes | int] = self._loop.create_future()
+        ready.set_result(block.data)
+        self._window.append(_Fetch(block.entry, block.lease, ready))
+        self._in_flight, self._exhausted = block.lease.size, True
 
     def __aiter__(self) -> CasBlobReader:
         return self
 
-    async def __anext__(self) -> memoryview:
+    async def __anext__(self) -> memoryview | bytes:
         self._give_back(self._handed_out)
         with self._failing_for_good():
             fetch = await self._take(self._source.fetch)
@@ -153,7 +184,7 @@ class CasBlobReader(BlobReader):
         async def write(entry: ManifestEntry, data: bytes) -> int:
             piece = self._cropped(entry, data)
             at = begin + max(entry.offset, self.span.start) - self.span.start - already
-            await in_thread(self._parts.pool, file.write, piece, at)
+            await in_thread(self._parts.pool, file.write, memoryview(piece), at)
             return len(piece)
 
         async def place(entry: ManifestEntry, lease: Lease) -> int:
@@ -185,7 +216,7 @@ class CasBlobReader(BlobReader):
         if self._failed:
             raise Unavailable("this reader failed before", operation="get", subject=self.key.text)
         budget = self._parts.budget
-        while not self._exhausted and len(self._window) < WINDOW_BLOCKS:
+        while not self._exhausted and len(self._window) < self._parts.window_blocks:
             if self._next is None:
                 self._next = await anext(self._entries, None)
                 if self._next is None:
@@ -215,9 +246,11 @@ class CasBlobReader(BlobReader):
             )
         return None
 
-    def _cropped(self, entry: ManifestEntry, data: bytes) -> memoryview:
+    def _cropped(self, entry: ManifestEntry, data: bytes) -> memoryview | bytes:
+        """The part of a block that lies within the span; the block itself, as it is, if that is all of it."""
         start = max(0, self.span.start - entry.offset)
-        return memoryview(data)[start : max(start, min(len(data), self.span.end - entry.offset))]
+        end = max(start, min(len(data), self.span.end - entry.offset))
+        return data if end - start == len(data) else memoryview(data)[start:end]
 
     def _give_back(self, lease: Lease | None) -> None:
         if lease is not None:
@@ -249,12 +282,12 @@ class CasBlobReader(BlobReader):
                 pass  # closed in this very moment, and its tasks with it
 
 
-def _cancel(tasks: Sequence[asyncio.Task[bytes | int]]) -> None:
+def _cancel(tasks: Sequence[asyncio.Future[bytes | int]]) -> None:
     for task in tasks:
         task.cancel()
 
 
-def _retrieve(task: asyncio.Task[bytes | int]) -> None:
+def _retrieve(task: asyncio.Future[bytes | int]) -> None:
     """What a fetch raised is told to who takes it; nobody takes the fetches of a reader that was left."""
     if not task.cancelled():
         task.exception()

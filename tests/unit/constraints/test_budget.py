@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from graviton.constraints.budget import ByteBudget
+from graviton.constraints.budget import BudgetShare, ByteBudget
 from graviton.errors import InvalidInput, LimitExceeded
 
 
@@ -67,6 +67,41 @@ async def test_puts_waiting_for_puts_do_not_hold_up_reads() -> None:
     assert not waiting.done()
     budget.release(75)
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_who_does_not_wait_passes_whom_he_would_pass_in_line() -> None:
+    budget = ByteBudget(100)
+    await budget.acquire(75, budget.for_puts)
+    waiting = asyncio.create_task(budget.acquire(10, budget.for_puts))
+    await _soon()
+    assert not budget.try_acquire(1, budget.for_puts)
+    assert budget.try_acquire(5)
+    read = asyncio.create_task(budget.acquire(50))
+    await _soon()
+    assert not budget.try_acquire(5), "that one was first"
+    budget.release(80)
+    await asyncio.gather(waiting, read)
+
+
+async def test_a_share_is_bounded_by_itself_and_by_the_whole() -> None:
+    budget = ByteBudget(100)
+    share = BudgetShare(budget, 20)
+    first, second = share.try_lease(15), share.try_lease(5)
+    assert first is not None
+    assert second is not None
+    assert budget.used == 20
+    assert share.try_lease(1) is None
+    first.release()
+    first.release()
+    assert budget.used == 5
+    assert budget.try_acquire(90)
+    assert share.try_lease(6) is None, "there is no room in the whole"
+    third = share.try_lease(5)
+    assert third is not None
+    del second, third
+    assert budget.used == 90
+    assert share.try_lease(11) is None
+    assert share.try_lease(10) is not None, "what the whole refused does not count"
 
 
 async def test_a_waiting_read_is_not_passed_by_puts() -> None:

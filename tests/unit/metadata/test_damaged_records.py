@@ -61,6 +61,19 @@ async def test_everything_else_is_listed_and_then_it_is_said(tmp_path: Path) -> 
         assert [stat.key async for stat in store.list(keys[7].text)] == [keys[7]]
 
 
+async def test_who_asks_for_many_is_told_of_the_first_that_is_damaged(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        keys = await put_some(store)
+        manifests = (await store.required()).manifests
+        await spoil_owner(store, tmp_path, keys[3])
+        with pytest.raises(IntegrityError, match=keys[3].text):
+            await manifests.find(keys)
+        spoil_blob(tmp_path, keys[6])
+        with pytest.raises(IntegrityError, match=keys[6].text):
+            await manifests.find(keys[4:])
+        assert [record.key for record in await manifests.find(keys[4:6]) if record is not None] == keys[4:6]
+
+
 async def test_deleted_blob_of_a_damaged_owner_is_not_missed(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         keys = sorted(await put_some(store, 3))

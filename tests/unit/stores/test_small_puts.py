@@ -236,7 +236,7 @@ async def test_a_child_does_not_wait_for_a_lock_that_was_held_during_the_fork(tm
         held, forked = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with small._lock:
+            with small._gathering._lock:
                 held.set()
                 assert forked.wait(30)
 

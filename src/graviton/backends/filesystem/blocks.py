@@ -50,7 +50,7 @@ class FsBlockStore(BlockStore):
     folder that is not there holds no blocks; every other trouble is an error.
     """
 
-    capabilities = Capabilities(persistent=True, durable=True, multi_process=True, writes_in_place=True)
+    capabilities = Capabilities(persistent=True, durable=True, multi_process=True, runs_in_place=True)
 
     def __init__(
         self,

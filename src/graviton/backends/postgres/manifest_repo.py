@@ -31,13 +31,20 @@ from graviton.core.ranges import Span
 from graviton.errors import GravitonError, NotFound
 from graviton.metadata.key_prefix import blob_key_prefix
 from graviton.metadata.manifest_checks import UncheckedManifestsError
-from graviton.metadata.page_reads import READ_PAGES, no_such_blob, read_pages
+from graviton.metadata.page_reads import READ_PAGES, read_pages
 from graviton.metadata.preparing import SEAL_PAGES, Prepared, prepare
 from graviton.metadata.row_walk import Row as PageRow
 from graviton.ports.block_index import OwnerState
 from graviton.ports.events import EventKind
 from graviton.ports.kv import Durability, prefix_end
-from graviton.ports.manifests import BlobCommit, BlobManifestRepo, BlobRecord, CommitResult, StoreTotals
+from graviton.ports.manifests import (
+    BlobCommit,
+    BlobManifestRepo,
+    BlobRecord,
+    CommitResult,
+    StoreTotals,
+    no_such_blob,
+)
 
 __all__ = ["PgBlobManifestRepo"]
 

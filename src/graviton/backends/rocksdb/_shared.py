@@ -14,6 +14,7 @@ from graviton.backends.rocksdb._moments import Moment
 from graviton.backends.rocksdb._opening import HeldError, open_database, open_for_writing
 from graviton.backends.rocksdb.config import RocksConfig
 from graviton.concurrency.view_calls import ViewCall
+from graviton.errors import Retry, Unavailable
 
 __all__ = ["RocksCall", "Shared"]
 
@@ -37,7 +38,7 @@ class RocksCall(ViewCall[_T]):
 
 
 class Shared:
-    """From any thread. What is open is closed by `close`, after which nothing may be asked for. `since` is when the
+    """From any thread. What is open is closed by `close`, after which what is asked for is refused. `since` is when the
     call was made that needs the database: from then on counts the time to wait for another process."""
 
     def __init__(self, config: RocksConfig) -> None:
@@ -46,6 +47,7 @@ class Shared:
         """Held while the database is opened or closed, but not while one waits for another process."""
         self._is_ending = threading.Event()
         self._database: Database | None = None
+        self._is_closed = False
 
     @contextmanager
     def view(self, check_wanted: CheckWanted, since: float) -> Iterator[tuple[Database, Moment]]:
@@ -91,6 +93,8 @@ class Shared:
         patience = self._config.lock_wait_seconds
         while True:
             with self._turn(check_wanted):
+                if self._is_closed:
+                    raise Unavailable("this metadata store is closed", operation="kv", retry=Retry.PERMANENT)
                 try:
                     return opened(check_wanted)
                 except HeldError as error:
@@ -137,6 +141,7 @@ class Shared:
     def close(self) -> None:
         """Close what is open, once the last view has ended."""
         with self._lock:
+            self._is_closed = True
             database, self._database = self._database, None
             if database is not None:
                 database.close(patient=True)

@@ -20,6 +20,7 @@ from graviton.backends.rocksdb._views import MAX_VALUE_BYTES, ReadView
 from graviton.backends.rocksdb._writer import OPERATION, Writer
 from graviton.backends.rocksdb.config import RocksConfig
 from graviton.backends.rocksdb.metrics import RocksMetrics
+from graviton.concurrency.blocking import may_block
 from graviton.concurrency.calls import deliver
 from graviton.concurrency.crew import Crew
 from graviton.concurrency.group_thread import GroupThread
@@ -47,7 +48,7 @@ class RocksKeyValueStore(KeyValueStore):
     capabilities = Capabilities(
         persistent=True,
         durable=True,
-        writes_in_place=True,
+        runs_in_place=True,
         conditional_put=True,
         max_value_bytes=MAX_VALUE_BYTES,
         max_transaction_bytes=MAX_TRANSACTION_BYTES,
@@ -92,8 +93,9 @@ class RocksKeyValueStore(KeyValueStore):
         with self._lock:
             self._lifetime.check()
             self._writer.start()  # it closes what a read opens
-            self._readers.post(call)
-        return await call.outcome()
+            if not may_block():
+                self._readers.post(call)
+        return _run(self._shared, call) if may_block() else await call.outcome()
 
     async def namespaces(self) -> list[str]:
         return await self._read(ReadView.namespaces)

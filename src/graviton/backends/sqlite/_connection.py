@@ -34,7 +34,7 @@ chosen statements here."""
 
 OPERATION: Final = "metadata.open"
 _CACHED_STATEMENTS: Final = 128
-"""Prepared statements kept per connection: 7 per namespace, and there are about 15 namespaces."""
+"""Prepared statements kept per connection: 8 per namespace, and there are about 15 namespaces."""
 _WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """A WAL that grew beyond this behind a long read is cut back to it by the next checkpoint that completes."""
 _EMPTY_WAIT_SECONDS: Final = 0.5

@@ -18,6 +18,7 @@ from graviton.backends.sqlite._transaction import MAX_VALUE_BYTES, ReadView
 from graviton.backends.sqlite._write_connections import OPERATION
 from graviton.backends.sqlite._writer import Writer
 from graviton.backends.sqlite.config import SqliteConfig
+from graviton.concurrency.blocking import may_block
 from graviton.concurrency.group_thread import GroupThread
 from graviton.concurrency.lifetime import Lifetime
 from graviton.concurrency.threads import joined
@@ -44,7 +45,7 @@ class SqliteKeyValueStore(KeyValueStore):
         persistent=True,
         durable=True,
         multi_process=True,
-        writes_in_place=True,
+        runs_in_place=True,
         conditional_put=True,
         max_value_bytes=MAX_VALUE_BYTES,
     )
@@ -70,6 +71,9 @@ class SqliteKeyValueStore(KeyValueStore):
 
     async def read(self, fn: Callable[[ReadTransaction], _T]) -> _T:
         call: ViewCall[_T] = ViewCall(fn, full=False)
+        if may_block():
+            self._readers.run(call)
+            return call.ended()
         self._readers.submit(call)
         return await call.outcome()
 

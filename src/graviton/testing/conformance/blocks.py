@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 
 from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlockKey
@@ -32,14 +33,17 @@ class _PutLaws(Contract[BlockStore]):
             assert type(data) is bytes
             assert await store.exists(one.key) is True
 
-    @needs("writes_in_place")
-    async def test_writes_run_in_place_where_that_may_block(self) -> None:
+    @needs("runs_in_place")
+    async def test_calls_run_in_place_where_that_may_block(self) -> None:
         store = await self.open()
         blocks = many_blocks(5)
         result = in_place(lambda: store.put_blocks(blocks))
         assert [stored.status for stored in result.stored] == [FRESH] * 5
         for one in blocks:
             assert await store.get(one.key) == one.payload
+            assert in_place(partial(store.get, one.key)) == one.payload
+        with raises(NotFound):
+            in_place(lambda: store.get(block(b"missing").key))
 
     async def test_missing_block_is_not_found(self) -> None:
         store = await self.open()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from graviton.concurrency.executors import in_own_thread
+from graviton.errors import Unavailable, Unsupported
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.testing.conformance.checks import collect, gather, in_place, raises
 from graviton.testing.conformance.contract import Contract, needs
@@ -31,7 +32,7 @@ def _increment(tx: Transaction) -> int:
 class KeyValueConcurrencyLaws(Contract[KeyValueStore]):
     """Part of `KeyValueStoreContract`."""
 
-    @needs("writes_in_place")
+    @needs("runs_in_place")
     async def test_transactions_run_in_place_where_that_may_block(self) -> None:
         store = await self.open()
         await store.put("a", b"count", b"\x00")
@@ -58,6 +59,36 @@ class KeyValueConcurrencyLaws(Contract[KeyValueStore]):
         with raises(Oops):
             in_place(lambda: store.transact(fail))
         assert await store.get("a", b"count") == b"\x2c"
+
+    @needs("runs_in_place")
+    async def test_reads_run_in_place_where_that_may_block(self) -> None:
+        store = await self.open()
+        assert in_place(lambda: store.get("a", b"none")) is None
+        await store.put("a", b"key", b"value")
+
+        async def beside() -> None:
+            for number in range(40):
+                await store.put("b", b"%d" % number, b"")
+                assert await store.get("a", b"key") == b"value"
+
+        going_on = asyncio.ensure_future(beside())
+        for _ in range(20):
+            assert await in_own_thread(in_place, lambda: store.get("a", b"key")) == b"value"
+        await going_on
+        assert in_place(lambda: store.get("b", b"39")) == b"", "what was acknowledged is seen"
+
+        def fail(tx: ReadTransaction) -> None:
+            tx.get("a", b"key")
+            raise Oops
+
+        with raises(Oops):
+            in_place(lambda: store.read(fail))
+        with raises(Unsupported):
+            in_place(lambda: store.read(lambda tx: tx.put("a", b"key", b"")))  # type: ignore[attr-defined]
+        assert in_place(lambda: store.get("a", b"key")) == b"value"
+        await store.aclose()
+        with raises(Unavailable):
+            in_place(lambda: store.get("a", b"key"))
 
     async def handles(self) -> list[KeyValueStore]:
         """Two handles on the place where several processes may use it, else one twice."""

@@ -1,4 +1,4 @@
-"""The laws of `BlobManifestRepo`: listings and totals."""
+"""The laws of `BlobManifestRepo`: many at once, listings and totals."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ class _ListLaws(MetadataContract):
         assert [key.text for key in keys] == sorted(key.text for key in keys)
         for record in await metadata.repo.list(limit=5):
             assert await metadata.repo.get(record.key) == record
+
+    async def test_find_is_get_of_each(self) -> None:
+        metadata, keys = await self._filled(40)
+        await metadata.repo.delete(keys[5])
+        absent = Upload.of(block_keys(1), "absent").key
+        expected = {record.key: record for record in await metadata.repo.list()}
+        assert len(expected) == 79
+        for wanted in ([], keys, keys[::-1], [keys[7], absent, keys[5], keys[7]], keys[:3]):
+            assert await metadata.repo.find(wanted) == [expected.get(key) for key in wanted]
+        assert await metadata.repo.find(keys[:2], "another") == [None, None]
 
     async def test_list_is_paged_by_after_and_limit(self) -> None:
         metadata, keys = await self._filled(20)

@@ -34,6 +34,7 @@ def _named(value: str, at_ns: int = 1) -> BinaryAttributes:
 async def _is_invisible(metadata: Metadata, key: BlobKey, domain: str = "") -> None:
     with raises(NotFound):
         await metadata.repo.get(key, domain)
+    assert await metadata.repo.find([key], domain) == [None]
     assert key not in [record.key for record in await metadata.repo.list(domain=domain)]
 
 

@@ -29,7 +29,7 @@ class CachedBlockStore(BlockStore):
     """
 
     def __init__(self, inner: BlockStore, cache: BlockCache, *, metrics: MetricsRegistry | None = None) -> None:
-        self.capabilities = inner.capabilities
+        self.capabilities = inner.capabilities._replace(runs_in_place=False)  # a look at the cache does not
         self._inner, self._cache = inner, cache
         self._metrics = metrics or NoMetrics()
         self._flights: Flights[_Look] = Flights()

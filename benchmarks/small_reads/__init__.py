@@ -1,0 +1,1 @@
+"""What reading costs: small blobs, and large ones, through a server."""
