@@ -36,11 +36,11 @@ LARGE = some_bytes(400_000)
 class InPlaceBlocks(YieldingBlocks):
     """So that small `bytes` take the way of small puts."""
 
-    capabilities = YieldingBlocks.capabilities._replace(writes_in_place=True)
+    capabilities = YieldingBlocks.capabilities._replace(runs_in_place=True)
 
 
 class InPlaceKv(YieldingKv):
-    capabilities = YieldingKv.capabilities._replace(writes_in_place=True)
+    capabilities = YieldingKv.capabilities._replace(runs_in_place=True)
 
 
 class Limited(World):
