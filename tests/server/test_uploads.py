@@ -203,6 +203,16 @@ def test_parts_that_overlap_must_agree(server: Served) -> None:
     assert last.headers["x-graviton-blob-id"] == id_of(data)
 
 
+@pytest.mark.parametrize("start", [0, 300_000])
+def test_a_part_that_is_shorter_than_it_says_is_400(server: Served, start: int) -> None:
+    data = os.urandom(500_000)
+    address = begin(server, len(data))
+    said = {"Content-Range": f"bytes {start}-{start + 99_999}/{len(data)}"}
+    answer = server.request("PUT", address, data[start : start + 40_000], said)
+    assert (answer.status, answer.json["error"]) == (400, "invalid_input")
+    assert offset_of(server, address) == (0 if start else 40_000)  # what came in order stays, as of a PATCH
+
+
 def test_a_part_with_a_wrong_digest_is_not_kept(server: Served) -> None:
     data = os.urandom(100_000)
     address = begin(server, len(data))

@@ -135,6 +135,8 @@ class Receiving:
             except _BusyError:
                 pass
             else:
+                if feed.has_ended and feed.position < span.end:
+                    raise _other_length(id, span)  # what came stays, and whoever sent it is not told that all did
                 return
         if self._kit.reservations.are_needed:
             held = await self._kit.kv.read(partial(records.held, id=id, row=row))

@@ -113,9 +113,9 @@ class Uploads:
         self, id: UploadId, span: Span, source: AsyncIterable[Buffer], *, digest: Checksum | None = None
     ) -> UploadStatus:
         """Take the bytes of `span`, in any order with others. Bytes that are there already are compared: equal ones are
-        kept once, others raise Conflict. Nothing is kept of a source that ends before the span does, or goes on after
-        it (InvalidInput); but a part without digest that begins at the offset is as an `append`. Raises as `append`,
-        and LimitExceeded when too many parts wait."""
+        kept once, others raise Conflict. A source that ends before the span does, or goes on after it, is InvalidInput,
+        and nothing of it is kept; but of a part without digest that begins at the offset what came is, as by `append`.
+        Raises as `append`, and LimitExceeded when too many parts wait."""
         if digest is not None:
             digest.check()
         feed = Feed(self._paced(source), span.start)
