@@ -292,6 +292,16 @@ def test_partial_uploads_become_one(server: Served) -> None:
     assert server.request("GET", f"/api/blobs/{id_of(whole)}").body == whole
 
 
+def test_partial_uploads_are_not_more_together_than_a_blob_may_be(tmp_path: Path) -> None:
+    with Served(tmp_path / "store", GRAVITON_HTTP_MAX_BLOB_BYTES="1000") as server:
+        address = begin(server, 300, Upload_Concat="partial")
+        patch(server, address, 0, bytes(300))
+        for times, status in ((4, 413), (3, 201)):
+            headers = TUS | {"Upload-Concat": "final;" + " ".join([address] * times)}
+            assert server.request("POST", "/api/uploads", headers=headers).status == status
+        assert server.request("GET", "/api/stats").json["logical_bytes"] == 900
+
+
 def test_what_is_not_complete_is_not_put_together(server: Served) -> None:
     address = begin(server, 5, Upload_Concat="partial")
     headers = TUS | {"Upload-Concat": f"final;{address}"}

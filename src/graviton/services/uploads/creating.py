@@ -8,7 +8,7 @@ from functools import partial
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.attribute_values import SIZE
 from graviton.core.limits import MAX_SIZE
-from graviton.errors import Conflict, InvalidInput, Unsupported
+from graviton.errors import Conflict, InvalidInput, LimitExceeded, Unsupported
 from graviton.metadata.upload_rows import UploadRow, UploadState, WishesRow
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.metrics import MetricKeys
@@ -39,8 +39,9 @@ class Creating:
         """A new upload, durably. Raises InvalidInput, Unsupported, StorageFull."""
         return await self._save(self._row(wishes))
 
-    async def concatenate(self, ids: Sequence[UploadId], wishes: UploadWishes) -> UploadId:
-        """One that is made of partial ones, whose bytes are all there. Raises InvalidInput, NotFound, Conflict."""
+    async def concatenate(self, ids: Sequence[UploadId], wishes: UploadWishes, max_bytes: int) -> UploadId:
+        """One that is made of partial ones, whose bytes are all there. Raises InvalidInput, NotFound, Conflict,
+        LimitExceeded, StorageFull."""
         if not 1 <= len(ids) <= MAX_CONCATENATED:
             raise InvalidInput(f"an upload is made of 1 to {MAX_CONCATENATED} partial ones, not {len(ids)}")
         if wishes.is_partial:
@@ -48,6 +49,9 @@ class Creating:
         row = self._row(wishes)
         row = row._replace(wishes=row.wishes._replace(made_of=tuple(ids)))
         row = await self._kit.kv.read(partial(_made_of, row=row))
+        assert row.length is not None
+        if row.length > max_bytes:
+            raise LimitExceeded(f"the partial uploads have {row.length} bytes, and a blob at most {max_bytes} here")
         for one in dict.fromkeys(ids):
             await self._kit.reservations.release(one)  # their bytes are those of the new one from now on
         made = await self._save(row)

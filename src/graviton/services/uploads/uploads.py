@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from graviton.concurrency.finishing import until_done
 from graviton.core.buffers import Buffer, as_bytes
+from graviton.core.limits import MAX_SIZE
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import Conflict, GravitonError, Retry, Unavailable
 from graviton.metadata.upload_rows import UploadState
@@ -170,12 +171,15 @@ class Uploads:
                 raise error
         await asyncio.sleep(min(seconds, _POLL_SECONDS))
 
-    async def concatenate(self, ids: Sequence[UploadId], wishes: UploadWishes) -> UploadStatus:
+    async def concatenate(
+        self, ids: Sequence[UploadId], wishes: UploadWishes, *, max_bytes: int = MAX_SIZE
+    ) -> UploadStatus:
         """A new upload made of complete partial ones, in this order, each as often as it is named; finishing begins in
         the background. `wishes` has no length, or the sum. Raises InvalidInput, NotFound, Conflict if one is not
-        complete."""
+        complete, LimitExceeded if they have more than `max_bytes` together, StorageFull."""
         self._check_open()
-        return await self._looked_at(await self._creating.concatenate([parse_upload_id(id) for id in ids], wishes))
+        parsed = [parse_upload_id(id) for id in ids]
+        return await self._looked_at(await self._creating.concatenate(parsed, wishes, max_bytes))
 
     async def terminate(self, id: UploadId) -> bool:
         """Remove an upload with everything it has; whether it was there. The blob of one that is done stays."""

@@ -65,7 +65,8 @@ async def create_upload(
     wishes = _wishes(scope, context, domain, holder, is_partial=concat is not None and concat.final_of is None)
     uploads = context.services.uploads
     if concat is not None and concat.final_of is not None:
-        return await _creation(context, await uploads.concatenate(concat.final_of, wishes))
+        most = context.settings.max_blob_bytes
+        return await _creation(context, await uploads.concatenate(concat.final_of, wishes, max_bytes=most))
     has_body = header(scope, b"content-length") not in (None, "0") or header(scope, b"transfer-encoding") is not None
     if has_body:
         _check_type(scope)
