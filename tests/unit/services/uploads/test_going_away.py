@@ -256,6 +256,19 @@ async def test_what_cannot_be_concatenated(uploads: Uploads) -> None:
 
 
 async def test_a_partial_upload_that_went_fails_what_is_made_of_it(world: UploadWorld, uploads: Uploads) -> None:
+    parts = [await uploads.create(UploadWishes(20_000, is_partial=True)) for _ in range(2)]
+    for part in parts:
+        await uploads.append(part.id, 0, pieces(DATA[:20_000]))
+    whole = await uploads._creating.concatenate([part.id for part in parts], UploadWishes(), 50_000)
+    await uploads.terminate(parts[1].id)
+    done = await uploads.finish(whole, 30)
+    assert (done.state, type(done.error)) == (UploadState.FAILED, IntegrityError)
+    await uploads.terminate(parts[0].id)
+    await uploads.terminate(whole)
+    assert await world.left_over() == []
+
+
+async def test_a_partial_upload_that_was_lost_fails_what_is_made_of_it(world: UploadWorld, uploads: Uploads) -> None:
     part = await uploads.create(UploadWishes(len(DATA), is_partial=True))
     await uploads.append(part.id, 0, pieces(DATA))
     [object_path] = await world.parts()
