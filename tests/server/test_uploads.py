@@ -269,6 +269,31 @@ def test_the_first_bytes_may_come_with_the_creation(server: Served) -> None:
     assert (whole.status, whole.headers["x-graviton-blob-id"]) == (201, id_of(b"hello world"))
 
 
+def test_an_upload_that_was_begun_in_vain_is_gone(tmp_path: Path) -> None:
+    """Nobody was told where it is."""
+    wrong = base64.b64encode(bytes(20)).decode()
+    with Served(tmp_path / "store") as server:
+        for body, length, more, status in (
+            (b"hello", 5, {"Upload-Checksum": f"sha1 {wrong}"}, 460),
+            (b"hello", 5, {"X-Graviton-Expected-Id": id_of(b"hullo")}, 422),
+            (b"hello", 4, {}, 413),
+            (iter([b"hel", b"lo"]), 4, {}, 413),
+            (None, 0, {"X-Graviton-Expected-Id": id_of(b"hello").replace(":5", ":0")}, 422),
+        ):
+            headers = TUS | {"Upload-Length": str(length)} | (OFFSET_TYPE if body else {}) | more
+            assert server.request("POST", "/api/uploads", body, headers).status == status
+            assert server.request("GET", "/api/uploads").json["uploads"] == []
+        with server.connect() as connection:
+            length_too = ("Upload-Length: 500000", "Content-Length: 500000")
+            connection.sendall(
+                raw_head("POST", "/api/uploads", f"Content-Type: {OFFSET_TYPE['Content-Type']}", *length_too)
+            )
+            connection.sendall(bytes(200_000))
+        server.line(route="/api/uploads", status=499)
+        assert server.request("GET", "/api/uploads").json["uploads"] == []
+        assert not leftovers(tmp_path / "store")
+
+
 def test_an_upload_of_nothing_is_the_empty_blob(server: Served) -> None:
     answer = server.request("POST", "/api/uploads", headers=TUS | {"Upload-Length": "0"})
     assert (answer.status, answer.headers["x-graviton-blob-id"]) == (201, id_of(b""))

@@ -5,15 +5,17 @@ A request that says `Tus-Resumable` is answered as tus asks for; without it the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from typing import Annotated, Any
 
 from litestar import Request, Response, delete, get, post, put, route
 from litestar.params import Parameter
 
+from graviton.concurrency.finishing import finish_anyway
 from graviton.core.clock import Clock
 from graviton.core.policies import BlobWritePlan
-from graviton.errors import Conflict, DigestMismatch, InvalidInput, NotFound
+from graviton.errors import Conflict, DigestMismatch, GravitonError, InvalidInput, NotFound
 from graviton.server.http import tus
 from graviton.server.http.asgi import Scope, header
 from graviton.server.http.context import Context
@@ -66,16 +68,16 @@ async def create_upload(
     uploads = context.services.uploads
     if concat is not None and concat.final_of is not None:
         most = context.settings.max_blob_bytes
-        return await _creation(context, await uploads.concatenate(concat.final_of, wishes, max_bytes=most))
-    has_body = header(scope, b"content-length") not in (None, "0") or header(scope, b"transfer-encoding") is not None
-    if has_body:
-        _check_type(scope)
+        status = await uploads.concatenate(concat.final_of, wishes, max_bytes=most)
+        return await _begun(context, status, _creation(context, status))
+    if not _has_body(scope):
+        status = await uploads.create(wishes)
+        return await _begun(context, status, _creation(context, status))
+    _check_type(scope)
+    checksum = _checksum(scope)
+    body = _body(request, context, 0, wishes.length)
     status = await uploads.create(wishes)
-    if has_body:
-        body = _body(request, context, 0, status.length)
-        async with context.uploads:
-            status = await _append(context, status.id, 0, body, _checksum(scope))
-    return await _creation(context, status)
+    return await _begun(context, status, _first_bytes(context, status, body, checksum))
 
 
 @route("/api/uploads/{upload_id:str}", http_method=["HEAD"])
@@ -188,6 +190,12 @@ async def list_uploads(
     return UploadPage([upload_info(one) for one in found], None)
 
 
+def _has_body(scope: Scope) -> bool:
+    """By HTTP/2 a body needs neither of these two; its type says that there is one."""
+    lengths = header(scope, b"content-length") not in (None, "0"), header(scope, b"transfer-encoding") is not None
+    return any(lengths) or (header(scope, b"content-type") or "").startswith(tus.OFFSET_TYPE)
+
+
 def _wishes(scope: Scope, context: Context, domain: str, holder: str, *, is_partial: bool) -> UploadWishes:
     length = header(scope, b"upload-length")
     if length is None and header(scope, b"upload-defer-length") not in (None, "1"):
@@ -263,6 +271,27 @@ async def _append(
         if checksum is None:
             raise
         raise ChecksumMismatch(error.message, subject=id) from error
+
+
+async def _first_bytes(
+    context: Context, status: UploadStatus, body: RequestBody, checksum: Checksum | None
+) -> Response[UploadInfo]:
+    async with context.uploads:
+        status = await _append(context, status.id, 0, body, checksum)
+    return await _creation(context, status)
+
+
+async def _begun(
+    context: Context, status: UploadStatus, rest: Coroutine[Any, Any, Response[UploadInfo]]
+) -> Response[UploadInfo]:
+    """The answer to a request that began an upload. If that is an error nobody is told where the upload is: it would
+    only take room until it expires."""
+    try:
+        return await rest
+    except BaseException:
+        with suppress(GravitonError):  # then it does expire
+            await finish_anyway(context.services.uploads.terminate(status.id))
+        raise
 
 
 async def _creation(context: Context, status: UploadStatus) -> Response[UploadInfo]:
