@@ -313,7 +313,9 @@ def test_partial_uploads_become_one(server: Served) -> None:
     assert (answer.status, answer.headers["x-graviton-blob-id"]) == (201, id_of(whole))
     head = server.request("HEAD", answer.headers["location"], headers=TUS)
     assert (head.headers["upload-concat"], head.headers["upload-length"]) == (final, str(len(whole)))
-    assert patch(server, answer.headers["location"], 0, b"x").status in (403, 409)
+    for offset, data in ((0, b"x"), (len(whole), b"")):  # tus has a status for this
+        assert patch(server, answer.headers["location"], offset, data).status == 403
+    assert part(server, answer.headers["location"], 0, b"x", len(whole)).status == 403
     assert server.request("GET", f"/api/blobs/{id_of(whole)}").body == whole
 
 
@@ -341,6 +343,9 @@ def test_another_blob_than_was_expected_is_422_and_leaves_nothing(tmp_path: Path
         last = patch(server, address, 0, b"hullo")
         assert (last.status, last.json["error"]) == (422, "digest_mismatch")
         assert server.request("GET", address).json["state"] == "failed"
+        assert patch(server, address, 5, b"").status == 422  # the answer was lost, say
+        assert patch(server, address, 0, b"hello").status == 422
+        assert part(server, address, 0, b"hello", 5).status == 422
         assert server.request("GET", "/api/stats").json["blobs"] == 0
         assert not leftovers(tmp_path / "store")
         right = begin(server, 5, X_Graviton_Expected_Id=id_of(b"hello"))
@@ -386,6 +391,8 @@ def test_post_may_stand_for_other_methods(server: Served) -> None:
         ("POST", "/api/uploads", {"Upload-Length": "-5"}, 400),
         ("POST", "/api/uploads", {"Upload-Length": "5", "Upload-Metadata": "ä"}, 400),
         ("POST", "/api/uploads", {"Upload-Defer-Length": "2"}, 400),
+        ("POST", "/api/uploads", TUS, 400),
+        ("POST", "/api/uploads", {"Upload-Defer-Length": "1", "Upload-Length": "5"}, 400),
         ("HEAD", f"/api/uploads/{NOBODY}", TUS, 404),
         ("GET", f"/api/uploads/{NOBODY}", {}, 404),
         ("GET", f"/api/uploads/{NOBODY}/missing", {}, 404),

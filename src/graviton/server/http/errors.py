@@ -85,7 +85,8 @@ class ChecksumMismatch(DigestMismatch):
 
 
 class Refused(PermissionDenied):
-    """The request looks like one that a web page made in the name of its visitor."""
+    """What is asked for is done for nobody: it looks like a web page's request in the name of its visitor, or is for an
+    upload that takes no bytes."""
 
 
 class UnsatisfiableRange(RangeNotSatisfiable):

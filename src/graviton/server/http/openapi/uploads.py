@@ -82,7 +82,7 @@ _POST: Final = operation(
     {201: json_answer("The upload.", UploadInfo, headers={**_LOCATION, **_HEADERS})},
     parameters=[
         _TUS,
-        head("Upload-Length", "Bytes in all.", _SIZE),
+        head("Upload-Length", "Bytes in all; needed, unless one of the next two stands for it.", _SIZE),
         head(
             "Upload-Defer-Length",
             "1: the length is said later, by a PATCH or a part.",

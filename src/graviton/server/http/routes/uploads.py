@@ -13,15 +13,12 @@ from litestar import Request, Response, delete, get, post, put, route
 from litestar.params import Parameter
 
 from graviton.concurrency.finishing import finish_anyway
-from graviton.core.clock import Clock
-from graviton.core.policies import BlobWritePlan
 from graviton.errors import Conflict, DigestMismatch, GravitonError, InvalidInput, NotFound
 from graviton.server.http import tus
 from graviton.server.http.asgi import Scope, header
 from graviton.server.http.context import Context
 from graviton.server.http.digests import claimed_digest
-from graviton.server.http.errors import ChecksumMismatch, UnsupportedMediaType
-from graviton.server.http.plans import expected_id, plan_of
+from graviton.server.http.errors import ChecksumMismatch, Refused, UnsupportedMediaType
 from graviton.server.http.put_answers import BlobDone
 from graviton.server.http.upload import RequestBody, check_length
 from graviton.server.http.upload_answers import (
@@ -36,7 +33,8 @@ from graviton.server.http.upload_answers import (
     headers_of,
     upload_info,
 )
-from graviton.services.uploads import Checksum, ChecksumAlgo, UploadId, UploadStatus, UploadWishes, parse_upload_id
+from graviton.server.http.upload_wishes import wishes_of
+from graviton.services.uploads import Checksum, ChecksumAlgo, UploadId, UploadStatus, parse_upload_id
 
 __all__ = ["ROUTES"]
 
@@ -64,7 +62,7 @@ async def create_upload(
     scope: Scope = request.scope  # type: ignore[assignment]
     tus.check_version(header(scope, b"tus-resumable"))
     concat = _concat(scope)
-    wishes = _wishes(scope, context, domain, holder, is_partial=concat is not None and concat.final_of is None)
+    wishes = wishes_of(scope, context, domain, holder, concat)
     uploads = context.services.uploads
     if concat is not None and concat.final_of is not None:
         most = context.settings.max_blob_bytes
@@ -117,10 +115,9 @@ async def append_to_upload(request: Request[Any, Any, Any], context: Context, up
     offset = tus.length_of("Upload-Offset", _required(scope, "Upload-Offset"))
     checksum = _checksum(scope)
     id = parse_upload_id(upload_id)
-    length = header(scope, b"upload-length")
-    if length is not None:
-        await _declare(context, id, tus.length_of("Upload-Length", length))
-    status = await context.services.uploads.status(id)
+    text = header(scope, b"upload-length")
+    length = None if text is None else tus.length_of("Upload-Length", text)
+    status = await _taking(context, id, length)
     if offset != status.offset:
         raise Conflict(
             f"the upload goes on at {status.offset}, not at {offset}",
@@ -141,9 +138,8 @@ async def put_part_of_upload(request: Request[Any, Any, Any], context: Context, 
     scope: Scope = request.scope  # type: ignore[assignment]
     span, total = tus.part_of(_required(scope, "Content-Range"))
     id = parse_upload_id(upload_id)
-    check_length(span.end if total is None else total, context.settings.max_blob_bytes)
-    if total is not None:
-        await _declare(context, id, total)
+    check_length(span.end, context.settings.max_blob_bytes)
+    await _taking(context, id, total)
     claimed = header(scope, b"content-digest")
     digest = None
     if claimed is not None:
@@ -194,40 +190,6 @@ def _has_body(scope: Scope) -> bool:
     """By HTTP/2 a body needs neither of these two; its type says that there is one."""
     lengths = header(scope, b"content-length") not in (None, "0"), header(scope, b"transfer-encoding") is not None
     return any(lengths) or (header(scope, b"content-type") or "").startswith(tus.OFFSET_TYPE)
-
-
-def _wishes(scope: Scope, context: Context, domain: str, holder: str, *, is_partial: bool) -> UploadWishes:
-    length = header(scope, b"upload-length")
-    if length is None and header(scope, b"upload-defer-length") not in (None, "1"):
-        raise InvalidInput("Upload-Defer-Length is 1, or left out", subject="upload-defer-length")
-    size = None if length is None else tus.length_of("Upload-Length", length)
-    if size is not None:
-        check_length(size, context.settings.max_blob_bytes)
-    metadata = header(scope, b"upload-metadata") or ""
-    repr_digest = header(scope, b"repr-digest")
-    digests: tuple[Checksum, ...] = ()
-    if repr_digest is not None:
-        digests = (Checksum(ChecksumAlgo.SHA256, claimed_digest("repr-digest", repr_digest).raw),)
-    clock = context.services.clock
-    return UploadWishes(
-        size,
-        _plan(scope, metadata, clock, domain, holder),
-        expected_id(scope),
-        digests,
-        metadata,
-        is_partial,
-        lifetime_seconds=None,
-    )
-
-
-def _plan(scope: Scope, metadata: str, clock: Clock, domain: str, holder: str) -> BlobWritePlan:
-    """What the headers ask for; the type of this request's body says nothing about the whole."""
-    headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
-    plan = plan_of({**scope, "headers": headers}, clock, domain, holder)
-    said = plan.attributes.advertised
-    told = {name: one for name, one in tus.attributes_of(tus.metadata_of(metadata)).items() if name not in said}
-    attributes = plan.attributes.advertise(told, at_ns=clock.now_ns())
-    return plan.replace(attributes=attributes)
 
 
 def _concat(scope: Scope) -> tus.Concat | None:
@@ -321,11 +283,18 @@ async def _finished(context: Context, status: UploadStatus) -> UploadStatus:
     return status
 
 
-async def _declare(context: Context, id: UploadId, length: int) -> None:
+async def _taking(context: Context, id: UploadId, length: int | None) -> UploadStatus:
+    """An upload that bytes are for; its length is `length` from now on, if that is said. Raises what made it fail."""
+    uploads = context.services.uploads
+    status = await uploads.status(id)
+    if status.error is not None:
+        raise status.error
+    if status.made_of:
+        raise Refused("an upload that is made of others takes no bytes", operation="upload", subject=id)
+    if length is None or status.length == length:
+        return status
     check_length(length, context.settings.max_blob_bytes)
-    status = await context.services.uploads.status(id)
-    if status.length != length:
-        await context.services.uploads.declare_length(id, length)
+    return await uploads.declare_length(id, length)
 
 
 ROUTES = [
