@@ -15,6 +15,7 @@ from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded
 from graviton.metadata.upload_rows import PartRow, UploadRow
 from graviton.ports.kv import ReadTransaction
 from graviton.services.uploads import records
+from graviton.services.uploads.beats import kept_alive
 from graviton.services.uploads.cutting import Cutting, due_bytes, keep_part, keep_small, new_name
 from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
@@ -55,7 +56,8 @@ class Receiving:
         spill = self._kit.open_spill()
         try:
             try:
-                await checked(feed, checksum, spill)
+                async with kept_alive(self._kit, id):
+                    await checked(feed, checksum, spill)
             except GravitonError:
                 feed.raise_error()
                 if feed.is_stopped:
@@ -142,7 +144,8 @@ class Receiving:
             held = await self._kit.kv.read(partial(records.held, id=id, row=row))
             total = (held | RangeSet([span])).covered_length
             await self._kit.reservations.keep(id, row, total)
-        made = await self._kit.parts.put(id, new_name(), _whole(id, feed, span, digest))
+        async with kept_alive(self._kit, id):
+            made = await self._kit.parts.put(id, new_name(), _whole(id, feed, span, digest))
         await self._hold(id, made.row(span))
 
     async def _hold(self, id: UploadId, part: PartRow) -> None:

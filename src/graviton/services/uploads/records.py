@@ -42,6 +42,7 @@ __all__ = [
     "register",
     "remove",
     "save",
+    "touch",
 ]
 
 MAX_PARTS = 10_000
@@ -84,6 +85,11 @@ def change(tx: Transaction, id: UploadId, writer: str, now_ns: int, **fields: An
     NotFound, Overtaken."""
     row = _own(load(tx, id), id, writer)
     return save(tx, id, alive(row, now_ns)._replace(**fields))
+
+
+def touch(tx: Transaction, id: UploadId, now_ns: int) -> UploadRow:
+    """A sign of life of somebody who has no turn; the row. Raises NotFound."""
+    return save(tx, id, alive(load(tx, id), now_ns))
 
 
 def leave(tx: Transaction, id: UploadId, writer: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +15,7 @@ from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import Conflict, IntegrityError, InvalidInput, NotFound
 from graviton.metadata.upload_rows import UPLOADS
-from graviton.services.uploads import Swept, UploadId, Uploads, UploadState, UploadWishes
+from graviton.services.uploads import Checksum, ChecksumAlgo, Swept, UploadId, Uploads, UploadState, UploadWishes, beats
 from graviton.services.uploads.kit import range_locator
 from graviton.testing.fake_clock import FakeClock
 from tests.support import some_bytes
@@ -103,6 +105,44 @@ async def test_expired(world: UploadWorld, uploads: Uploads) -> None:
     _pass(world, 10_000)
     assert (await uploads.sweep()).expired == 1
     assert await world.left_over() == []
+
+
+@pytest.mark.parametrize("way", ["in order", "checksum", "part"])
+async def test_bytes_on_their_way_are_a_sign_of_life(
+    world: UploadWorld, uploads: Uploads, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Of the upload, and of the blocks that it has already."""
+    monkeypatch.setattr(beats, "BEAT_SECONDS", 0.001)
+    id = await _half(uploads)
+
+    async def slow() -> AsyncIterator[bytes]:
+        for at in range(20_000, 30_000, 2_000):
+            _pass(world, 90)
+            await _until_expiry_moves(uploads, world, id)
+            assert await uploads.sweep() == Swept()
+            assert [session async for session in world.index.end_expired()] == []
+            yield DATA[at : at + 2_000]
+
+    if way == "part":
+        await uploads.put_part(id, Span(20_000, 30_000), slow(), digest=_sha256(DATA[20_000:30_000]))
+    else:
+        checksum = _sha256(DATA[20_000:30_000]) if way == "checksum" else None
+        await uploads.append(id, 20_000, slow(), checksum=checksum)
+    assert (await uploads.status(id)).offset == 35_000
+
+
+async def _until_expiry_moves(uploads: Uploads, world: UploadWorld, id: UploadId) -> None:
+    assert world.clock is not None
+    deadline = time.monotonic() + 30
+    while (
+        row := await uploads._kit.load(id)
+    ).alive_at_ns < world.clock.now_ns() or row.leased_to_ns < row.expires_at_ns:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+def _sha256(data: bytes) -> Checksum:
+    return Checksum(ChecksumAlgo.SHA256, hashlib.sha256(data).digest())
 
 
 async def test_the_session_lives_as_long_as_the_upload(world: UploadWorld, uploads: Uploads) -> None:
