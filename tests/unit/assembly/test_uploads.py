@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import graviton
-from graviton.assembly import uploads as assembly
-from graviton.assembly.limits import spill_of
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
 from graviton.backends.objectstore.config import S3Config
-from graviton.constraints.budget import ByteBudget
 from graviton.core.ranges import Span
 from graviton.errors import InvalidInput, Unsupported
-from graviton.services.uploads import Uploads, UploadWishes
-from tests.upload_worlds import pieces
-
-
-async def open_uploads(store: Store, **options: Any) -> Uploads:
-    """Its uploads; nothing spills in these tests, so nothing has to be closed."""
-    spill = spill_of(store.settings, ByteBudget())
-    return await assembly.open_uploads(store, spill=spill, **options)
+from graviton.services.uploads import UploadWishes
+from tests.upload_worlds import open_uploads, pieces
 
 
 async def test_parts_wait_in_a_folder_of_the_store(tmp_path: Path) -> None:
