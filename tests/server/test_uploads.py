@@ -315,7 +315,7 @@ def test_partial_uploads_become_one(server: Served) -> None:
     assert (head.headers["upload-concat"], head.headers["upload-length"]) == (final, str(len(whole)))
     for offset, data in ((0, b"x"), (len(whole), b"")):  # tus has a status for this
         assert patch(server, answer.headers["location"], offset, data).status == 403
-    assert part(server, answer.headers["location"], 0, b"x", len(whole)).status == 403
+    assert part(server, answer.headers["location"], 0, b"x", len(whole)).status == 409
     assert server.request("GET", f"/api/blobs/{id_of(whole)}").body == whole
 
 

@@ -110,9 +110,10 @@ class Creating:
     async def declare_length(self, id: UploadId, length: int) -> None:
         """See `Uploads.declare_length`."""
         _check_length(length)
-        if self._kit.reservations.are_needed:
-            row = await self._kit.load(id)
-            await self._kit.reservations.keep(id, row, length)
+        row = await self._kit.load(id)
+        if row.length == length:
+            return
+        await self._kit.reservations.keep(id, row, length)
         row = await self._kit.decide(partial(_declare, id=id, length=length, now_ns=self._kit.now_ns()))
         await self._kit.keep_session(id, row)
 

@@ -140,13 +140,18 @@ class Receiving:
                 if feed.has_ended and feed.position < span.end:
                     raise _other_length(id, span)  # what came stays, and whoever sent it is not told that all did
                 return
-        if self._kit.reservations.are_needed:
-            held = await self._kit.kv.read(partial(records.held, id=id, row=row))
-            total = (held | RangeSet([span])).covered_length
-            await self._kit.reservations.keep(id, row, total)
+        await self._have_room(id, row, span)
         async with kept_alive(self._kit, id):
             made = await self._kit.parts.put(id, new_name(), _whole(id, feed, span, digest))
         await self._hold(id, made.row(span))
+
+    async def _have_room(self, id: UploadId, row: UploadRow, span: Span) -> None:
+        """In the quota, for a part beside what is held. Raises StorageFull."""
+        total = row.length
+        if total is None and self._kit.reservations.are_needed:
+            held = await self._kit.kv.read(partial(records.held, id=id, row=row))
+            total = (held | RangeSet([span])).covered_length
+        await self._kit.reservations.keep(id, row, total or 0)
 
     async def _hold(self, id: UploadId, part: PartRow) -> None:
         """Have the bytes of a part that is durable be held, as far as they are not yet."""

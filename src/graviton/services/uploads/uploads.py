@@ -271,7 +271,7 @@ class Uploads:
 
     async def _looked_at(self, id: UploadId) -> UploadStatus:
         """The status of an upload that has just changed, after whatever is due was begun."""
-        row, ranges = await self._looking.ranges(id)
+        row, ranges = await self._looking.told(id)
         self._background.look_at(id, row)
         return self._looking.status_of(id, row, ranges)
 

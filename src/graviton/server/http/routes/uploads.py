@@ -115,9 +115,16 @@ async def append_to_upload(request: Request[Any, Any, Any], context: Context, up
     offset = tus.length_of("Upload-Offset", _required(scope, "Upload-Offset"))
     checksum = _checksum(scope)
     id = parse_upload_id(upload_id)
-    text = header(scope, b"upload-length")
-    length = None if text is None else tus.length_of("Upload-Length", text)
-    status = await _taking(context, id, length)
+    length = header(scope, b"upload-length")
+    if length is not None:
+        total = tus.length_of("Upload-Length", length)
+        check_length(total, context.settings.max_blob_bytes)
+        await context.services.uploads.declare_length(id, total)
+    status = await context.services.uploads.status(id)
+    if status.error is not None:
+        raise status.error
+    if status.made_of:
+        raise Refused("an upload that is made of others takes no bytes", operation="upload", subject=id)
     if offset != status.offset:
         raise Conflict(
             f"the upload goes on at {status.offset}, not at {offset}",
@@ -138,8 +145,9 @@ async def put_part_of_upload(request: Request[Any, Any, Any], context: Context, 
     scope: Scope = request.scope  # type: ignore[assignment]
     span, total = tus.part_of(_required(scope, "Content-Range"))
     id = parse_upload_id(upload_id)
-    check_length(span.end, context.settings.max_blob_bytes)
-    await _taking(context, id, total)
+    check_length(span.end if total is None else total, context.settings.max_blob_bytes)
+    if total is not None:
+        await context.services.uploads.declare_length(id, total)
     claimed = header(scope, b"content-digest")
     digest = None
     if claimed is not None:
@@ -281,20 +289,6 @@ async def _finished(context: Context, status: UploadStatus) -> UploadStatus:
     if status.is_complete and not status.is_partial and status.key is None and status.error is None:
         return await context.services.uploads.finish(status.id, FINISH_SECONDS)
     return status
-
-
-async def _taking(context: Context, id: UploadId, length: int | None) -> UploadStatus:
-    """An upload that bytes are for; its length is `length` from now on, if that is said. Raises what made it fail."""
-    uploads = context.services.uploads
-    status = await uploads.status(id)
-    if status.error is not None:
-        raise status.error
-    if status.made_of:
-        raise Refused("an upload that is made of others takes no bytes", operation="upload", subject=id)
-    if length is None or status.length == length:
-        return status
-    check_length(length, context.settings.max_blob_bytes)
-    return await uploads.declare_length(id, length)
 
 
 ROUTES = [
