@@ -319,3 +319,26 @@ async def test_a_partial_upload_that_was_lost_fails_what_is_made_of_it(world: Up
     await uploads.terminate(part.id)
     await uploads.terminate(whole.id)
     assert await world.left_over() == []
+
+
+async def test_many_parts_go_side_by_side(
+    world: UploadWorld, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other ten thousand of them would take a bucket minutes, and a client waits for it."""
+    upload = await uploads.create(UploadWishes(1_000))
+    for at in range(50):
+        await uploads.put_part(upload.id, Span(3 * at + 1, 3 * at + 2), pieces(b"x"))
+    delete = world.objects.delete
+    going = most = 0
+
+    async def slow(locator: Locator) -> bool:
+        nonlocal going, most
+        going, most = going + 1, max(most, going + 1)
+        await asyncio.sleep(0.001)
+        going -= 1
+        return await delete(locator)
+
+    monkeypatch.setattr(world.objects, "delete", slow)
+    assert await uploads.terminate(upload.id)
+    assert 8 <= most <= 32
+    assert await world.left_over() == []
