@@ -23,7 +23,7 @@ from graviton.core.ranges import RangeSet, Span
 from graviton.errors import Conflict, GravitonError, Retry, Unavailable
 from graviton.metadata.upload_rows import UploadState
 from graviton.ports.metrics import MetricKeys
-from graviton.services.uploads.background import Background, is_unfinished, measured
+from graviton.services.uploads.background import Background, is_unfinished, log_failure, measured
 from graviton.services.uploads.creating import Creating
 from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
@@ -208,8 +208,8 @@ class Uploads:
         while True:
             try:
                 await measured(self._kit, "upload.sweep", self.sweep)
-            except GravitonError:
-                pass  # counted; the next one may have more luck
+            except Exception as error:  # noqa: BLE001 - the next one may have more luck, and nobody else would sweep
+                log_failure("uploads that expired cannot be removed now", error)
             await asyncio.sleep(every_seconds)
 
     async def aclose(self) -> None:

@@ -13,7 +13,7 @@ from graviton.core.chunking import Kernel
 from graviton.core.locators import Locator
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
-from graviton.errors import Conflict, IntegrityError, InvalidInput, NotFound
+from graviton.errors import Conflict, IntegrityError, InvalidInput, NotFound, StorageFull
 from graviton.metadata.upload_rows import UPLOADS
 from graviton.services.uploads import Checksum, ChecksumAlgo, Swept, UploadId, Uploads, UploadState, UploadWishes, beats
 from graviton.services.uploads.kit import range_locator
@@ -342,3 +342,42 @@ async def test_many_parts_go_side_by_side(
     assert await uploads.terminate(upload.id)
     assert 8 <= most <= 32
     assert await world.left_over() == []
+
+
+async def test_sweeping_goes_on_whatever_happens(world: UploadWorld, caplog: pytest.LogCaptureFixture) -> None:
+    uploads = world.server(lifetime_seconds=100)
+    await _half(uploads)
+    _pass(world, 200)
+    sweep = uploads._sweeping.sweep
+
+    async def broken(*_: object) -> Swept:
+        uploads._sweeping.sweep = sweep  # type: ignore[method-assign]
+        raise RuntimeError("nobody expects this")
+
+    uploads._sweeping.sweep = broken  # type: ignore[method-assign]
+    uploads.start_sweeping(0.001)
+    deadline = time.monotonic() + 30
+    while await world.left_over() and time.monotonic() < deadline:
+        await asyncio.sleep(0.001)
+    assert await world.left_over() == []
+    await uploads.aclose()
+    [line] = [record for record in caplog.records if record.name == "graviton.uploads"]
+    assert (line.levelname, line.exc_info is not None) == ("ERROR", True)
+
+
+async def test_what_nobody_waits_for_stands_in_the_log(
+    world: UploadWorld, uploads: Uploads, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise StorageFull("no room at all")
+
+    monkeypatch.setattr(uploads._finishing, "_commit", full)
+    upload = await uploads.create(UploadWishes(3))
+    await uploads.append(upload.id, 0, pieces(b"abc"))
+    with pytest.raises(StorageFull):
+        await uploads.finish(upload.id, 30)
+    [line] = [record for record in caplog.records if record.name == "graviton.uploads"]
+    assert (line.levelname, line.getMessage()) == (
+        "WARNING",
+        f"upload {upload.id} cannot go on now: storage_full: no room at all",
+    )
