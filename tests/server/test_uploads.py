@@ -21,6 +21,7 @@ from tests.server.serving import Answer, Served, raw_head
 TUS = {"Tus-Resumable": "1.0.0"}
 OFFSET_TYPE = {"Content-Type": "application/offset+octet-stream"}
 NOBODY = "0" * 32
+DIGEST = f"sha-256=:{base64.b64encode(bytes(32)).decode()}:"
 
 
 def id_of(data: bytes) -> str:
@@ -240,7 +241,8 @@ def test_another_offset_is_409_and_changes_nothing(server: Served) -> None:
     address = begin(server, 10)
     patch(server, address, 0, b"01234")
     for offset in (0, 4, 6, 10):
-        assert patch(server, address, offset, b"x").status == 409
+        answer = patch(server, address, offset, b"x")
+        assert (answer.status, answer.headers["upload-offset"]) == (409, "5")
     assert offset_of(server, address) == 5
 
 
@@ -392,6 +394,7 @@ def test_post_may_stand_for_other_methods(server: Served) -> None:
         ("POST", "/api/uploads", {"Upload-Length": "5", "Upload-Metadata": "ä"}, 400),
         ("POST", "/api/uploads", {"Upload-Defer-Length": "2"}, 400),
         ("POST", "/api/uploads", TUS, 400),
+        ("POST", "/api/uploads", {"Upload-Length": "5", "Upload-Concat": "partial", "Repr-Digest": DIGEST}, 400),
         ("POST", "/api/uploads", {"Upload-Defer-Length": "1", "Upload-Length": "5"}, 400),
         ("HEAD", f"/api/uploads/{NOBODY}", TUS, 404),
         ("GET", f"/api/uploads/{NOBODY}", {}, 404),

@@ -130,6 +130,12 @@ def _check(wishes: UploadWishes) -> None:
     sizes = [size.value if size is not None else None, wishes.expected.size if wishes.expected is not None else None]
     if length is not None and any(size not in (None, length) for size in sizes):
         raise InvalidInput(f"{length} bytes are to come, and another size was announced", operation="upload")
+    if wishes.is_partial and (wishes.digests or wishes.expected is not None):
+        raise InvalidInput(
+            "a partial upload becomes no blob, and a digest of it would never be compared",
+            operation="upload",
+            hint="Say what the whole must be when the partial uploads are put together.",
+        )
     for claim in wishes.digests:
         claim.check()
     if len({claim.algo for claim in wishes.digests}) != len(wishes.digests):

@@ -13,12 +13,12 @@ from litestar import Request, Response, delete, get, post, put, route
 from litestar.params import Parameter
 
 from graviton.concurrency.finishing import finish_anyway
-from graviton.errors import Conflict, DigestMismatch, GravitonError, InvalidInput, NotFound
+from graviton.errors import DigestMismatch, GravitonError, InvalidInput, NotFound
 from graviton.server.http import tus
 from graviton.server.http.asgi import Scope, header
 from graviton.server.http.context import Context
 from graviton.server.http.digests import claimed_digest
-from graviton.server.http.errors import ChecksumMismatch, Refused, UnsupportedMediaType
+from graviton.server.http.errors import ChecksumMismatch, OtherOffset, Refused, UnsupportedMediaType
 from graviton.server.http.put_answers import BlobDone
 from graviton.server.http.upload import RequestBody, check_length
 from graviton.server.http.upload_answers import (
@@ -126,12 +126,8 @@ async def append_to_upload(request: Request[Any, Any, Any], context: Context, up
     if status.made_of:
         raise Refused("an upload that is made of others takes no bytes", operation="upload", subject=id)
     if offset != status.offset:
-        raise Conflict(
-            f"the upload goes on at {status.offset}, not at {offset}",
-            operation="upload",
-            subject=id,
-            hint="Ask for its Upload-Offset (HEAD), and go on there.",
-        )
+        told = f"the upload goes on at {status.offset}, not at {offset}"
+        raise OtherOffset(told, subject=id, hint="Go on at its Upload-Offset.", offset=status.offset)
     body = _body(request, context, offset, status.length)
     if not status.is_complete:  # else the answer to the last bytes was lost
         async with context.uploads:
