@@ -8,7 +8,11 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
+from graviton.assembly import uploads as assembly
+from graviton.assembly.limits import spill_of
+from graviton.assembly.store import Store
 from graviton.backends.memory.objects import InMemoryMutableObjectStore
+from graviton.constraints.budget import ByteBudget
 from graviton.constraints.spill import Spill, SpillPolicy
 from graviton.core.chunking import Kernel
 from graviton.core.clock import Clock
@@ -27,10 +31,16 @@ from graviton.services.uploads.quota import Reservations, UploadQuota
 from graviton.stores.cas import CasBlobStore
 from tests.support import World
 
-__all__ = ["TINY", "UploadWorld", "left_over", "pieces", "read"]
+__all__ = ["TINY", "UploadWorld", "left_over", "open_uploads", "pieces", "read"]
 
 TINY = Sizes(checkpoint_bytes=16 * 1024, lazy_bytes=512, backlog_bytes=24 * 1024, tail_parts=6)
 """So that some ten thousand bytes go every way there is; blocks have about 1 KiB."""
+
+
+async def open_uploads(store: Store, **options: Any) -> Uploads:
+    """The uploads of a store that somebody else closes. Little spills in tests: what does goes with the process."""
+    spill = spill_of(store.settings, ByteBudget())
+    return await assembly.open_uploads(store, spill=spill, **options)
 
 
 async def pieces(data: bytes, size: int = 1500, error: BaseException | None = None) -> AsyncIterator[bytes]:

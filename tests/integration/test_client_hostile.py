@@ -375,6 +375,32 @@ async def test_token_goes_to_the_server_and_nowhere_else(server: CannedServer) -
     assert TOKEN not in repr(store.config)
 
 
+async def test_blob_that_takes_long_to_finish_is_waited_for(
+    server: CannedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server of tus has no other status than 204 for bytes that it took: it says in a header that it is at it."""
+    monkeypatch.setattr("graviton.backends.http.uploads._ASK_SECONDS", 0.01)
+    data = bytes(2 * MIB)
+    key = key_of(data).text
+    did = "blocks=1, cut-blocks=1, fresh-blocks=1, fresh-bytes=2097152, repaired-blocks=0, created=1"
+    told = {"Upload_Offset": str(len(data)), "Content_Length": ""}
+    finishing = {**told, "X_Graviton_Upload_State": "finishing", "Location": "/api/uploads/abc"}
+    done = {**told, "X_Graviton_Upload_State": "done", "X_Graviton_Blob_Id": key, "X_Graviton_Put": did}
+    server.on("OPTIONS", "/", answer(204, Content_Length="", Tus_Version="1.0.0", Tus_Extension="creation,termination"))
+    server.on("POST", "/api/uploads", answer(201, Location="/api/uploads/abc"))
+    server.on(
+        "PATCH",
+        "/",
+        answer(204, **finishing),
+        answer(202, **finishing, **{"Content-Length": "0"}),
+        answer(204, **done, X_Graviton_Chunker="c", X_Graviton_Attributes=NO_ATTRIBUTES),
+    )
+    async with client(server, resumable_bytes=10) as store:
+        assert (await store.put(data, BLAKE3)).key.text == key
+    assert [len(one.body) for one in server.asked if one.method == "PATCH"] == [len(data), 0, 0]
+    assert "DELETE" not in {one.method for one in server.asked}
+
+
 async def test_busy_server_is_asked_again_when_it_says(server: CannedServer) -> None:
     key = key_of(b"x")
     for status, code in ((429, "too_many_requests"), (503, "unavailable")):

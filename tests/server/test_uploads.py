@@ -21,6 +21,7 @@ from tests.server.serving import Answer, Served, raw_head
 TUS = {"Tus-Resumable": "1.0.0"}
 OFFSET_TYPE = {"Content-Type": "application/offset+octet-stream"}
 NOBODY = "0" * 32
+DIGEST = f"sha-256=:{base64.b64encode(bytes(32)).decode()}:"
 
 
 def id_of(data: bytes) -> str:
@@ -203,6 +204,16 @@ def test_parts_that_overlap_must_agree(server: Served) -> None:
     assert last.headers["x-graviton-blob-id"] == id_of(data)
 
 
+@pytest.mark.parametrize("start", [0, 300_000])
+def test_a_part_that_is_shorter_than_it_says_is_400(server: Served, start: int) -> None:
+    data = os.urandom(500_000)
+    address = begin(server, len(data))
+    said = {"Content-Range": f"bytes {start}-{start + 99_999}/{len(data)}"}
+    answer = server.request("PUT", address, data[start : start + 40_000], said)
+    assert (answer.status, answer.json["error"]) == (400, "invalid_input")
+    assert offset_of(server, address) == (0 if start else 40_000)  # what came in order stays, as of a PATCH
+
+
 def test_a_part_with_a_wrong_digest_is_not_kept(server: Served) -> None:
     data = os.urandom(100_000)
     address = begin(server, len(data))
@@ -230,7 +241,8 @@ def test_another_offset_is_409_and_changes_nothing(server: Served) -> None:
     address = begin(server, 10)
     patch(server, address, 0, b"01234")
     for offset in (0, 4, 6, 10):
-        assert patch(server, address, offset, b"x").status == 409
+        answer = patch(server, address, offset, b"x")
+        assert (answer.status, answer.headers["upload-offset"]) == (409, "5")
     assert offset_of(server, address) == 5
 
 
@@ -259,6 +271,31 @@ def test_the_first_bytes_may_come_with_the_creation(server: Served) -> None:
     assert (whole.status, whole.headers["x-graviton-blob-id"]) == (201, id_of(b"hello world"))
 
 
+def test_an_upload_that_was_begun_in_vain_is_gone(tmp_path: Path) -> None:
+    """Nobody was told where it is."""
+    wrong = base64.b64encode(bytes(20)).decode()
+    with Served(tmp_path / "store") as server:
+        for body, length, more, status in (
+            (b"hello", 5, {"Upload-Checksum": f"sha1 {wrong}"}, 460),
+            (b"hello", 5, {"X-Graviton-Expected-Id": id_of(b"hullo")}, 422),
+            (b"hello", 4, {}, 413),
+            (iter([b"hel", b"lo"]), 4, {}, 413),
+            (None, 0, {"X-Graviton-Expected-Id": id_of(b"hello").replace(":5", ":0")}, 422),
+        ):
+            headers = TUS | {"Upload-Length": str(length)} | (OFFSET_TYPE if body else {}) | more
+            assert server.request("POST", "/api/uploads", body, headers).status == status
+            assert server.request("GET", "/api/uploads").json["uploads"] == []
+        with server.connect() as connection:
+            length_too = ("Upload-Length: 500000", "Content-Length: 500000")
+            connection.sendall(
+                raw_head("POST", "/api/uploads", f"Content-Type: {OFFSET_TYPE['Content-Type']}", *length_too)
+            )
+            connection.sendall(bytes(200_000))
+        server.line(route="/api/uploads", status=499)
+        assert server.request("GET", "/api/uploads").json["uploads"] == []
+        assert not leftovers(tmp_path / "store")
+
+
 def test_an_upload_of_nothing_is_the_empty_blob(server: Served) -> None:
     answer = server.request("POST", "/api/uploads", headers=TUS | {"Upload-Length": "0"})
     assert (answer.status, answer.headers["x-graviton-blob-id"]) == (201, id_of(b""))
@@ -278,8 +315,20 @@ def test_partial_uploads_become_one(server: Served) -> None:
     assert (answer.status, answer.headers["x-graviton-blob-id"]) == (201, id_of(whole))
     head = server.request("HEAD", answer.headers["location"], headers=TUS)
     assert (head.headers["upload-concat"], head.headers["upload-length"]) == (final, str(len(whole)))
-    assert patch(server, answer.headers["location"], 0, b"x").status in (403, 409)
+    for offset, data in ((0, b"x"), (len(whole), b"")):  # tus has a status for this
+        assert patch(server, answer.headers["location"], offset, data).status == 403
+    assert part(server, answer.headers["location"], 0, b"x", len(whole)).status == 409
     assert server.request("GET", f"/api/blobs/{id_of(whole)}").body == whole
+
+
+def test_partial_uploads_are_not_more_together_than_a_blob_may_be(tmp_path: Path) -> None:
+    with Served(tmp_path / "store", GRAVITON_HTTP_MAX_BLOB_BYTES="1000") as server:
+        address = begin(server, 300, Upload_Concat="partial")
+        patch(server, address, 0, bytes(300))
+        for times, status in ((4, 413), (3, 201)):
+            headers = TUS | {"Upload-Concat": "final;" + " ".join([address] * times)}
+            assert server.request("POST", "/api/uploads", headers=headers).status == status
+        assert server.request("GET", "/api/stats").json["logical_bytes"] == 900
 
 
 def test_what_is_not_complete_is_not_put_together(server: Served) -> None:
@@ -296,6 +345,9 @@ def test_another_blob_than_was_expected_is_422_and_leaves_nothing(tmp_path: Path
         last = patch(server, address, 0, b"hullo")
         assert (last.status, last.json["error"]) == (422, "digest_mismatch")
         assert server.request("GET", address).json["state"] == "failed"
+        assert patch(server, address, 5, b"").status == 422  # the answer was lost, say
+        assert patch(server, address, 0, b"hello").status == 422
+        assert part(server, address, 0, b"hello", 5).status == 422
         assert server.request("GET", "/api/stats").json["blobs"] == 0
         assert not leftovers(tmp_path / "store")
         right = begin(server, 5, X_Graviton_Expected_Id=id_of(b"hello"))
@@ -341,6 +393,9 @@ def test_post_may_stand_for_other_methods(server: Served) -> None:
         ("POST", "/api/uploads", {"Upload-Length": "-5"}, 400),
         ("POST", "/api/uploads", {"Upload-Length": "5", "Upload-Metadata": "ä"}, 400),
         ("POST", "/api/uploads", {"Upload-Defer-Length": "2"}, 400),
+        ("POST", "/api/uploads", TUS, 400),
+        ("POST", "/api/uploads", {"Upload-Length": "5", "Upload-Concat": "partial", "Repr-Digest": DIGEST}, 400),
+        ("POST", "/api/uploads", {"Upload-Defer-Length": "1", "Upload-Length": "5"}, 400),
         ("HEAD", f"/api/uploads/{NOBODY}", TUS, 404),
         ("GET", f"/api/uploads/{NOBODY}", {}, 404),
         ("GET", f"/api/uploads/{NOBODY}/missing", {}, 404),

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from graviton.assembly.store import Store
-from graviton.assembly.uploads import open_uploads
 from graviton.core.hashing import HashAlgo
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import Conflict, DigestMismatch, GravitonError, LimitExceeded
@@ -36,7 +35,7 @@ from graviton.services.uploads import (
     UploadWishes,
 )
 from tests.support import some_bytes
-from tests.upload_worlds import TINY, pieces, read
+from tests.upload_worlds import TINY, open_uploads, pieces, read
 
 __all__ = ["upload_machine"]
 

@@ -9,12 +9,11 @@ import pytest
 import graviton
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
-from graviton.assembly.uploads import open_uploads
 from graviton.backends.objectstore.config import S3Config
 from graviton.core.ranges import Span
 from graviton.errors import InvalidInput, Unsupported
 from graviton.services.uploads import UploadWishes
-from tests.upload_worlds import pieces
+from tests.upload_worlds import open_uploads, pieces
 
 
 async def test_parts_wait_in_a_folder_of_the_store(tmp_path: Path) -> None:

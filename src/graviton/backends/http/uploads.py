@@ -116,9 +116,9 @@ class _Upload:
                 continue
             self._offset = self._checked(answer)
             if self._offset == self._size:
-                if answer.status != 202:
+                if answer.headers.get("X-Graviton-Upload-State") != "finishing":
                     return answer
-                await asyncio.sleep(_ASK_SECONDS)  # it puts the blob together
+                await asyncio.sleep(_ASK_SECONDS)  # it puts the blob together; by tus there is no status that says so
 
     async def _create(self, wishes: Wishes) -> str:
         """Begin an upload; its path. If the answer is lost there is one more, which goes when its time is over."""

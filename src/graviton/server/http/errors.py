@@ -40,6 +40,7 @@ __all__ = [
     "Gone",
     "Kind",
     "MethodNotAllowed",
+    "OtherOffset",
     "Problem",
     "Refused",
     "TooSlow",
@@ -85,7 +86,16 @@ class ChecksumMismatch(DigestMismatch):
 
 
 class Refused(PermissionDenied):
-    """The request looks like one that a web page made in the name of its visitor."""
+    """What is asked for is done for nobody: it looks like a web page's request in the name of its visitor, or is for an
+    upload that takes no bytes."""
+
+
+class OtherOffset(Conflict):
+    """The bytes of a request do not begin where the upload goes on, at `offset`."""
+
+    def __init__(self, message: str, *, subject: str = "", hint: str = "", offset: int = 0) -> None:
+        super().__init__(message, operation="upload", subject=subject, hint=hint)
+        self.offset = offset
 
 
 class UnsatisfiableRange(RangeNotSatisfiable):
@@ -209,6 +219,8 @@ def answer(error: GravitonError, trace_id: str) -> Answer:
         headers.append((b"retry-after", str(max(1, math.ceil(seconds))).encode()))
     if isinstance(error, UnsatisfiableRange):
         headers.append((b"content-range", b"bytes */%d" % error.size))
+    if isinstance(error, OtherOffset):
+        headers.append((b"upload-offset", b"%d" % error.offset))
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers.append((b"allow", error.allow.encode("latin-1")))
     return Answer(kind.status, headers, msgspec.json.encode(problem))

@@ -32,6 +32,7 @@ __all__ = [
     "checksum_of",
     "concat_of",
     "concat_text",
+    "is_deferred",
     "length_of",
     "metadata_of",
     "part_of",
@@ -76,6 +77,13 @@ def length_of(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS) or int(text) > MAX_SIZE:
         raise InvalidInput(f"{name} is no number of bytes from 0 to {MAX_SIZE}", subject=name)
     return int(text)
+
+
+def is_deferred(text: str | None) -> bool:
+    """Whether an `Upload-Defer-Length` says that the length comes later. Raises InvalidInput."""
+    if text not in (None, "1"):
+        raise InvalidInput("Upload-Defer-Length is 1, or left out", subject="upload-defer-length")
+    return text is not None
 
 
 def metadata_of(text: str) -> dict[str, bytes]:

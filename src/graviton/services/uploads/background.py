@@ -4,13 +4,14 @@ service."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from graviton.errors import GravitonError
+from graviton.errors import GravitonError, NotFound
 from graviton.metadata.upload_rows import UploadRow, UploadState
 from graviton.ports.kv import ReadTransaction
 from graviton.ports.metrics import MetricKeys
@@ -19,11 +20,13 @@ from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
 from graviton.services.uploads.kit import Kit
 from graviton.services.uploads.parts import BytesLostError
-from graviton.services.uploads.records import receiving
-from graviton.services.uploads.turns import Turns
+from graviton.services.uploads.records import Overtaken, receiving
+from graviton.services.uploads.turns import StoppedError, Turns
 from graviton.services.uploads.values import UploadId
 
-__all__ = ["Background", "is_unfinished", "measured"]
+__all__ = ["Background", "is_unfinished", "log_failure", "measured"]
+
+_log = logging.getLogger("graviton.uploads")
 
 _AT_ONCE = 8
 """Uploads that are worked on in the background at the same time; each draws its memory from the budget."""
@@ -62,7 +65,7 @@ class Background:
             self._again.add(id)
             return
         task = self._tasks[id] = asyncio.ensure_future(self._run(id))
-        task.add_done_callback(_retrieve)
+        task.add_done_callback(partial(_told, id))
 
     async def _run(self, id: UploadId) -> None:
         try:
@@ -128,7 +131,16 @@ async def measured(kit: Kit, operation: str, work: Callable[..., Any], *values: 
         metrics.histogram(MetricKeys.BLOB_OPERATION_SECONDS, time.perf_counter() - began, operation=operation)
 
 
-def _retrieve(task: asyncio.Task[None]) -> None:
+def log_failure(what: str, error: BaseException) -> None:
+    """A line for what went wrong where no request may wait for it; what nobody expected with its traceback."""
+    if isinstance(error, GravitonError):
+        _log.warning("%s: %s: %s", what, error.code, error)
+    else:
+        _log.error("%s: unexpected %s", what, type(error).__name__, exc_info=error)
+
+
+def _told(id: UploadId, task: asyncio.Task[None]) -> None:
     """What was raised is counted, and told to whoever waits; nobody may be there."""
-    if not task.cancelled():
-        task.exception()
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, (StoppedError, Overtaken, NotFound)):
+        log_failure(f"upload {id} cannot go on now", error)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.attribute_values import SIZE
 from graviton.core.limits import MAX_SIZE
-from graviton.errors import Conflict, InvalidInput, Unsupported
+from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded, Unsupported
 from graviton.metadata.upload_rows import UploadRow, UploadState, WishesRow
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.metrics import MetricKeys
@@ -39,8 +40,9 @@ class Creating:
         """A new upload, durably. Raises InvalidInput, Unsupported, StorageFull."""
         return await self._save(self._row(wishes))
 
-    async def concatenate(self, ids: Sequence[UploadId], wishes: UploadWishes) -> UploadId:
-        """One that is made of partial ones, whose bytes are all there. Raises InvalidInput, NotFound, Conflict."""
+    async def concatenate(self, ids: Sequence[UploadId], wishes: UploadWishes, max_bytes: int) -> UploadId:
+        """One that is made of partial ones, whose bytes are all there. Raises InvalidInput, NotFound, Conflict,
+        LimitExceeded, StorageFull."""
         if not 1 <= len(ids) <= MAX_CONCATENATED:
             raise InvalidInput(f"an upload is made of 1 to {MAX_CONCATENATED} partial ones, not {len(ids)}")
         if wishes.is_partial:
@@ -48,12 +50,25 @@ class Creating:
         row = self._row(wishes)
         row = row._replace(wishes=row.wishes._replace(made_of=tuple(ids)))
         row = await self._kit.kv.read(partial(_made_of, row=row))
+        assert row.length is not None
+        if row.length > max_bytes:
+            raise LimitExceeded(f"the partial uploads have {row.length} bytes, and a blob at most {max_bytes} here")
         for one in dict.fromkeys(ids):
             await self._kit.reservations.release(one)  # their bytes are those of the new one from now on
-        made = await self._save(row)
+        try:
+            made = await self._save(row)
+        except BaseException:
+            await finish_anyway(self._reserve_again(ids))
+            raise
         for one in dict.fromkeys(ids):
             await self._kit.keep_session(one, await self._kit.load(one))
         return made
+
+    async def _reserve_again(self, ids: Sequence[UploadId]) -> None:
+        """Have room for the bytes of partial uploads, which stay: unless somebody else has taken it just now."""
+        for id in dict.fromkeys(ids):
+            with suppress(GravitonError):
+                await self._kit.reservations.keep(id, await self._kit.load(id), 0)
 
     async def _save(self, row: UploadRow) -> UploadId:
         id = new_upload_id()
@@ -95,9 +110,10 @@ class Creating:
     async def declare_length(self, id: UploadId, length: int) -> None:
         """See `Uploads.declare_length`."""
         _check_length(length)
-        if self._kit.reservations.are_needed:
-            row = await self._kit.load(id)
-            await self._kit.reservations.keep(id, row, length)
+        row = await self._kit.load(id)
+        if row.length == length:
+            return
+        await self._kit.reservations.keep(id, row, length)
         row = await self._kit.decide(partial(_declare, id=id, length=length, now_ns=self._kit.now_ns()))
         await self._kit.keep_session(id, row)
 
@@ -114,6 +130,12 @@ def _check(wishes: UploadWishes) -> None:
     sizes = [size.value if size is not None else None, wishes.expected.size if wishes.expected is not None else None]
     if length is not None and any(size not in (None, length) for size in sizes):
         raise InvalidInput(f"{length} bytes are to come, and another size was announced", operation="upload")
+    if wishes.is_partial and (wishes.digests or wishes.expected is not None):
+        raise InvalidInput(
+            "a partial upload becomes no blob, and a digest of it would never be compared",
+            operation="upload",
+            hint="Say what the whole must be when the partial uploads are put together.",
+        )
     for claim in wishes.digests:
         claim.check()
     if len({claim.algo for claim in wishes.digests}) != len(wishes.digests):

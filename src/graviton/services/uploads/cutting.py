@@ -21,7 +21,7 @@ from graviton.ports.kv import ReadTransaction
 from graviton.services.uploads import records
 from graviton.services.uploads.hash_state import HashState, HashStates
 from graviton.services.uploads.kit import Kit
-from graviton.services.uploads.parts import PartObject
+from graviton.services.uploads.parts import BytesLostError, PartObject
 from graviton.services.uploads.records import Overtaken, Progress
 from graviton.services.uploads.sources import ChainedFiller
 from graviton.services.uploads.turns import Turn
@@ -232,15 +232,19 @@ async def _followed(kit: Kit, turn: Turn, span: Span, data: memoryview) -> Async
 
 
 async def _joined(kit: Kit, ids: Sequence[UploadId], rest: Span) -> AsyncGenerator[Buffer, None]:
-    """The bytes of `rest` of what partial uploads are together."""
+    """The bytes of `rest` of what partial uploads are together. Raises BytesLostError."""
     at = 0
     for id in ids:
-        length = (await kit.load(id)).offset
-        start, end = max(rest.start, at), min(rest.end, at + length)
-        if start < end:
-            async with aclosing(kit.held.read(id, Span(start - at, end - at))) as pieces:
-                async for piece in pieces:
-                    yield piece
+        try:
+            length = (await kit.load(id)).offset
+            start, end = max(rest.start, at), min(rest.end, at + length)
+            if start < end:
+                async with aclosing(kit.held.read(id, Span(start - at, end - at))) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        except NotFound as error:  # and will never be there again
+            message = f"the partial upload {id} was terminated, or has expired, before it was put together"
+            raise BytesLostError(message, operation="upload", subject=id) from error
         at += length
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from graviton.concurrency.executors import WorkerPool, in_thread
+from graviton.concurrency.finishing import side_by_side
 from graviton.constraints.budget import ByteBudget
 from graviton.core.buffers import Buffer
 from graviton.core.hashing import HashAlgo, Hasher
@@ -21,6 +22,9 @@ __all__ = ["BytesLostError", "Leftovers", "PartObject", "PartPlace", "PartStore"
 
 _INLINE_BYTES = 64 * 1024
 """Below this hashing takes less than a thread hop."""
+
+_DELETES = 16
+"""Objects removed at the same time."""
 
 
 class BytesLostError(IntegrityError):
@@ -125,23 +129,30 @@ class PartStore:
         if held_back:
             yield held_back
 
-    async def delete(self, id: UploadId, names: list[bytes]) -> None:
+    async def delete(self, id: UploadId, names: Sequence[bytes]) -> None:
         """Remove objects that no row names any more. What cannot be removed now goes with the upload."""
-        for name in names:
-            with suppress(GravitonError):
-                await self._place.objects.delete(self._at(id, name))
+        await self._delete([self._at(id, name) for name in names], self._delete_if_possible)
+
+    async def _delete_if_possible(self, locator: Locator) -> None:
+        with suppress(GravitonError):
+            await self._place.objects.delete(locator)
 
     async def delete_all(self, id: UploadId) -> None:
         """Remove every object of an upload, registered or not."""
         locators = [found.locator async for found in self._place.objects.list(f"{self._place.prefix}{id}/")]
-        for locator in locators:
-            await self._place.objects.delete(locator)
+        await self._delete(locators, self._place.objects.delete)
+
+    async def _delete(self, locators: Sequence[Locator], delete: Callable[[Locator], Coroutine[Any, Any, Any]]) -> None:
+        """Some at a time: one after the other ten thousand take a bucket minutes."""
+        for start in range(0, len(locators), _DELETES):
+            await side_by_side(delete(locator) for locator in locators[start : start + _DELETES])
 
     async def remove_folder(self, id: UploadId) -> None:
         """The same, with whatever killed puts have left: of an upload to which nobody can put any more."""
-        await self.delete_all(id)
         if self._place.leftovers is not None:
-            await self._place.leftovers.remove(id)
+            await self._place.leftovers.remove(id)  # objects and all
+        else:
+            await self.delete_all(id)
 
     async def owners(self) -> AsyncIterator[str]:
         """The first folder below the prefix of everything there is: ids, if nobody put anything else."""

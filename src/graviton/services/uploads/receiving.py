@@ -15,6 +15,7 @@ from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded
 from graviton.metadata.upload_rows import PartRow, UploadRow
 from graviton.ports.kv import ReadTransaction
 from graviton.services.uploads import records
+from graviton.services.uploads.beats import kept_alive
 from graviton.services.uploads.cutting import Cutting, due_bytes, keep_part, keep_small, new_name
 from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
@@ -55,7 +56,8 @@ class Receiving:
         spill = self._kit.open_spill()
         try:
             try:
-                await checked(feed, checksum, spill)
+                async with kept_alive(self._kit, id):
+                    await checked(feed, checksum, spill)
             except GravitonError:
                 feed.raise_error()
                 if feed.is_stopped:
@@ -135,13 +137,21 @@ class Receiving:
             except _BusyError:
                 pass
             else:
+                if feed.has_ended and feed.position < span.end:
+                    raise _other_length(id, span)  # what came stays, and whoever sent it is not told that all did
                 return
-        if self._kit.reservations.are_needed:
+        await self._have_room(id, row, span)
+        async with kept_alive(self._kit, id):
+            made = await self._kit.parts.put(id, new_name(), _whole(id, feed, span, digest))
+        await self._hold(id, made.row(span))
+
+    async def _have_room(self, id: UploadId, row: UploadRow, span: Span) -> None:
+        """In the quota, for a part beside what is held. Raises StorageFull."""
+        total = row.length
+        if total is None and self._kit.reservations.are_needed:
             held = await self._kit.kv.read(partial(records.held, id=id, row=row))
             total = (held | RangeSet([span])).covered_length
-            await self._kit.reservations.keep(id, row, total)
-        made = await self._kit.parts.put(id, new_name(), _whole(id, feed, span, digest))
-        await self._hold(id, made.row(span))
+        await self._kit.reservations.keep(id, row, total or 0)
 
     async def _hold(self, id: UploadId, part: PartRow) -> None:
         """Have the bytes of a part that is durable be held, as far as they are not yet."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from graviton import errors
 from graviton.core.manifests import ManifestPage
 from graviton.core.ranges import RangeSet, Span
-from graviton.errors import Conflict, IntegrityError, LimitExceeded, NotFound
+from graviton.errors import Conflict, GravitonError, IntegrityError, LimitExceeded, NotFound
 from graviton.metadata.upload_rows import (
     ID_BYTES,
     UPLOAD_PAGES,
@@ -33,6 +34,7 @@ __all__ = [
     "checkpoint",
     "clear_bytes",
     "ended",
+    "failure",
     "held",
     "leave",
     "load",
@@ -42,6 +44,7 @@ __all__ = [
     "register",
     "remove",
     "save",
+    "touch",
 ]
 
 MAX_PARTS = 10_000
@@ -84,6 +87,11 @@ def change(tx: Transaction, id: UploadId, writer: str, now_ns: int, **fields: An
     NotFound, Overtaken."""
     row = _own(load(tx, id), id, writer)
     return save(tx, id, alive(row, now_ns)._replace(**fields))
+
+
+def touch(tx: Transaction, id: UploadId, now_ns: int) -> UploadRow:
+    """A sign of life of somebody who has no turn; the row. Raises NotFound."""
+    return save(tx, id, alive(load(tx, id), now_ns))
 
 
 def leave(tx: Transaction, id: UploadId, writer: str) -> None:
@@ -254,10 +262,23 @@ def _overlap(tx: ReadTransaction, id: UploadId, row: UploadRow, span: Span) -> R
     return RangeSet(found) & RangeSet([span])
 
 
+def failure(row: UploadRow, id: UploadId) -> GravitonError | None:
+    """What made an upload fail, as it was then."""
+    if row.error is None:
+        return None
+    code, message, hint = row.error
+    kinds = {getattr(errors, name).code: getattr(errors, name) for name in errors.__all__ if name != "Retry"}
+    kind: type[GravitonError] = kinds.get(code, GravitonError)
+    return kind(message, operation="upload", subject=id, hint=hint)
+
+
 def receiving(row: UploadRow, id: UploadId) -> UploadRow:
-    """`row` if the upload takes bytes. Raises Conflict."""
+    """`row` if the upload takes bytes. Raises what made it fail, and Conflict."""
     if row.state is UploadState.RECEIVING:
         return row
+    error = failure(row, id)
+    if error is not None:
+        raise error
     raise Conflict(
         f"upload {id} is {row.state.value}, and takes no more bytes",
         operation="upload",

@@ -22,6 +22,8 @@ class Feed:
         self.error: Exception | None = None
         self.is_stopped = False
         """It ended because somebody wanted it to, and not the source."""
+        self.has_ended = False
+        """The source has said that there is no more."""
         self._source = source
         self.admit: Callable[[int], Awaitable[None]] | None = None
         """Asked before bytes up to an offset are taken; what it raises ends the feed as an error of the source does."""
@@ -70,7 +72,10 @@ class Feed:
         piece: memoryview | None
         try:
             piece = as_bytes(await anext(pieces))
-        except (StopAsyncIteration, Interrupted):
+        except StopAsyncIteration:
+            self.has_ended = True
+            return None
+        except Interrupted:
             return None
         except asyncio.CancelledError:
             if not self._asked_to_stop:

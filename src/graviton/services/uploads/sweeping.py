@@ -10,7 +10,7 @@ from graviton.metadata.upload_rows import UPLOADS, UploadRow, UploadState
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.metrics import MetricKeys
 from graviton.services.uploads import records
-from graviton.services.uploads.background import is_unfinished
+from graviton.services.uploads.background import is_unfinished, log_failure
 from graviton.services.uploads.finishing import end_sessions
 from graviton.services.uploads.hash_state import HashStates
 from graviton.services.uploads.kit import Kit, range_locator
@@ -81,7 +81,8 @@ class Sweeping:
                     elif is_unfinished(row) and self.is_stale(row) and not self._turns.of(id):
                         resume(id)
                         resumed += 1
-                except GravitonError:  # the others must not wait for what is wrong with this one
+                except GravitonError as error:  # the others must not wait for what is wrong with this one
+                    log_failure(f"upload {id} cannot be swept now", error)
                     failed += 1
                 after = id
             if len(rows) < _ROWS:
@@ -112,7 +113,8 @@ class Sweeping:
                 await self._kit.parts.remove_folder(id)
                 await self._kit.tracker.clear(range_locator(id))
                 removed += 1
-            except GravitonError:
+            except GravitonError as error:
+                log_failure(f"what is left of upload {id} cannot be removed now", error)
                 failed += 1
         return removed, failed
 

@@ -22,7 +22,7 @@ from graviton.ports.block_index import OwnerState
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.metrics import MetricKeys
-from graviton.services.uploads import records
+from graviton.services.uploads import beats, records
 from graviton.services.uploads.kit import LEASE_LIFETIMES, Kit
 from graviton.services.uploads.parts import BytesLostError
 from graviton.services.uploads.records import Overtaken
@@ -31,9 +31,6 @@ from graviton.services.uploads.values import UploadId
 from graviton.stores.intake import session_tag
 
 __all__ = ["Ask", "StoppedError", "Turn", "Turns"]
-
-BEAT_SECONDS = 5.0
-"""How often a writer says that it is there, and learns that it was overtaken, if nothing else tells it."""
 
 Ask = Callable[[ReadTransaction, UploadRow], dict[str, Any]]
 """Whether an upload may be written to as it is now, and what else changes when a turn begins. Raises what says no."""
@@ -207,9 +204,9 @@ class Turns:
     async def _beat(self, turn: Turn) -> None:
         """Say now and then that the writer is there, until it has ended or was overtaken."""
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(beats.BEAT_SECONDS)
             try:
-                await self._kit.note(partial(records.change, id=turn.id, writer=turn.token, now_ns=self._kit.now_ns()))
+                await self._kit.keep_session(turn.id, await self._change(turn))
             except (Overtaken, NotFound):
                 turn.stop()
                 return

@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 from graviton.concurrency.finishing import until_done
 from graviton.core.buffers import Buffer, as_bytes
+from graviton.core.limits import MAX_SIZE
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import Conflict, GravitonError, Retry, Unavailable
 from graviton.metadata.upload_rows import UploadState
 from graviton.ports.metrics import MetricKeys
-from graviton.services.uploads.background import Background, is_unfinished, measured
+from graviton.services.uploads.background import Background, is_unfinished, log_failure, measured
 from graviton.services.uploads.creating import Creating
 from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
@@ -113,9 +114,9 @@ class Uploads:
         self, id: UploadId, span: Span, source: AsyncIterable[Buffer], *, digest: Checksum | None = None
     ) -> UploadStatus:
         """Take the bytes of `span`, in any order with others. Bytes that are there already are compared: equal ones are
-        kept once, others raise Conflict. Nothing is kept of a source that ends before the span does, or goes on after
-        it (InvalidInput); but a part without digest that begins at the offset is as an `append`. Raises as `append`,
-        and LimitExceeded when too many parts wait."""
+        kept once, others raise Conflict. A source that ends before the span does, or goes on after it, is InvalidInput,
+        and nothing of it is kept; but of a part without digest that begins at the offset what came is, as by `append`.
+        Raises as `append`, and LimitExceeded when too many parts wait."""
         if digest is not None:
             digest.check()
         feed = Feed(self._paced(source), span.start)
@@ -170,12 +171,15 @@ class Uploads:
                 raise error
         await asyncio.sleep(min(seconds, _POLL_SECONDS))
 
-    async def concatenate(self, ids: Sequence[UploadId], wishes: UploadWishes) -> UploadStatus:
+    async def concatenate(
+        self, ids: Sequence[UploadId], wishes: UploadWishes, *, max_bytes: int = MAX_SIZE
+    ) -> UploadStatus:
         """A new upload made of complete partial ones, in this order, each as often as it is named; finishing begins in
         the background. `wishes` has no length, or the sum. Raises InvalidInput, NotFound, Conflict if one is not
-        complete."""
+        complete, LimitExceeded if they have more than `max_bytes` together, StorageFull."""
         self._check_open()
-        return await self._looked_at(await self._creating.concatenate([parse_upload_id(id) for id in ids], wishes))
+        parsed = [parse_upload_id(id) for id in ids]
+        return await self._looked_at(await self._creating.concatenate(parsed, wishes, max_bytes))
 
     async def terminate(self, id: UploadId) -> bool:
         """Remove an upload with everything it has; whether it was there. The blob of one that is done stays."""
@@ -204,8 +208,8 @@ class Uploads:
         while True:
             try:
                 await measured(self._kit, "upload.sweep", self.sweep)
-            except GravitonError:
-                pass  # counted; the next one may have more luck
+            except Exception as error:  # noqa: BLE001 - the next one may have more luck, and nobody else would sweep
+                log_failure("uploads that expired cannot be removed now", error)
             await asyncio.sleep(every_seconds)
 
     async def aclose(self) -> None:
@@ -267,7 +271,7 @@ class Uploads:
 
     async def _looked_at(self, id: UploadId) -> UploadStatus:
         """The status of an upload that has just changed, after whatever is due was begun."""
-        row, ranges = await self._looking.ranges(id)
+        row, ranges = await self._looking.told(id)
         self._background.look_at(id, row)
         return self._looking.status_of(id, row, ranges)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,9 +13,9 @@ from graviton.core.chunking import Kernel
 from graviton.core.locators import Locator
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
-from graviton.errors import Conflict, IntegrityError, InvalidInput, NotFound
+from graviton.errors import Conflict, IntegrityError, InvalidInput, NotFound, StorageFull
 from graviton.metadata.upload_rows import UPLOADS
-from graviton.services.uploads import Swept, UploadId, Uploads, UploadState, UploadWishes
+from graviton.services.uploads import Checksum, ChecksumAlgo, Swept, UploadId, Uploads, UploadState, UploadWishes, beats
 from graviton.services.uploads.kit import range_locator
 from graviton.testing.fake_clock import FakeClock
 from tests.support import some_bytes
@@ -103,6 +105,44 @@ async def test_expired(world: UploadWorld, uploads: Uploads) -> None:
     _pass(world, 10_000)
     assert (await uploads.sweep()).expired == 1
     assert await world.left_over() == []
+
+
+@pytest.mark.parametrize("way", ["in order", "checksum", "part"])
+async def test_bytes_on_their_way_are_a_sign_of_life(
+    world: UploadWorld, uploads: Uploads, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Of the upload, and of the blocks that it has already."""
+    monkeypatch.setattr(beats, "BEAT_SECONDS", 0.001)
+    id = await _half(uploads)
+
+    async def slow() -> AsyncIterator[bytes]:
+        for at in range(20_000, 30_000, 2_000):
+            _pass(world, 90)
+            await _until_expiry_moves(uploads, world, id)
+            assert await uploads.sweep() == Swept()
+            assert [session async for session in world.index.end_expired()] == []
+            yield DATA[at : at + 2_000]
+
+    if way == "part":
+        await uploads.put_part(id, Span(20_000, 30_000), slow(), digest=_sha256(DATA[20_000:30_000]))
+    else:
+        checksum = _sha256(DATA[20_000:30_000]) if way == "checksum" else None
+        await uploads.append(id, 20_000, slow(), checksum=checksum)
+    assert (await uploads.status(id)).offset == 35_000
+
+
+async def _until_expiry_moves(uploads: Uploads, world: UploadWorld, id: UploadId) -> None:
+    assert world.clock is not None
+    deadline = time.monotonic() + 30
+    while (
+        row := await uploads._kit.load(id)
+    ).alive_at_ns < world.clock.now_ns() or row.leased_to_ns < row.expires_at_ns:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+def _sha256(data: bytes) -> Checksum:
+    return Checksum(ChecksumAlgo.SHA256, hashlib.sha256(data).digest())
 
 
 async def test_the_session_lives_as_long_as_the_upload(world: UploadWorld, uploads: Uploads) -> None:
@@ -256,6 +296,19 @@ async def test_what_cannot_be_concatenated(uploads: Uploads) -> None:
 
 
 async def test_a_partial_upload_that_went_fails_what_is_made_of_it(world: UploadWorld, uploads: Uploads) -> None:
+    parts = [await uploads.create(UploadWishes(20_000, is_partial=True)) for _ in range(2)]
+    for part in parts:
+        await uploads.append(part.id, 0, pieces(DATA[:20_000]))
+    whole = await uploads._creating.concatenate([part.id for part in parts], UploadWishes(), 50_000)
+    await uploads.terminate(parts[1].id)
+    done = await uploads.finish(whole, 30)
+    assert (done.state, type(done.error)) == (UploadState.FAILED, IntegrityError)
+    await uploads.terminate(parts[0].id)
+    await uploads.terminate(whole)
+    assert await world.left_over() == []
+
+
+async def test_a_partial_upload_that_was_lost_fails_what_is_made_of_it(world: UploadWorld, uploads: Uploads) -> None:
     part = await uploads.create(UploadWishes(len(DATA), is_partial=True))
     await uploads.append(part.id, 0, pieces(DATA))
     [object_path] = await world.parts()
@@ -266,3 +319,65 @@ async def test_a_partial_upload_that_went_fails_what_is_made_of_it(world: Upload
     await uploads.terminate(part.id)
     await uploads.terminate(whole.id)
     assert await world.left_over() == []
+
+
+async def test_many_parts_go_side_by_side(
+    world: UploadWorld, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other ten thousand of them would take a bucket minutes, and a client waits for it."""
+    upload = await uploads.create(UploadWishes(1_000))
+    for at in range(50):
+        await uploads.put_part(upload.id, Span(3 * at + 1, 3 * at + 2), pieces(b"x"))
+    delete = world.objects.delete
+    going = most = 0
+
+    async def slow(locator: Locator) -> bool:
+        nonlocal going, most
+        going, most = going + 1, max(most, going + 1)
+        await asyncio.sleep(0.001)
+        going -= 1
+        return await delete(locator)
+
+    monkeypatch.setattr(world.objects, "delete", slow)
+    assert await uploads.terminate(upload.id)
+    assert 8 <= most <= 32
+    assert await world.left_over() == []
+
+
+async def test_sweeping_goes_on_whatever_happens(world: UploadWorld, caplog: pytest.LogCaptureFixture) -> None:
+    uploads = world.server(lifetime_seconds=100)
+    await _half(uploads)
+    _pass(world, 200)
+    sweep = uploads._sweeping.sweep
+
+    async def broken(*_: object) -> Swept:
+        uploads._sweeping.sweep = sweep  # type: ignore[method-assign]
+        raise RuntimeError("nobody expects this")
+
+    uploads._sweeping.sweep = broken  # type: ignore[method-assign]
+    uploads.start_sweeping(0.001)
+    deadline = time.monotonic() + 30
+    while await world.left_over() and time.monotonic() < deadline:
+        await asyncio.sleep(0.001)
+    assert await world.left_over() == []
+    await uploads.aclose()
+    [line] = [record for record in caplog.records if record.name == "graviton.uploads"]
+    assert (line.levelname, line.exc_info is not None) == ("ERROR", True)
+
+
+async def test_what_nobody_waits_for_stands_in_the_log(
+    world: UploadWorld, uploads: Uploads, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise StorageFull("no room at all")
+
+    monkeypatch.setattr(uploads._finishing, "_commit", full)
+    upload = await uploads.create(UploadWishes(3))
+    await uploads.append(upload.id, 0, pieces(b"abc"))
+    with pytest.raises(StorageFull):
+        await uploads.finish(upload.id, 30)
+    [line] = [record for record in caplog.records if record.name == "graviton.uploads"]
+    assert (line.levelname, line.getMessage()) == (
+        "WARNING",
+        f"upload {upload.id} cannot go on now: storage_full: no room at all",
+    )

@@ -13,6 +13,7 @@ from graviton.core.chunking import Kernel
 from graviton.core.hashing import HashAlgo
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import Conflict, DigestMismatch, IntegrityError, InvalidInput, LimitExceeded
+from graviton.metadata.upload_rows import PartRow
 from graviton.services.uploads import Checksum, ChecksumAlgo, Interrupted, Uploads, UploadState, UploadWishes, records
 from tests.support import some_bytes
 from tests.upload_worlds import UploadWorld, pieces
@@ -200,3 +201,27 @@ async def test_appending_while_much_waits_to_be_cut(world: UploadWorld) -> None:
     await uploads.append(upload.id, 38_000, pieces(DATA[38_000:]))
     await _finished(world, uploads, upload.id)
     await uploads.aclose()
+
+
+async def test_what_a_part_costs_does_not_depend_on_how_many_wait(
+    world: UploadWorld, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else ten thousand of them, which may wait, cost minutes."""
+    upload = await uploads.create(UploadWishes(40_000))
+    read = 0
+    decode = PartRow.decode
+
+    def counted(key: bytes, data: bytes) -> PartRow:
+        nonlocal read
+        read += 1
+        return decode(key, data)
+
+    monkeypatch.setattr(PartRow, "decode", counted)
+    for at in range(1, 101):
+        status = await uploads.put_part(upload.id, Span(3 * at, 3 * at + 1), pieces(b"x"))
+        await uploads.declare_length(upload.id, 40_000)
+    assert (status.received, status.offset) == (100, 0)
+    assert read <= 5 * 100
+    status = await uploads.put_part(upload.id, Span(0, 4), pieces(b"000x"))
+    assert (status.received, status.offset) == (103, 4)
+    assert await uploads.status(upload.id) == status

@@ -184,3 +184,16 @@ async def test_partial_uploads_hand_their_room_on(world: UploadWorld, uploads: U
     for id in ids:
         await uploads.terminate(id)
     assert books.open == {}
+
+
+async def test_partial_uploads_that_do_not_become_one_keep_their_room(world: UploadWorld, uploads: Uploads) -> None:
+    """Else whoever fails at it again and again fills the disk beyond any quota."""
+    books = books_of(world)
+    one = await uploads.create(UploadWishes(15_000, is_partial=True))
+    await uploads.append(one.id, 0, pieces(DATA[:15_000]))
+    with pytest.raises(StorageFull):
+        await uploads.concatenate([one.id] * 4, UploadWishes())
+    assert [room.size for room in books.open.values()] == [15_000]
+    whole = await uploads.concatenate([one.id] * 3, UploadWishes())
+    assert (await uploads.finish(whole.id, 30)).state is UploadState.DONE
+    assert books.open == {}

@@ -82,7 +82,7 @@ _POST: Final = operation(
     {201: json_answer("The upload.", UploadInfo, headers={**_LOCATION, **_HEADERS})},
     parameters=[
         _TUS,
-        head("Upload-Length", "Bytes in all.", _SIZE),
+        head("Upload-Length", "Bytes in all; needed, unless one of the next two stands for it.", _SIZE),
         head(
             "Upload-Defer-Length",
             "1: the length is said later, by a PATCH or a part.",
@@ -137,9 +137,9 @@ _PATCH: Final = operation(
     "appendToUpload",
     _TAG,
     "Go on with an upload",
-    "The body goes on at `Upload-Offset`, which must be where the upload is (409 otherwise). If the connection breaks,"
-    f" what came is kept. The answer to the last byte has the blob; if that takes longer than {FINISH_SECONDS:g} s it"
-    " has the address of the state instead, and is 202 unless the client speaks tus.",
+    "The body goes on at `Upload-Offset`, which must be where the upload is: 409 otherwise, with the right one. If the"
+    " connection breaks, what came is kept. The answer to the last byte has the blob; if that takes longer than"
+    f" {FINISH_SECONDS:g} s it has the address of the state instead, and is 202 unless the client speaks tus.",
     {
         204: answer("The bytes are there, durably.", headers=_HEADERS),
         202: answer("Every byte is there, and the blob is being made.", headers={**_LOCATION, **_HEADERS}),

@@ -5,21 +5,20 @@ A request that says `Tus-Resumable` is answered as tus asks for; without it the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from typing import Annotated, Any
 
 from litestar import Request, Response, delete, get, post, put, route
 from litestar.params import Parameter
 
-from graviton.core.clock import Clock
-from graviton.core.policies import BlobWritePlan
-from graviton.errors import Conflict, DigestMismatch, InvalidInput, NotFound
+from graviton.concurrency.finishing import finish_anyway
+from graviton.errors import DigestMismatch, GravitonError, InvalidInput, NotFound
 from graviton.server.http import tus
 from graviton.server.http.asgi import Scope, header
 from graviton.server.http.context import Context
 from graviton.server.http.digests import claimed_digest
-from graviton.server.http.errors import ChecksumMismatch, UnsupportedMediaType
-from graviton.server.http.plans import expected_id, plan_of
+from graviton.server.http.errors import ChecksumMismatch, OtherOffset, Refused, UnsupportedMediaType
 from graviton.server.http.put_answers import BlobDone
 from graviton.server.http.upload import RequestBody, check_length
 from graviton.server.http.upload_answers import (
@@ -34,7 +33,8 @@ from graviton.server.http.upload_answers import (
     headers_of,
     upload_info,
 )
-from graviton.services.uploads import Checksum, ChecksumAlgo, UploadId, UploadStatus, UploadWishes, parse_upload_id
+from graviton.server.http.upload_wishes import wishes_of
+from graviton.services.uploads import Checksum, ChecksumAlgo, UploadId, UploadStatus, parse_upload_id
 
 __all__ = ["ROUTES"]
 
@@ -62,19 +62,20 @@ async def create_upload(
     scope: Scope = request.scope  # type: ignore[assignment]
     tus.check_version(header(scope, b"tus-resumable"))
     concat = _concat(scope)
-    wishes = _wishes(scope, context, domain, holder, is_partial=concat is not None and concat.final_of is None)
+    wishes = wishes_of(scope, context, domain, holder, concat)
     uploads = context.services.uploads
     if concat is not None and concat.final_of is not None:
-        return await _creation(context, await uploads.concatenate(concat.final_of, wishes))
-    has_body = header(scope, b"content-length") not in (None, "0") or header(scope, b"transfer-encoding") is not None
-    if has_body:
-        _check_type(scope)
+        most = context.settings.max_blob_bytes
+        status = await uploads.concatenate(concat.final_of, wishes, max_bytes=most)
+        return await _begun(context, status, _creation(context, status))
+    if not _has_body(scope):
+        status = await uploads.create(wishes)
+        return await _begun(context, status, _creation(context, status))
+    _check_type(scope)
+    checksum = _checksum(scope)
+    body = _body(request, context, 0, wishes.length)
     status = await uploads.create(wishes)
-    if has_body:
-        body = _body(request, context, 0, status.length)
-        async with context.uploads:
-            status = await _append(context, status.id, 0, body, _checksum(scope))
-    return await _creation(context, status)
+    return await _begun(context, status, _first_bytes(context, status, body, checksum))
 
 
 @route("/api/uploads/{upload_id:str}", http_method=["HEAD"])
@@ -116,15 +117,17 @@ async def append_to_upload(request: Request[Any, Any, Any], context: Context, up
     id = parse_upload_id(upload_id)
     length = header(scope, b"upload-length")
     if length is not None:
-        await _declare(context, id, tus.length_of("Upload-Length", length))
+        total = tus.length_of("Upload-Length", length)
+        check_length(total, context.settings.max_blob_bytes)
+        await context.services.uploads.declare_length(id, total)
     status = await context.services.uploads.status(id)
+    if status.error is not None:
+        raise status.error
+    if status.made_of:
+        raise Refused("an upload that is made of others takes no bytes", operation="upload", subject=id)
     if offset != status.offset:
-        raise Conflict(
-            f"the upload goes on at {status.offset}, not at {offset}",
-            operation="upload",
-            subject=id,
-            hint="Ask for its Upload-Offset (HEAD), and go on there.",
-        )
+        told = f"the upload goes on at {status.offset}, not at {offset}"
+        raise OtherOffset(told, subject=id, hint="Go on at its Upload-Offset.", offset=status.offset)
     body = _body(request, context, offset, status.length)
     if not status.is_complete:  # else the answer to the last bytes was lost
         async with context.uploads:
@@ -140,7 +143,7 @@ async def put_part_of_upload(request: Request[Any, Any, Any], context: Context, 
     id = parse_upload_id(upload_id)
     check_length(span.end if total is None else total, context.settings.max_blob_bytes)
     if total is not None:
-        await _declare(context, id, total)
+        await context.services.uploads.declare_length(id, total)
     claimed = header(scope, b"content-digest")
     digest = None
     if claimed is not None:
@@ -187,38 +190,10 @@ async def list_uploads(
     return UploadPage([upload_info(one) for one in found], None)
 
 
-def _wishes(scope: Scope, context: Context, domain: str, holder: str, *, is_partial: bool) -> UploadWishes:
-    length = header(scope, b"upload-length")
-    if length is None and header(scope, b"upload-defer-length") not in (None, "1"):
-        raise InvalidInput("Upload-Defer-Length is 1, or left out", subject="upload-defer-length")
-    size = None if length is None else tus.length_of("Upload-Length", length)
-    if size is not None:
-        check_length(size, context.settings.max_blob_bytes)
-    metadata = header(scope, b"upload-metadata") or ""
-    repr_digest = header(scope, b"repr-digest")
-    digests: tuple[Checksum, ...] = ()
-    if repr_digest is not None:
-        digests = (Checksum(ChecksumAlgo.SHA256, claimed_digest("repr-digest", repr_digest).raw),)
-    clock = context.services.clock
-    return UploadWishes(
-        size,
-        _plan(scope, metadata, clock, domain, holder),
-        expected_id(scope),
-        digests,
-        metadata,
-        is_partial,
-        lifetime_seconds=None,
-    )
-
-
-def _plan(scope: Scope, metadata: str, clock: Clock, domain: str, holder: str) -> BlobWritePlan:
-    """What the headers ask for; the type of this request's body says nothing about the whole."""
-    headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
-    plan = plan_of({**scope, "headers": headers}, clock, domain, holder)
-    said = plan.attributes.advertised
-    told = {name: one for name, one in tus.attributes_of(tus.metadata_of(metadata)).items() if name not in said}
-    attributes = plan.attributes.advertise(told, at_ns=clock.now_ns())
-    return plan.replace(attributes=attributes)
+def _has_body(scope: Scope) -> bool:
+    """By HTTP/2 a body needs neither of these two; its type says that there is one."""
+    lengths = header(scope, b"content-length") not in (None, "0"), header(scope, b"transfer-encoding") is not None
+    return any(lengths) or (header(scope, b"content-type") or "").startswith(tus.OFFSET_TYPE)
 
 
 def _concat(scope: Scope) -> tus.Concat | None:
@@ -264,6 +239,27 @@ async def _append(
         raise ChecksumMismatch(error.message, subject=id) from error
 
 
+async def _first_bytes(
+    context: Context, status: UploadStatus, body: RequestBody, checksum: Checksum | None
+) -> Response[UploadInfo]:
+    async with context.uploads:
+        status = await _append(context, status.id, 0, body, checksum)
+    return await _creation(context, status)
+
+
+async def _begun(
+    context: Context, status: UploadStatus, rest: Coroutine[Any, Any, Response[UploadInfo]]
+) -> Response[UploadInfo]:
+    """The answer to a request that began an upload. If that is an error nobody is told where the upload is: it would
+    only take room until it expires."""
+    try:
+        return await rest
+    except BaseException:
+        with suppress(GravitonError):  # then it does expire
+            await finish_anyway(context.services.uploads.terminate(status.id))
+        raise
+
+
 async def _creation(context: Context, status: UploadStatus) -> Response[UploadInfo]:
     status = await _finished(context, status)
     return creation(status, await _blob_of(context, status))
@@ -289,13 +285,6 @@ async def _finished(context: Context, status: UploadStatus) -> UploadStatus:
     if status.is_complete and not status.is_partial and status.key is None and status.error is None:
         return await context.services.uploads.finish(status.id, FINISH_SECONDS)
     return status
-
-
-async def _declare(context: Context, id: UploadId, length: int) -> None:
-    check_length(length, context.settings.max_blob_bytes)
-    status = await context.services.uploads.status(id)
-    if status.length != length:
-        await context.services.uploads.declare_length(id, length)
 
 
 ROUTES = [
