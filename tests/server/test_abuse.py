@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import time
 from contextlib import suppress
@@ -134,6 +135,23 @@ def test_whatever_bytes_come_the_server_lives(server: Served, raw: bytes) -> Non
             connection.shutdown(socket.SHUT_WR)
         read_all(connection)
     assert server.process.poll() is None
+
+
+def test_questions_that_are_kept_in_memory_are_so_many(server: Served) -> None:
+    """Each may be a megabyte, and there may be thousands of connections."""
+    head = raw_head("POST", "/api/blobs/exists", "Content-Length: 1000000")
+    asking = [server.connect() for _ in range(150)]
+    try:
+        for one in asking:
+            one.sendall(head + b'{"ids":["')
+        wait_for(lambda: select.select(asking, [], [], 0)[0] != [])
+        answer = select.select(asking, [], [], 0)[0][0].recv(2000)
+        assert status_of(answer) == 429
+        assert b"retry-after: 10" in answer
+    finally:
+        for one in asking:
+            one.close()
+    wait_for(lambda: server.request("POST", "/api/blobs/exists", b'{"ids":[]}').status == 200)
 
 
 def test_the_server_is_still_well(server: Served) -> None:
