@@ -178,6 +178,23 @@ def test_pipelined_requests_are_answered_in_order(server: Served) -> None:
     assert [int(code) for code in re.findall(rb"HTTP/1.1 (\d{3})", answer)] == [200, 200, 404]
 
 
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("Transfer-Encoding: chunked", b"FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", b"nonsense\r\n"),
+        ("Content-Length: 10", b"half"),
+    ],
+)
+def test_a_body_that_is_none_is_answered_as_every_error(server: Served, head: str, body: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(raw_head("POST", "/api/blobs", head) + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_all(connection)
+    assert status_of(answer) == 400, answer
+    assert b"application/problem+json" in answer
+
+
 def test_a_request_with_two_lengths_is_refused(server: Served) -> None:
     answer = server.talk(raw_head("POST", "/api/blobs", "Content-Length: 3", "Content-Length: 4") + b"abcd")
     assert status_of(answer) == 400
