@@ -195,6 +195,13 @@ def test_a_body_that_is_none_is_answered_as_every_error(server: Served, head: st
     assert b"application/problem+json" in answer
 
 
+def test_a_body_that_is_coded_for_its_way_is_not_stored_so(server: Served) -> None:
+    head = raw_head("POST", "/api/blobs", "Transfer-Encoding: gzip, chunked", "Connection: close")
+    answer = server.talk(head + b"5\r\nhello\r\n0\r\n\r\n")
+    assert status_of(answer) == 400, answer
+    assert b"transfer-encoding" in answer
+
+
 def test_a_request_with_two_lengths_is_refused(server: Served) -> None:
     answer = server.talk(raw_head("POST", "/api/blobs", "Content-Length: 3", "Content-Length: 4") + b"abcd")
     assert status_of(answer) == 400
