@@ -16,9 +16,9 @@ from graviton.core.clock import SystemClock
 __all__ = ["certificate"]
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def certificate(folder: Path, curve: ec.EllipticCurve | None = None) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that vouches for itself, and its key, on P-256 unless another curve is given."""
+    key = ec.generate_private_key(curve or ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "graviton tests")])
     now = datetime.fromtimestamp(SystemClock().now_ns() // 10**9, UTC)
     made = (

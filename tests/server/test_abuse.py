@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import time
 from contextlib import suppress
@@ -136,6 +137,23 @@ def test_whatever_bytes_come_the_server_lives(server: Served, raw: bytes) -> Non
     assert server.process.poll() is None
 
 
+def test_questions_that_are_kept_in_memory_are_so_many(server: Served) -> None:
+    """Each may be a megabyte, and there may be thousands of connections."""
+    head = raw_head("POST", "/api/blobs/exists", "Content-Length: 1000000")
+    asking = [server.connect() for _ in range(150)]
+    try:
+        for one in asking:
+            one.sendall(head + b'{"ids":["')
+        wait_for(lambda: select.select(asking, [], [], 0)[0] != [])
+        answer = select.select(asking, [], [], 0)[0][0].recv(2000)
+        assert status_of(answer) == 429
+        assert b"retry-after: 10" in answer
+    finally:
+        for one in asking:
+            one.close()
+    wait_for(lambda: server.request("POST", "/api/blobs/exists", b'{"ids":[]}').status == 200)
+
+
 def test_the_server_is_still_well(server: Served) -> None:
     wait_for(lambda: server.request("GET", "/api/health/ready").status == 200)
 
@@ -158,6 +176,30 @@ def test_pipelined_requests_are_answered_in_order(server: Served) -> None:
     )
     answer = server.talk(sent)
     assert [int(code) for code in re.findall(rb"HTTP/1.1 (\d{3})", answer)] == [200, 200, 404]
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("Transfer-Encoding: chunked", b"FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", b"nonsense\r\n"),
+        ("Content-Length: 10", b"half"),
+    ],
+)
+def test_a_body_that_is_none_is_answered_as_every_error(server: Served, head: str, body: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(raw_head("POST", "/api/blobs", head) + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_all(connection)
+    assert status_of(answer) == 400, answer
+    assert b"application/problem+json" in answer
+
+
+def test_a_body_that_is_coded_for_its_way_is_not_stored_so(server: Served) -> None:
+    head = raw_head("POST", "/api/blobs", "Transfer-Encoding: gzip, chunked", "Connection: close")
+    answer = server.talk(head + b"5\r\nhello\r\n0\r\n\r\n")
+    assert status_of(answer) == 400, answer
+    assert b"transfer-encoding" in answer
 
 
 def test_a_request_with_two_lengths_is_refused(server: Served) -> None:

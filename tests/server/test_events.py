@@ -1,13 +1,10 @@
-"""Events over a real connection, with metadata in PostgreSQL; in SQLite as soon as it keeps an outbox."""
+"""Events over a real connection, with metadata in PostgreSQL; in SQLite: test_embedded_events.py."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +12,7 @@ from tests.integration.cli_process import wait_for
 from tests.integration.command_runs import graviton
 from tests.postgres_schemas import drop_schema, make_schema
 from tests.postgres_server import server as postgres
+from tests.server.following import Follower
 from tests.server.serving import Served
 
 pytestmark = pytest.mark.postgres
@@ -27,43 +25,6 @@ async def environment() -> AsyncIterator[dict[str, str]]:
     await make_schema(postgres(), schema)
     yield {"GRAVITON_METADATA": "postgres", "PG_JDBC_URL": postgres().url(schema)}
     await drop_schema(postgres(), schema)
-
-
-class Follower:
-    """One connection to the stream."""
-
-    def __init__(self, server: Served, query: str = "", last: str | None = None) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-        headers = {} if last is None else {"Last-Event-ID": last}
-        self._connection.request("GET", f"/api/events{query}", headers=headers)
-        self.answer = self._connection.getresponse()
-
-    def blocks(self) -> Iterator[dict[str, str]]:
-        """Blocks of lines as they come."""
-        fields: dict[str, str] = {}
-        while line := self.answer.readline().decode():
-            name, _, value = line.rstrip("\n").partition(": ")
-            if name == "":
-                yield fields
-                fields = {}
-            elif not name.startswith(":"):  # else a comment
-                fields[name] = value
-
-    def events(self, count: int) -> list[tuple[str, str, str]]:
-        """Position, kind and subject of the next events."""
-        found = []
-        for block in self.blocks():
-            if "event" in block:
-                told: dict[str, Any] = json.loads(block["data"])
-                assert told["kind"] == block["event"]
-                found.append((block["id"], told["kind"], told["subject"]))
-                if len(found) == count:
-                    break
-        return found
-
-    def close(self) -> None:
-        self.answer.close()
-        self._connection.close()
 
 
 async def test_a_follower_that_comes_again_misses_nothing(environment: dict[str, str], tmp_path: Path) -> None:

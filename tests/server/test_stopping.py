@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.certificates import certificate
 from tests.integration.cli_process import listed, temporary_files, wait_for
@@ -223,7 +225,13 @@ def test_files_of_tls_are_looked_at_first(root: Path, tmp_path: Path) -> None:
     _, other_key = certificate(tmp_path / "other")
     old_key = tmp_path / "old.key"
     old_key.write_text(key.read_text().replace("PRIVATE KEY", "EC PRIVATE KEY"))
+    odd = tmp_path / "odd"  # the server below aborts at it
+    odd.mkdir()
+    locked = tmp_path / "locked.key"  # nobody is asked for the password
+    locked.write_text(encrypted(key) + key.read_text())
     for files, words in (
+        (certificate(odd, ec.SECP521R1()), "of a kind that is not taken"),
+        ((cert, locked), "is not the key of"),
         ((key, key), "holds no certificate"),
         ((cert, cert), "holds no key"),
         ((cert, other_key), "is not the key of"),
@@ -233,6 +241,13 @@ def test_files_of_tls_are_looked_at_first(root: Path, tmp_path: Path) -> None:
         told = failure(graviton(root, "serve", "--json", "--port", "0", "--tls-cert", files[0], "--tls-key", files[1]))
         assert (told["error"], words in told["message"]) == ("config", True), told
         assert told["hint"]
+
+
+def encrypted(key: Path) -> str:
+    """The key with a password."""
+    found = serialization.load_pem_private_key(key.read_bytes(), None)
+    hidden = serialization.BestAvailableEncryption(b"secret")
+    return found.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden).decode()
 
 
 def workers_of(server: Served) -> set[int]:

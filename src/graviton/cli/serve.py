@@ -73,11 +73,11 @@ async def _observed(
     """The services of this process, and what is told about them: metrics, logs, traces."""
     from graviton.assembly.log_settings import log_settings_from
     from graviton.assembly.services import open_services
+    from graviton.core.secret import secrets_in
     from graviton.server.logs import Logs
     from graviton.server.tracing import tracing_from
 
     log_settings, tracing = log_settings_from(os.environ), tracing_from(os.environ)
-    secrets = [] if settings.token is None else [settings.token]
     try:
         store_settings = call.settings()
         store_settings = store_settings._replace(limits=store_settings.limits.divided(settings.workers))
@@ -87,7 +87,7 @@ async def _observed(
             tracer=tracing.tracer,
             upload_lifetime_seconds=settings.upload_lifetime_seconds,
         ) as services:
-            with Logs(log_settings, metrics=metrics, secrets=secrets):
+            with Logs(log_settings, metrics=metrics, secrets=secrets_in((settings, store_settings))):
                 yield services, tracing
     finally:
         await tracing.aclose()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 
-__all__ = ["Secret"]
+__all__ = ["Secret", "secrets_in"]
 
 
 class Secret:
@@ -36,3 +38,19 @@ class Secret:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a secret is not pickled: it would lie there as plain text")
+
+
+def secrets_in(settings: object) -> Iterator[Secret]:
+    """All secrets in settings: tuples (with names or without), data classes and mappings, however deep."""
+    if isinstance(settings, Secret):
+        yield settings
+        return
+    parts: list[object] = []
+    if isinstance(settings, (tuple, list)):
+        parts = list(settings)
+    elif isinstance(settings, Mapping):
+        parts = list(settings.values())
+    elif is_dataclass(settings):
+        parts = [getattr(settings, field.name) for field in fields(settings)]
+    for part in parts:
+        yield from secrets_in(part)

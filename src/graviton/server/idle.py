@@ -9,6 +9,7 @@ are looked at now and then, and what the kernel knows of each: when the last byt
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import socket
@@ -19,8 +20,11 @@ from contextlib import closing
 from typing import Final, NamedTuple
 
 from graviton.concurrency.executors import in_own_thread
+from graviton.errors import GravitonError
 
 __all__ = ["close_idle", "connections_at_once", "keep_closing"]
+
+_log = logging.getLogger("graviton.server")
 
 SILENT_MS: Final = 10_000
 """Who has not said a word by then has nothing to say; as long as a head may take."""
@@ -103,7 +107,10 @@ async def keep_closing(port: int, busy: Callable[[], Collection[tuple[str, str]]
         return
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        await in_own_thread(close_idle, port, busy())
+        try:
+            await in_own_thread(close_idle, port, busy())
+        except (OSError, GravitonError) as error:  # no file or thread is to be had, which the next look may have
+            _log.warning("could not look for idle connections: %s", error)
 
 
 def connections_at_once() -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from graviton.assembly.server_settings import ServerSettings
 from graviton.errors import ConfigError, GravitonError, PermissionDenied, Unavailable
+from graviton.server.tls_key import TAKEN, is_taken
 
 __all__ = ["check_tls", "reserve_port", "url_of"]
 
@@ -77,9 +78,10 @@ def check_tls(settings: ServerSettings) -> None:
     """Look at the files of TLS before the server does, which would end with less to go by. Raises ConfigError."""
     if settings.tls_cert is None or settings.tls_key is None:
         return
-    if "CERTIFICATE" not in _kinds(settings.tls_cert):
+    if "CERTIFICATE" not in _BEGIN.findall(_text(settings.tls_cert)):
         raise _bad_file(settings.tls_cert, "holds no certificate", "Give the chain as PEM, the server's own first.")
-    kinds = _kinds(settings.tls_key)
+    key = _text(settings.tls_key)
+    kinds = _BEGIN.findall(key)
     if "PRIVATE KEY" not in kinds:
         if any(kind in kinds for kind in (*_OLD_KEYS, "ENCRYPTED PRIVATE KEY")):
             what = "holds a key in another form than PKCS#8 without a password"
@@ -87,17 +89,20 @@ def check_tls(settings: ServerSettings) -> None:
                 settings.tls_key, what, f"Write it anew: openssl pkcs8 -topk8 -nocrypt -in {settings.tls_key} -out NEW."
             )
         raise _bad_file(settings.tls_key, "holds no key", "Give the key as PEM: -----BEGIN PRIVATE KEY-----.")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    if not is_taken(key):
+        raise _bad_file(settings.tls_key, "holds a key of a kind that is not taken, or damaged", f"Use {TAKEN}.")
+    try:  # with a password, or it would be asked for on the terminal
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
     except (ssl.SSLError, OSError) as error:
         raise _bad_file(
             settings.tls_key, f"is not the key of {settings.tls_cert}, or damaged", "Give the two that belong together."
         ) from error
 
 
-def _kinds(path: Path) -> list[str]:
+def _text(path: Path) -> str:
     try:
-        return _BEGIN.findall(path.read_text("ascii", "replace"))
+        return path.read_text("ascii", "replace")
     except OSError as error:
         raise _bad_file(path, f"cannot be read: {os.strerror(error.errno or 0)}", "Check its path and mode.") from error
 

@@ -11,9 +11,10 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
-from graviton.errors import Unavailable
+from graviton.errors import GravitonError, Unavailable
 from graviton.server.signals import StopSignals
 
 __all__ = ["READY", "Workers", "parent_gone"]
@@ -91,20 +92,31 @@ class Workers:
             )
 
     async def _watch(self, number: int) -> None:
-        """Start a worker again whenever it dies."""
+        """Start a worker again whenever it dies, whatever fails meanwhile: a machine without memory for a process has
+        some a moment later, and nobody else would ever start it."""
         loop = asyncio.get_running_loop()
         pause = _LEAST_PAUSE
         while True:
             began = loop.time()
             code = await self._running[number].wait()
-            self._ended(number)
+            self._forget(number)
             pause = _LEAST_PAUSE if loop.time() - began >= _LONG_LIFE else min(pause * 2, _MOST_PAUSE)
-            self._note(f"worker {number} ended with {code}; it is started again in {pause:g} s")
+            self._tell(f"worker {number} ended with {code}; it is started again in {pause:g} s")
             await asyncio.sleep(pause)
             try:
                 await self._start(number)
-            except Unavailable as error:
-                self._note(error.message)
+            except (OSError, GravitonError) as error:
+                self._tell(f"worker {number} could not be started: {error}")
+
+    def _forget(self, number: int) -> None:
+        try:
+            self._ended(number)
+        except OSError as error:  # the next one looks after its own figures once more
+            self._tell(f"figures of worker {number} stay: {error}")
+
+    def _tell(self, text: str) -> None:
+        with suppress(OSError):  # whoever reads it may be gone
+            self._note(text)
 
     async def _end_all(self) -> None:
         """Stop all, in order; at once if somebody is in a hurry, and by force what does not end then."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -281,10 +282,10 @@ async def first_of(kv: KeyValueStore, after: str | None, poll_seconds: float = N
         return str(event.subject)
 
 
-async def waits(kv: KeyValueStore) -> None:
-    """Until somebody waits for the bell."""
+async def waits(kv: KeyValueStore, count: int = 1) -> None:
+    """Until so many wait for the bell."""
     bell = bell_of(kv)
-    while not bell._listening:
+    while len(bell._listening) < count:
         await asyncio.sleep(0)
     await asyncio.sleep(0.01)
 
@@ -418,3 +419,59 @@ async def test_follower_ends_with_its_store(tmp_path: Path) -> None:
 def test_looking_every_no_seconds_is_refused(kv: InMemoryKeyValueStore) -> None:
     with pytest.raises(InvalidInput):
         KvOutbox(kv, 0)
+
+
+async def test_followers_at_the_same_place_share_their_looks(
+    kv: InMemoryKeyValueStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hundred of them, each looking for himself whenever somebody puts, would make puts ten times as slow."""
+    looks = 0
+    look = outbox._look
+
+    def counted(*args: Any, **more: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return look(*args, **more)
+
+    monkeypatch.setattr(outbox, "_look", counted)
+    everybody = KvOutbox(kv, NEVER)
+    async with asyncio.timeout(SOON), AsyncExitStack() as stack:
+        followers = [
+            await stack.enter_async_context(aclosing(everybody.follow()))  # type: ignore[type-var]
+            for _ in range(200)
+        ]
+        waiting = [asyncio.ensure_future(anext(one)) for one in followers]
+        await waits(kv, 200)
+        looks = 0
+        await tell(kv, *facts(1))
+        bell_of(kv).ring()
+        found = await asyncio.gather(*waiting)
+        assert {event.subject for _, event in found} == {"1"}
+        assert looks <= 3
+
+
+async def test_what_one_look_fails_of_is_told_to_everybody(kv: InMemoryKeyValueStore) -> None:
+    await tell(kv, *facts(3))
+    shared = KvOutbox(kv, NEVER)
+    good, bad = shared.follow(), [shared.follow("nonsense") for _ in range(3)]
+    found = await asyncio.gather(*(anext(one) for one in (good, *bad)), return_exceptions=True)
+    assert isinstance(found[0], tuple)
+    errors = found[1:]
+    assert all(isinstance(error, InvalidInput) for error in errors)
+    assert len({id(error) for error in errors}) == 3
+    await good.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_follower_that_leaves_in_the_middle_of_a_look_stops_nobody(kv: InMemoryKeyValueStore) -> None:
+    shared = KvOutbox(kv, 0.01)
+    await tell(kv, *facts(1))
+    async with asyncio.timeout(SOON):
+        for _ in range(20):
+            leaving, staying = shared.follow(), shared.follow()
+            gone, here = asyncio.ensure_future(anext(leaving)), asyncio.ensure_future(anext(staying))
+            await asyncio.sleep(0)
+            gone.cancel()
+            assert (await here)[1].subject == "1"
+            await asyncio.wait([gone])
+            await leaving.aclose()  # type: ignore[attr-defined]
+            await staying.aclose()  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from graviton.ports.events import Event, EventKind
 from graviton.server.http.context import Context
 from graviton.server.http.edge import TRACE_ID
 from graviton.server.http.errors import Gone, TooSlow
-from graviton.server.http.events import EventFilter, EventStream, parse_kinds
+from graviton.server.http.events import PIECE_BYTES, EventFilter, EventStream, parse_kinds
 from tests.unit.server.asgi_fakes import Wire, scope
 
 PUT, GONE = EventKind.BLOB_COMMITTED, EventKind.BLOB_DELETED
@@ -109,6 +109,15 @@ async def test_events_come_with_the_position_after_each() -> None:
     assert outbox.is_closed
 
 
+async def test_what_is_there_already_comes_at_once() -> None:
+    """Each by itself is a piece to be sent, and a round through the loop, for each of all followers."""
+    outbox = FakeOutbox(*(event(number) for number in range(1, 41)))
+    async with Following(outbox) as follower:
+        found = await follower.blocks(40)
+        assert [one["id"] for one in found] == [str(number) for number in range(1, 41)]
+        assert len(follower.wire.sent) <= 4
+
+
 async def test_the_position_comes_before_any_event() -> None:
     """A browser that loses its connection before the first event goes on from where it began."""
     async with Following(FakeOutbox(), after="7") as follower:
@@ -183,20 +192,20 @@ async def test_a_follower_that_takes_nothing_is_dropped_and_nothing_is_kept_for_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("graviton.server.http.events.WINDOW_SECONDS", 0.02)
-    outbox = FakeOutbox(*(event(number) for number in range(1, 1000)))
+    outbox = FakeOutbox(*(event(number) for number in range(1, 5000)))
     follower = Following(outbox)
     send = follower.wire.send
 
     async def stuck(message: dict[str, Any]) -> None:
         await send(message)
-        if len(follower.wire.sent) > 3:
+        if len(follower.wire.sent) > 2:  # the head, the position, a piece of events
             await asyncio.Event().wait()
 
     follower.wire.send = stuck  # type: ignore[method-assign]
     async with follower:
         with pytest.raises(TooSlow):
             await follower.task
-    assert outbox.read < 10
+    assert outbox.read < 2 * PIECE_BYTES / 100  # an event here has more than 100 bytes
     assert outbox.is_closed
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+import errno
 import socket
 import sys
 
 import pytest
 
+from graviton.errors import Unavailable
 from graviton.server import idle
 from graviton.server.idle import close_idle, connections_at_once
 
@@ -67,3 +70,24 @@ def test_other_ports_and_files_are_left_alone(monkeypatch: pytest.MonkeyPatch) -
 
 def test_connections_leave_files_for_the_store() -> None:
     assert 16 <= connections_at_once() <= 4096
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "too many open files"), Unavailable("no thread")])
+async def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """It fails while all files are in use, which is when the silent must go."""
+    monkeypatch.setattr(idle, "LOOK_SECONDS", 0)
+    looks = 0
+    again = asyncio.Event()
+
+    async def failing(*_: object) -> int:
+        nonlocal looks
+        looks += 1
+        if looks > 2:
+            again.set()
+        raise error
+
+    monkeypatch.setattr(idle, "in_own_thread", failing)
+    looking = asyncio.create_task(idle.keep_closing(1, list))
+    async with asyncio.timeout(30):
+        await again.wait()
+    looking.cancel()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import msgspec
 import pytest
 
 from graviton.core.attributes import FILE_NAME, BinaryAttributes
@@ -10,6 +11,7 @@ from graviton.core.keys import BlobKey
 from graviton.ports.blobs import BlobStat
 from graviton.server.http import listing
 from graviton.server.http.listing import Filter, find
+from graviton.server.http.models import blob_info
 from graviton.stores.cas import CasBlobStore
 from graviton.stores.results import ListedStats
 from graviton.testing.fake_clock import FakeClock
@@ -69,9 +71,30 @@ async def test_a_filter_that_matches_nothing_looks_at_so_many(monkeypatch: pytes
     assert (found, pages) == ([], 5)
 
 
+async def test_a_page_of_blobs_with_much_to_say_about_them_is_short() -> None:
+    """A thousand of these would be a hundred megabytes of JSON, which nobody else is answered during."""
+    clock = FakeClock()
+    store = FakeStore(300, clock)
+    fat = BinaryAttributes.EMPTY.advertise({f"user.{number}": "v" * 1000 for number in range(60)}, at_ns=0)
+    store.stats = [stat._replace(attributes=fat) for stat in store.stats]
+    page = await find(cast(CasBlobStore, store), "", None, 1000, Filter(), clock)
+    size = len(msgspec.json.encode([blob_info(stat) for stat in page.stats]))
+    assert listing.MAX_CHARS / 2 < size < 2 * listing.MAX_CHARS
+    found, pages = await every(store, Filter(), 1000, clock)
+    assert found == store.stats
+    assert pages > 10
+
+
+async def test_usual_blobs_fill_a_page_of_a_thousand() -> None:
+    clock = FakeClock()
+    store = FakeStore(1500, clock)
+    page = await find(cast(CasBlobStore, store), "", None, 1000, Filter(), clock)
+    assert len(page.stats) == 1000
+
+
 async def test_a_slow_store_gives_what_there_is() -> None:
     clock = FakeClock()
     store = FakeStore(5000, clock, seconds=1.5)
     page = await find(cast(CasBlobStore, store), "", None, 5, Filter(name="nothing"), clock)
-    assert store.looked == 2000
+    assert store.looked == 500
     assert page.next is not None

@@ -119,7 +119,8 @@ def worker_metrics(folder: Path, slot: int) -> PrometheusMetrics:
 async def keep_fresh(metrics: PrometheusMetrics, seconds: float = REFRESH_SECONDS) -> None:
     """Refresh again and again, until it is cancelled."""
     while True:
-        await in_own_thread(metrics.refresh)
+        with suppress(Unavailable):  # no thread is to be had just now
+            await in_own_thread(metrics.refresh)
         await asyncio.sleep(seconds)
 
 

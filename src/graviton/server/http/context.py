@@ -9,13 +9,17 @@ from graviton.assembly.server_settings import ServerSettings
 from graviton.assembly.services import Services
 from graviton.constraints.semaphore import SemaphoreLimit
 
-__all__ = ["FOLLOWERS", "Context"]
+__all__ = ["FOLLOWERS", "QUESTIONS", "Context"]
 
 WAITING: Final = 64
 """Uploads, and downloads, that may wait for a slot; with several workers each has its part."""
 
 WAIT_SECONDS: Final = 10.0
 """How long: proxies and clients wait for longer, and then know why."""
+
+QUESTIONS: Final = 32
+"""Requests with JSON in one process: each is kept as a whole, some megabytes with what is made of it, and nothing else
+bounds how many come."""
 
 FOLLOWERS: Final = 256
 """Who may follow the events of one process: each looks at the metadata twice a second where no bell rings."""
@@ -29,6 +33,7 @@ class Context:
         self.settings = settings
         self.uploads = _slots(settings, settings.uploads, "uploads")
         self.downloads = _slots(settings, settings.downloads, "downloads")
+        self.questions = SemaphoreLimit(QUESTIONS, WAITING, WAIT_SECONDS, name="questions")
         self.followers = SemaphoreLimit(FOLLOWERS, 0, 0, name="followers of events")
         self.stopping = asyncio.Event()
         """Set when the server was told to stop."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from graviton.core.clock import Clock
-from graviton.errors import GravitonError, Unavailable
+from graviton.errors import GravitonError, InvalidInput, Unavailable
 from graviton.server.http import tus
 from graviton.server.http.asgi import Headers, Message, Receive, Scope, Send, header, respond
 from graviton.server.http.errors import ClientGone, answer, kind_of
@@ -112,7 +112,9 @@ class Edge:
             failure = error.__cause__ if _is_wrapped(error) else error
             if traffic.status:
                 raise  # the server below ends the connection without the end of the body
-            if not isinstance(failure, ClientGone):
+            if isinstance(failure, ClientGone):
+                await _tell_perhaps_nobody(traffic, trace_id)
+            else:
                 await _tell(traffic, failure, trace_id)
         finally:
             del self._running[task]
@@ -144,6 +146,13 @@ async def _tell(traffic: _Traffic, failure: BaseException | None, trace_id: str)
     known = failure if isinstance(failure, GravitonError) else GravitonError("unexpected error")
     told = answer(known, trace_id)
     await respond(traffic.send, told.status, told.headers, told.body)
+
+
+async def _tell_perhaps_nobody(traffic: _Traffic, trace_id: str) -> None:
+    """A body that was malformed, or whose sender closed his half only, looks like a client that is gone. Whoever is
+    still there is answered; the log says what it is anyway."""
+    await _tell(traffic, InvalidInput("the body broke off before its end", subject="body"), trace_id)
+    traffic.status = 0
 
 
 def _extra_headers(path: str) -> Headers:

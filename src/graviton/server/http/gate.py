@@ -39,6 +39,7 @@ class Gate:
     def check(self, scope: Scope) -> None:
         """Raises Unauthenticated, Refused, InvalidInput, TooManyRequests."""
         check_path(scope["raw_path"], scope["query_string"])
+        _check_coding(header(scope, b"transfer-encoding"))
         is_open = scope["path"] in OPEN_PATHS
         if self._token is None:
             self._check_site(scope)
@@ -77,6 +78,12 @@ def check_path(path: bytes, query: bytes) -> None:
         raise InvalidInput(f"a path and a query have at most {MAX_PATH_BYTES} bytes each", subject="path")
     if _DISGUISED.search(path) or any(segment in (b".", b"..") for segment in unquote_to_bytes(path).split(b"/")):
         raise InvalidInput("a path has no encoded slashes, empty segments or dots", subject="path")
+
+
+def _check_coding(coding: str | None) -> None:
+    """Raises InvalidInput for a body in a coding that nobody takes off it: it would be stored as it is on the way."""
+    if coding is not None and coding.strip(" \t").lower() != "chunked":
+        raise InvalidInput("no transfer coding but chunked is understood", subject="transfer-encoding")
 
 
 def presents(authorization: str | None, token: Secret) -> bool:

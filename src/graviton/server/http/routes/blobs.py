@@ -136,10 +136,11 @@ async def manifest_of_blob(
 async def blobs_exist(request: Request[Any, Any, Any], context: Context) -> Presence:
     """Of many ids, those that are there."""
     scope: Scope = request.scope  # type: ignore[assignment]
-    asked = await read_json(scope, request.receive, WantedIds, context)
-    keys = [BlobKey.parse(text) for text in asked.ids]
     store = context.services.store
-    return Presence([key.text for key in keys if await store.stat(key) is not None])
+    async with context.questions:
+        asked = await read_json(scope, request.receive, WantedIds, context)
+        keys = [BlobKey.parse(text) for text in asked.ids]
+        return Presence([key.text for key in keys if await store.stat(key) is not None])
 
 
 @delete("/api/blobs/{blob_id:str}")
