@@ -183,6 +183,17 @@ async def test_last_answer_of_an_upload_that_is_lost_is_asked_for_again(url: str
         assert proxy.happened == 1
 
 
+async def test_blob_that_takes_long_to_be_put_together_is_waited_for(tmp_path: Path) -> None:
+    """The server answers the last bytes before the blob is there."""
+    with spaces(tmp_path / "spaces", finish_seconds=0.0) as served:
+        place = served.place()
+        async with client(place.url) as store:
+            data = os.urandom(12 * MIB)
+            result = await store.put(data, BLAKE3)
+            assert (result.key, result.created, result.stats.fresh_bytes) == (key_of(data), True, len(data))
+            assert await read(store, result.key) == data
+
+
 async def test_cancelled_upload_leaves_nothing_on_the_server(place: Served) -> None:
     async with client(place.url) as store:
         began = asyncio.Event()

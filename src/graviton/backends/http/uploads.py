@@ -116,7 +116,7 @@ class _Upload:
                 continue
             self._offset = self._checked(answer)
             if self._offset == self._size:
-                if answer.status != 202:
+                if answer.headers.get("X-Graviton-Upload-State") != "finishing":
                     return answer
                 await asyncio.sleep(_ASK_SECONDS)  # it puts the blob together
 
