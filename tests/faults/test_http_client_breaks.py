@@ -169,7 +169,8 @@ async def test_large_put_goes_on_where_it_broke(url: str, kind: str, tmp_path: P
             result = await store.put(source, BLAKE3)  # type: ignore[arg-type]
         assert result.key == key_of(data)
         assert await read(store, result.key) == data
-        assert proxy.happened == 4
+        # A connection ends before its cut if the server still stores what came on the one before, and says 409.
+        assert proxy.happened >= 3
         assert proxy.up < 40 * MIB, "it began again"
 
 
