@@ -107,7 +107,14 @@ class SpacesProcess:
 
     def start(self) -> None:
         """Begin to answer."""
-        command = [sys.executable, "-m", "tests.http_spaces", str(self._base), str(self._port), str(self._finish_seconds)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.http_spaces",
+            str(self._base),
+            str(self._port),
+            str(self._finish_seconds),
+        ]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
         assert self._process.stdout is not None
         self._port = int(self._process.stdout.readline())
