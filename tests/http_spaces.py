@@ -60,9 +60,13 @@ class Spaces:
         return application(Context(services, server), log=lambda line, error: None)
 
 
-async def serve(base: Path, port: int) -> None:
+async def serve(base: Path, port: int, finish_seconds: float) -> None:
     """On `port`, or on one that is free, until SIGTERM."""
     import socket
+
+    from graviton.server.http.routes import uploads
+
+    uploads.FINISH_SECONDS = finish_seconds  # type: ignore[misc]
 
     from granian.constants import Interfaces
     from granian.server.embed import Server
@@ -90,8 +94,9 @@ async def serve(base: Path, port: int) -> None:
 class SpacesProcess:
     """The server as a process, which can be killed and come again at its port."""
 
-    def __init__(self, base: Path) -> None:
-        self._base = base
+    def __init__(self, base: Path, finish_seconds: float = 10.0) -> None:
+        """The answer to the last bytes of an upload waits so long for the blob."""
+        self._base, self._finish_seconds = base, finish_seconds
         self._port = 0
         self.start()
 
@@ -102,7 +107,14 @@ class SpacesProcess:
 
     def start(self) -> None:
         """Begin to answer."""
-        command = [sys.executable, "-m", "tests.http_spaces", str(self._base), str(self._port)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.http_spaces",
+            str(self._base),
+            str(self._port),
+            str(self._finish_seconds),
+        ]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
         assert self._process.stdout is not None
         self._port = int(self._process.stdout.readline())
@@ -147,9 +159,9 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def spaces(base: Path) -> Iterator[Served]:
+def spaces(base: Path, finish_seconds: float = 10.0) -> Iterator[Served]:
     """The server as a process."""
-    process = SpacesProcess(base)
+    process = SpacesProcess(base, finish_seconds)
     try:
         yield Served(process.url, base)
     finally:
@@ -157,4 +169,4 @@ def spaces(base: Path) -> Iterator[Served]:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

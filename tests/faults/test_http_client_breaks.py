@@ -15,12 +15,14 @@ import pytest
 from graviton.backends.http import HttpBlobStore, HttpConfig
 from graviton.concurrency.executors import in_own_thread
 from graviton.constraints.budget import ByteBudget
+from graviton.constraints.throttle import Throttle
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.core.secret import Secret
 from graviton.errors import Conflict, DigestMismatch, Unavailable
+from graviton.services.sources import paced
 from tests.cutting_proxy import Cut, CuttingProxy
 from tests.http_spaces import TOKEN, Served, SpacesProcess, spaces
 
@@ -155,21 +157,24 @@ async def test_put_that_cannot_be_repeated_fails_and_leaves_nothing(url: str) ->
             assert (await store.put(pieces(), BLAKE3)).key == key_of(data)
 
 
-@pytest.mark.parametrize("kind", ["bytes", "path", "file", "buffer"])
+@pytest.mark.parametrize("kind", ["bytes", "path", "file", "buffer", "paced"])
 async def test_large_put_goes_on_where_it_broke(url: str, kind: str, tmp_path: Path) -> None:
     data = os.urandom(24 * MIB)
     (tmp_path / "file").write_bytes(b"before" + data)
     async with CuttingProxy(url) as proxy, client(proxy.url) as store:
         proxy.cuts = [Cut(up=5 * MIB), Cut(up=6 * MIB, reset=False), Cut(down=100), Cut(up=8 * MIB)]
-        with (tmp_path / "file").open("rb") as file:
+        with (tmp_path / "file").open("rb") as file, (tmp_path / "file").open("rb", buffering=0) as raw:
             file.seek(6)
+            raw.seek(6)
             path = tmp_path / "other"
             path.write_bytes(data)
-            source = {"bytes": data, "path": path, "file": file, "buffer": io.BytesIO(data)}[kind]
+            slowly = paced(raw, Throttle(1024 * MIB))
+            source = {"bytes": data, "path": path, "file": file, "buffer": io.BytesIO(data), "paced": slowly}[kind]
             result = await store.put(source, BLAKE3)  # type: ignore[arg-type]
         assert result.key == key_of(data)
         assert await read(store, result.key) == data
-        assert proxy.happened == 4
+        # A connection ends before its cut if the server still stores what came on the one before, and says 409.
+        assert proxy.happened >= 3
         assert proxy.up < 40 * MIB, "it began again"
 
 
@@ -181,6 +186,17 @@ async def test_last_answer_of_an_upload_that_is_lost_is_asked_for_again(url: str
         assert (await store.put(data, BLAKE3)).key == key_of(data)
         assert await read(store, key_of(data)) == data
         assert proxy.happened == 1
+
+
+async def test_blob_that_takes_long_to_be_put_together_is_waited_for(tmp_path: Path) -> None:
+    """The server answers the last bytes before the blob is there."""
+    with spaces(tmp_path / "spaces", finish_seconds=0.0) as served:
+        place = served.place()
+        async with client(place.url) as store:
+            data = os.urandom(12 * MIB)
+            result = await store.put(data, BLAKE3)
+            assert (result.key, result.created, result.stats.fresh_bytes) == (key_of(data), True, len(data))
+            assert await read(store, result.key) == data
 
 
 async def test_cancelled_upload_leaves_nothing_on_the_server(place: Served) -> None:

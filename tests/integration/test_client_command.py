@@ -88,13 +88,16 @@ def test_files_go_in_and_out(both: Both, tmp_path: Path) -> None:
     both("stats", "--json")
     both("verify", blob, "--json")
     both("rm", blob, "--json")
+    assert both("verify", blob, "--json").code == 1
     assert len(both("ls").out.split()) == 1
 
 
 def test_options_of_put_are_those_of_the_store(both: Both, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(100_000))
-    warnings.simplefilter("ignore")  # the store here says that it was made otherwise
-    [found] = both("put", "file", "--hash", "sha256", "--chunker", "fixed:10000B", "--no-name", "--json").objects
+    warnings.simplefilter("always")
+    put = both("put", "file", "--hash", "sha256", "--chunker", "fixed:10000B", "--no-name", "--json")
+    assert put.err.count("shares no blocks with what is there") == 2
+    [found] = put.objects
     assert found["id"].startswith("sha256:")
     assert found["chunker"] == "fixed-v1:10000"
     both("stat", found["id"], "--blocks", "--json")

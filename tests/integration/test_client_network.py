@@ -13,13 +13,18 @@ import pytest
 
 import graviton
 import graviton.sync
+from graviton.core.attribute_text import encode_attributes
+from graviton.core.attributes import BinaryAttributes
+from graviton.core.hashing import HashAlgo
+from graviton.core.keys import BlobKey
 from graviton.errors import ConfigError, Retry, Unavailable
-from tests.canned_server import CannedServer, answer
+from tests.canned_server import CannedServer, Exchange, answer
 from tests.certificates import certificate
 from tests.cutting_proxy import Cut, CuttingProxy
 from tests.http_spaces import TOKEN, Served
 from tests.integration.cli_process import COMMAND, MIB, children_env
 
+NO_ATTRIBUTES = encode_attributes(BinaryAttributes.EMPTY)
 TOTALS = answer(200, b'{"blobs": 1, "logical_bytes": 2, "unique_blocks": 3, "stored_bytes": 4}')
 
 
@@ -94,6 +99,32 @@ async def test_only_authorities_of_the_system_are_trusted(tmp_path: Path, monkey
         with pytest.raises(Unavailable, match="TLS") as caught:
             await store.totals()
         assert caught.value.retry is Retry.PERMANENT
+
+
+@pytest.mark.parametrize(("method", "most"), [("GET", 32), ("POST", 16)])
+async def test_crowd_of_our_own_waits_here(server: CannedServer, method: str, most: int) -> None:
+    """A server has slots for 64, of all clients, and tells those who find no place to come again in ten seconds."""
+    going_on, peak = 0, 0
+    key = BlobKey(HashAlgo.BLAKE3.digest(b"x"), 1)
+    did = "created=1, blocks=1, cut-blocks=1, fresh-blocks=1, fresh-bytes=1, repaired-blocks=0"
+    headers = {"X_Graviton_Blob_Id": key.text, "X_Graviton_Put": did, "X_Graviton_Attributes": NO_ATTRIBUTES}
+
+    async def counted(exchange: Exchange) -> None:
+        nonlocal going_on, peak
+        going_on += 1
+        peak = max(peak, going_on)
+        await asyncio.sleep(0.02)
+        going_on -= 1
+        exchange.writer.write(answer(200, b"x", **headers))
+
+    server.on(method, "/", counted)
+    async with graviton.open(server.url) as store:
+        if method == "POST":
+            await asyncio.gather(*(store.put(b"x") for _ in range(100)))
+        else:
+            readers = await asyncio.gather(*(store.get(key) for _ in range(100)))
+            assert await asyncio.gather(*(reader.read() for reader in readers)) == [b"x"] * 100
+    assert peak <= most
 
 
 def test_store_behind_a_url_is_used_without_await(served: Served, tmp_path: Path) -> None:

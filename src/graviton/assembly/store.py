@@ -35,6 +35,7 @@ from graviton.ports.metrics import MetricsRegistry
 from graviton.ports.outbox import Outbox
 from graviton.ports.tracing import Tracer
 from graviton.stores.cas import CasBlobStore
+from graviton.stores.results import warn_if_other
 
 if TYPE_CHECKING:
     from graviton.constraints.quota import Quota
@@ -264,17 +265,8 @@ class Store(AnyStore):
             self._tracer,
         )
         if marker is not None:
-            self._warn_if_other("hash", settings.hash.value if settings.hash else None, marker.hash.value)
-            self._warn_if_other("chunker", settings.chunker.text if settings.chunker else None, marker.chunker)
-
-    def _warn_if_other(self, what: str, asked: str | None, made_with: str) -> None:
-        if asked is not None and asked != made_with:
-            warnings.warn(
-                f"this store was made with {what} {made_with}; {asked} is used now and shares no blocks with what is"
-                " there",
-                UserWarning,
-                stacklevel=4,
-            )
+            warn_if_other("hash", settings.hash.value if settings.hash else None, marker.hash.value)
+            warn_if_other("chunker", settings.chunker.text if settings.chunker else None, marker.chunker)
 
     def _check_open(self) -> None:
         if self._closed:

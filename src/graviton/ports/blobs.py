@@ -28,7 +28,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import BinaryIO, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.buffers import Buffer
@@ -46,6 +46,7 @@ __all__ = [
     "BlobStore",
     "BlobWriteResult",
     "IngestStats",
+    "RepeatableSource",
     "SmallBlob",
     "check_limit",
 ]
@@ -53,6 +54,23 @@ __all__ = [
 BlobSource: TypeAlias = Buffer | os.PathLike[str] | BinaryIO | Iterable[Buffer] | AsyncIterable[Buffer]
 """Bytes (or any other contiguous memory), the path of a regular file, a binary file object (read from its position), or
 pieces of bytes."""
+
+
+@runtime_checkable
+class RepeatableSource(Protocol):
+    """Pieces of bytes that can be had again, from any of them on: whoever sends them over a network can go on after a
+    break. Everybody else iterates."""
+
+    size: int
+    """Bytes in all, as far as one can tell."""
+
+    def __aiter__(self) -> AsyncIterator[Buffer]:
+        """All of them."""
+        ...
+
+    def from_byte(self, offset: int) -> AsyncIterator[Buffer]:
+        """Those from `offset` on. One iteration at a time."""
+        ...
 
 
 class SmallBlob(NamedTuple):

@@ -9,7 +9,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from graviton.concurrency.calls import CancelFlag
@@ -116,13 +116,34 @@ def has_changed(file: io.FileIO, before: os.stat_result, read_bytes: int) -> boo
     return (read_bytes, now.st_size, now.st_mtime_ns) != (before.st_size, before.st_size, before.st_mtime_ns)
 
 
-async def paced(file: io.FileIO, throttle: Throttle) -> AsyncIterator[bytes]:
-    """The bytes of `file`, no faster than `throttle` lets them. Cancelling ends it soon, even on a silent pipe."""
-    fd = file.fileno()
-    can_block = not stat.S_ISREG(os.fstat(fd).st_mode)
+def paced(file: io.FileIO, throttle: Throttle) -> AsyncIterable[bytes]:
+    """The bytes of `file` from where it stands, no faster than `throttle` lets them; a RepeatableSource, if it is a
+    regular one. Cancelling ends it soon, even on a silent pipe."""
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return _PacedFile(file, throttle)
+    return _pieces(file, throttle, can_block=True)
 
+
+class _PacedFile:
+    """See `RepeatableSource`."""
+
+    def __init__(self, file: io.FileIO, throttle: Throttle) -> None:
+        self._file, self._throttle = file, throttle
+        self._start = file.tell()
+        self.size = max(0, os.fstat(file.fileno()).st_size - self._start)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _pieces(self._file, self._throttle, can_block=False)
+
+    def from_byte(self, offset: int) -> AsyncIterator[bytes]:
+        """See `RepeatableSource`."""
+        self._file.seek(self._start + offset)
+        return aiter(self)
+
+
+async def _pieces(file: io.FileIO, throttle: Throttle, can_block: bool) -> AsyncIterator[bytes]:
     def read(flag: CancelFlag) -> bytes:
-        if can_block and not wait_readable(fd, flag):
+        if can_block and not wait_readable(file.fileno(), flag):
             return b""
         return file.read(throttle.piece)
 

@@ -49,7 +49,12 @@ class ReadVerification:
         for key in keys:
             stat = await self._store.stat(key)
             if stat is None:
-                raise NotFound(f"there is no blob {key}", operation="verify", subject=key.text)
+                raise NotFound(
+                    f"there is no blob {key}",
+                    operation="verify",
+                    subject=key.text,
+                    hint="`graviton ls` lists the blobs.",
+                )
             found.append(stat)
         await self._in_parallel(_each(found))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 from graviton.core.attribute_values import CHUNK_COUNT, SIZE
@@ -27,6 +28,7 @@ __all__ = [
     "result_of",
     "stat_of",
     "wanted",
+    "warn_if_other",
 ]
 
 
@@ -115,6 +117,16 @@ def check_policy(policy: StorePolicy | None) -> None:
     for what, is_asked in refused.items():
         if is_asked:
             raise Unsupported(f"this store does not offer {what}", operation="put", hint="Leave it out of the policy.")
+
+
+def warn_if_other(what: str, asked: str | None, made_with: str) -> None:
+    """Warn of a hash or chunker that keeps what is put now from sharing blocks with the rest; None asks for nothing."""
+    if asked is not None and asked != made_with:
+        warnings.warn(
+            f"this store was made with {what} {made_with}; {asked} is used now and shares no blocks with what is there",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def _check_digest_algos(attributes: BinaryAttributes, algo: HashAlgo) -> None:

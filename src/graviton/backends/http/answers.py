@@ -25,10 +25,11 @@ __all__ = [
     "BlobsPage",
     "BlocksPage",
     "PutReport",
+    "ServersDefaults",
     "attributes_of",
     "blobs_page",
     "blocks_page",
-    "hash_of",
+    "defaults_of",
     "report_of",
     "stat_of",
     "totals_of",
@@ -57,6 +58,13 @@ class PutReport(NamedTuple):
     repaired_blocks: int
     chunker: str
     created: bool
+
+
+class ServersDefaults(NamedTuple):
+    """What puts get that say nothing; None where the server does not tell."""
+
+    hash: HashAlgo | None = None
+    chunker: str | None = None
 
 
 class BlobsPage(NamedTuple):
@@ -250,14 +258,15 @@ def totals_of(found: Any) -> StoreTotals:
     return _checked("stats", totals)
 
 
-def hash_of(found: Any) -> HashAlgo | None:
-    """What the server hashes with unless it is told; None where it does not say. Raises Unavailable."""
+def defaults_of(found: Any) -> ServersDefaults:
+    """What the server does with a put that says nothing. Raises Unavailable."""
 
-    def algo() -> HashAlgo | None:
-        name = _Object(found, "stats").maybe("hash", str)
-        return None if name is None else HashAlgo.parse(name)
+    def defaults() -> ServersDefaults:
+        one = _Object(found, "stats")
+        name = one.maybe("hash", str)
+        return ServersDefaults(None if name is None else HashAlgo.parse(name), one.maybe("chunker", str))
 
-    return _checked("stats", algo)
+    return _checked("stats", defaults)
 
 
 def _checked(operation: str, read: Callable[[], _T]) -> _T:

@@ -50,9 +50,15 @@ _LIST_PAGE: Final = 500
 
 _BLOCKS_PAGE: Final = 4096
 
-_PUTS_AT_ONCE: Final = 8
-"""Small blobs on their way together. The server stores those that wait for each other with one fsync, and lets 64
-requests in at once, of all clients."""
+_PUTS_AT_ONCE: Final = 16
+"""Puts on their way together; others wait here. The server lets 64 in at once, of all clients, has as many wait, and
+tells the rest to come again in ten seconds. It stores small blobs that wait for each other with one fsync: 1,000 take
+two thirds of the time that they take eight at a time."""
+
+
+_OPENED_AT_ONCE: Final = 32
+"""Gets whose answer has not begun; others wait here, for the same reason. Readers that are open do not count: somebody
+may leave them open for as long as he likes."""
 
 
 class HttpBlobStore(AnyStore):
@@ -86,11 +92,14 @@ class HttpBlobStore(AnyStore):
         self._requests = Requests(config)
         self._puts = Puts(self._requests, defaults, self._pool, self._budget, self._clock)
         self._operations = Operations(metrics or NoMetrics())
+        self._putting = asyncio.Semaphore(_PUTS_AT_ONCE)
+        self._opening = asyncio.Semaphore(_OPENED_AT_ONCE)
 
     async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
         self._requests.check_open()
         with self._operations.running("put"):
-            return await self._puts.put(source, plan or BlobWritePlan())
+            async with self._putting:
+                return await self._puts.put(source, plan or BlobWritePlan())
 
     async def put_many(
         self, sources: Iterable[bytes | SmallBlob], plan: BlobWritePlan | None = None
@@ -131,7 +140,8 @@ class HttpBlobStore(AnyStore):
                 _check_span(asked, key)
                 return HttpBlobReader(parts, key, asked, found.attributes, None, retrying)
             try:
-                opened = await retrying.run(lambda: open_bytes(parts, key, asked))
+                async with self._opening:
+                    opened = await retrying.run(lambda: open_bytes(parts, key, asked))
             except IntegrityError as error:
                 raise damaged(key, asked, asked.start, error) from error
             try:

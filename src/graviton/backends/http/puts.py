@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from graviton.backends.http.answers import attributes_of, hash_of, report_of, stat_of
+from graviton.backends.http.answers import ServersDefaults, attributes_of, defaults_of, report_of, stat_of
 from graviton.backends.http.bodies import Body, Hashes
 from graviton.backends.http.requests import Requests, blob_path
 from graviton.backends.http.retrying import Retrying
@@ -31,9 +31,9 @@ from graviton.core.clock import Clock
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan, StorePolicy
-from graviton.errors import DigestMismatch, GravitonError, LimitExceeded
+from graviton.errors import DigestMismatch, GravitonError, IntegrityError, LimitExceeded
 from graviton.ports.blobs import BlobSource, BlobWriteResult, IngestStats
-from graviton.stores.results import blob_locator, check_policy
+from graviton.stores.results import blob_locator, check_policy, warn_if_other
 
 __all__ = ["HttpDefaults", "Puts"]
 
@@ -61,11 +61,14 @@ class Puts:
         self._uploads = Uploads(requests, clock)
         self._servers_hash: HashAlgo | None = None
         """What the server hashes with unless it is told. Once it is known it is asked for, so that it stays so."""
+        self._has_compared = False
 
     async def put(self, source: BlobSource, plan: BlobWritePlan) -> BlobWriteResult:
         """See `BlobStore.put`."""
         began = self._clock.monotonic()
         check_policy(plan.policy or self._defaults.policy)
+        if not self._has_compared:
+            await self._compare_defaults()
         sent = await open_source(source, self._pool)
         try:
             held = _PUT_BYTES if sent.size is None else min(_PUT_BYTES, 2 * sent.size + 1)
@@ -84,13 +87,28 @@ class Puts:
     async def _hash(self, sent: SentSource) -> HashAlgo | None:
         """What the server hashes with. Nobody asks it because of a small blob, which is hashed with all there is."""
         if self._servers_hash is None and not sent.is_whole:
-
-            async def attempt() -> HashAlgo | None:
-                answer = await self._requests.call("GET", "/api/stats", operation="put")
-                return hash_of(answer.json("put"))
-
-            self._servers_hash = await Retrying(self._requests, self._clock).run(attempt)
+            self._servers_hash = (await self._ask()).hash
         return self._servers_hash
+
+    async def _compare_defaults(self) -> None:
+        """Warn once of what is put otherwise than what is there, as a store here does."""
+        asked, self._has_compared = self._defaults, True
+        if asked.hash is not None or asked.chunker is not None:
+            servers = await self._ask()
+            self._servers_hash = servers.hash
+            if servers.hash is not None and servers.chunker is not None:
+                warn_if_other("hash", asked.hash.value if asked.hash else None, servers.hash.value)
+                warn_if_other("chunker", asked.chunker.text if asked.chunker else None, servers.chunker)
+
+    async def _ask(self) -> ServersDefaults:
+        async def attempt() -> ServersDefaults:
+            answer = await self._requests.call("GET", "/api/stats", operation="put")
+            return defaults_of(answer.json("put"))
+
+        try:
+            return await Retrying(self._requests, self._clock).run(attempt)
+        except IntegrityError:  # of its sums, which a put needs for nothing
+            return ServersDefaults()
 
     def _wishes(self, plan: BlobWritePlan, algo: HashAlgo | None) -> Wishes:
         chunker = plan.chunker or self._defaults.chunker

@@ -80,6 +80,8 @@ class Outgoing:
     """The server may have all of it, and act on it."""
     failure: BaseException | None = None
     """What the source raised: the reason for whatever became of the request."""
+    answer: Answer | None = None
+    """What came of it, also if the one who asked was cancelled meanwhile."""
     idle: asyncio.Timeout | None = None
     """Ends the request; to be set when a piece goes out, and put off while the source is asked for one."""
 
@@ -140,7 +142,8 @@ class Requests:
                     found = await _read(response, max_bytes, operation)
             finally:
                 response.close()  # one that was read to its end has given its connection back
-            return Answer(response.status, response.headers, found)
+            out.answer = Answer(response.status, response.headers, found)
+            return out.answer
 
         if method in ("GET", "HEAD", "OPTIONS"):
             return await exchange()

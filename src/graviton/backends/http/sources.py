@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import stat
+import time
 from collections.abc import AsyncIterable, Awaitable, Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, cast
@@ -12,15 +14,22 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 from graviton.concurrency.executors import WorkerPool, in_own_thread
 from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.parts import Parts
-from graviton.concurrency.pieces import MemoryFiller
+from graviton.concurrency.pieces import AsyncPieceFiller, MemoryFiller
 from graviton.core.buffers import as_bytes, memory_of
-from graviton.ports.blobs import BlobSource
+from graviton.ports.blobs import BlobSource, RepeatableSource
 from graviton.stores.fillers import open_filler
 
 __all__ = ["PIECE_BYTES", "Run", "SentSource", "open_source"]
 
 PIECE_BYTES: Final = 1024 * 1024
 """Bytes that are read, hashed and sent at once."""
+
+_TRICKLE_BYTES: Final = 64 * 1024
+_DRIP_BYTES: Final = 4 * 1024
+_LONG_SECONDS: Final = 1.0
+"""The same of a source that may be slow, and of one so slow that such a piece took longer than that. A server gives up
+a client of whom nothing comes for 30 seconds (server/http/pace.py), and while a piece is gathered nothing does: with
+1 MiB whoever brings 30 KiB/s would be cut off."""
 
 _NOTHING: Final = memoryview(b"")
 
@@ -29,9 +38,13 @@ class SentSource:
     """The source of one put. `begin` takes the first piece into memory: whatever was not read beyond that can be sent
     again, and a source that has no more is known as a whole."""
 
-    def __init__(self, parts: Parts, size: int | None, again: Callable[[int], Awaitable[Parts]] | None) -> None:
-        """`again` gives the parts from any byte on; None where the source can be read once."""
+    def __init__(
+        self, parts: Parts, size: int | None, again: Callable[[int], Awaitable[Parts]] | None, *, is_quick: bool = False
+    ) -> None:
+        """`again` gives the parts from any byte on; None where the source can be read once. One that waits for nobody
+        is quick."""
         self._parts, self._again = parts, again
+        self._piece_bytes = PIECE_BYTES if is_quick else _TRICKLE_BYTES
         self._first = _NOTHING
         self._has_read = False
         self.size = size
@@ -61,11 +74,16 @@ class SentSource:
         return Run(self, _NOTHING)
 
     async def read(self, size: int) -> memoryview:
-        """Bytes after those in memory, for a `Run`."""
+        """Some bytes after those in memory, at most `size`, for a `Run`; none at the end."""
         if self.is_whole:
             return _NOTHING
         self._has_read = True
-        return await self._parts.next(size)
+        began = time.monotonic()
+        piece = await self._parts.next(min(size, self._piece_bytes))
+        if self._piece_bytes < PIECE_BYTES:
+            is_slow = time.monotonic() - began > _LONG_SECONDS
+            self._piece_bytes = _DRIP_BYTES if is_slow else _TRICKLE_BYTES
+        return piece
 
     async def aclose(self) -> None:
         """Close what was opened here. Idempotent."""
@@ -114,7 +132,14 @@ async def open_source(source: BlobSource, pool: WorkerPool) -> SentSource:
         async def of_path(offset: int) -> Parts:
             return Parts(await open_filler(path, pool, start=offset))
 
-        return SentSource(Parts(filler), filler.size_hint, of_path)
+        return SentSource(Parts(filler), filler.size_hint, of_path, is_quick=True)
+    if isinstance(source, RepeatableSource):
+        repeatable = source
+
+        async def of_repeatable(offset: int) -> Parts:
+            return Parts(AsyncPieceFiller(repeatable.from_byte(offset)))
+
+        return SentSource(Parts(AsyncPieceFiller(source)), source.size, of_repeatable)
     is_file = hasattr(source, "read") and not isinstance(source, AsyncIterable)
     place = await in_own_thread(_measured, source) if is_file else None
     parts = Parts(await open_filler(source, pool))
@@ -126,7 +151,8 @@ async def open_source(source: BlobSource, pool: WorkerPool) -> SentSource:
         await in_own_thread(file.seek, start + offset)
         return Parts(await open_filler(file, pool))
 
-    return SentSource(parts, place.size, of_file)
+    is_quick = isinstance(file, io.FileIO) and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    return SentSource(parts, place.size, of_file, is_quick=is_quick)
 
 
 async def _of_memory(memory: memoryview, is_ours: bool, pool: WorkerPool) -> SentSource:
@@ -136,7 +162,7 @@ async def _of_memory(memory: memoryview, is_ours: bool, pool: WorkerPool) -> Sen
         rest = memory[offset:]
         return Parts(rest if is_ours else MemoryFiller(rest, pool))
 
-    return SentSource(await again(0), len(memory), again)
+    return SentSource(await again(0), len(memory), again, is_quick=True)
 
 
 class _Place(NamedTuple):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from graviton.backends.http.answers import attributes_of, report_of
 from graviton.backends.http.bodies import Body, Hashes
 from graviton.backends.http.errors import strange
-from graviton.backends.http.requests import Answer, Requests
+from graviton.backends.http.requests import Answer, Outgoing, Requests
 from graviton.backends.http.retrying import Retrying
 from graviton.backends.http.sources import SentSource
 from graviton.backends.http.wishes import Done, Wishes
@@ -99,7 +99,7 @@ class _Upload:
 
     def __init__(self, requests: Requests, sent: SentSource, size: int, hashes: Hashes, clock: Clock) -> None:
         self._requests, self._sent, self._size, self.hashes = requests, sent, size, hashes
-        self._retrying = Retrying(requests, clock)
+        self._clock, self._retrying = clock, Retrying(requests, clock)
         self._path = ""
         self._offset = 0
         """What the server is known to have."""
@@ -107,7 +107,7 @@ class _Upload:
 
     async def run(self, wishes: Wishes) -> Answer:
         """The last answer, which says what became of the blob."""
-        self._path = await self._retrying.run(lambda: self._create(wishes))
+        await self._retrying.run(lambda: self._create(wishes))
         while True:
             try:
                 answer = await self._send()
@@ -120,14 +120,15 @@ class _Upload:
                     return answer
                 await asyncio.sleep(_ASK_SECONDS)  # it puts the blob together; by tus there is no status that says so
 
-    async def _create(self, wishes: Wishes) -> str:
-        """Begin an upload; its path. If the answer is lost there is one more, which goes when its time is over."""
+    async def _create(self, wishes: Wishes) -> None:
+        """Begin an upload. If the answer is lost there is one more, which goes when its time is over."""
         headers = {**wishes.headers, "Tus-Resumable": _VERSION, "Upload-Length": str(self._size)}
-        answer = await self._requests.call("POST", _PATH, operation="put", query=wishes.query, headers=headers)
-        place = urlsplit(answer.headers.get("Location", "")).path.rpartition("/")[2]
-        if not _ID.fullmatch(place):
-            raise strange("it does not say where the upload is", "put")
-        return f"{_PATH}/{place}"
+        out = Outgoing()
+        try:
+            await self._requests.call("POST", _PATH, operation="put", query=wishes.query, headers=headers, body=out)
+        finally:
+            if out.answer is not None:  # also if nobody wanted it any more when it came
+                self._path = _path_in(out.answer)
 
     async def _send(self) -> Answer:
         """Send what is left, or ask for the end if nothing is. Raises _BrokenError for what may pass."""
@@ -156,11 +157,15 @@ class _Upload:
         """After a break: wait, and see what has arrived. Raises `error` if it is no use."""
         if isinstance(error, Conflict):  # the server still stores what came before the break, or was told twice
             error = Unavailable(error.message, operation="put", hint=error.hint)
-        await self._retrying.again(error)
-        self._offset = await self._retrying.run(self._where)
+        # Only the server knows whether the upload came forward, so asking it has patience of its own.
+        asking = Retrying(self._requests, self._clock)
+        await asking.again(error)
+        self._offset = await asking.run(self._where)
         if self._offset - self._broke_at >= _FORWARD_BYTES:
             self._retrying.progressed()
-        self._broke_at = self._offset
+            self._broke_at = self._offset
+        else:
+            await self._retrying.again(error)
 
     async def _where(self) -> int:
         try:
@@ -194,6 +199,14 @@ class _BrokenError(Exception):
     def __init__(self, error: GravitonError) -> None:
         super().__init__(error.message)
         self.error = error
+
+
+def _path_in(created: Answer) -> str:
+    """The path of an upload that was created. Raises Unavailable."""
+    place = urlsplit(created.headers.get("Location", "")).path.rpartition("/")[2]
+    if not _ID.fullmatch(place):
+        raise strange("it does not say where the upload is", "put")
+    return f"{_PATH}/{place}"
 
 
 def _words(text: str) -> frozenset[str]:
