@@ -415,3 +415,38 @@ async def test_closing_waits_for_what_was_accepted(tmp_path: Path) -> None:
     again = opened(tmp_path)
     assert len([pair async for pair in again.scan("a")]) == 20
     await again.aclose()
+
+
+@pytest.mark.parametrize("count", [1, 3, 70])
+async def test_an_error_after_the_first_row_is_translated_too(tmp_path: Path, count: int) -> None:
+    """`execute` goes as far as the first row; what is wrong with the next ones is told by `fetchall`, and once left the
+    store as it was."""
+    armed = False
+
+    class Cursor(sqlite3.Cursor):
+        def fetchall(self) -> list[object]:
+            if armed:
+                raise sqlite_error(sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT")
+            return super().fetchall()
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
+            return self.cursor(Cursor).execute(sql, *args)  # type: ignore[arg-type]
+
+    def connect(name: str, config: SqliteConfig) -> sqlite3.Connection:
+        made = sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False, factory=Connection)
+        made.text_factory = bytes
+        return made
+
+    store = SqliteKeyValueStore(SqliteConfig(tmp_path / "meta.sqlite"), connect=connect)
+    keys = [b"%d" % number for number in range(count)]
+    await store.transact(lambda tx: tx.put_many("a", [(key, b"value") for key in keys]))
+    assert await store.read(lambda tx: tx.get_many("a", keys)) == [b"value"] * count
+    armed = True
+    with pytest.raises(IntegrityError):
+        await store.read(lambda tx: tx.get_many("a", keys))
+    with pytest.raises(IntegrityError):
+        await store.namespaces()
+    armed = False
+    assert await store.read(lambda tx: tx.get_many("a", keys)) == [b"value"] * count
+    await store.aclose()

@@ -59,7 +59,7 @@ class ReadView(RefusedWrites):
         check_key(key)
         if not self._exists(namespace):
             return None
-        rows = self._execute(f"SELECT value, checksum FROM ns_{namespace} WHERE key = ?", (key,)).fetchall()
+        rows = self._rows_of(f"SELECT value, checksum FROM ns_{namespace} WHERE key = ?", (key,))
         return self._checked(namespace, key, *rows[0]) if rows else None
 
     def get_many(self, namespace: str, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -79,7 +79,7 @@ class ReadView(RefusedWrites):
         key, so that it is compiled once."""
         filled = (*keys, *([keys[-1]] * (together - len(keys))))
         sql = f"SELECT key, value, checksum FROM ns_{namespace} WHERE key IN ({_MARKS[together]})"
-        for key, value, checksum in self._execute(sql, filled).fetchall():
+        for key, value, checksum in self._rows_of(sql, filled):
             found[key] = self._checked(namespace, key, value, checksum)
 
     def scan(
@@ -116,7 +116,7 @@ class ReadView(RefusedWrites):
 
     def namespaces(self) -> list[str]:
         """Names of the namespaces that exist in this snapshot, sorted."""
-        rows = self._execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'ns_*'").fetchall()
+        rows = self._rows_of("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'ns_*'")
         names = sorted(bytes(name).decode("ascii", "replace")[len(TABLE_PREFIX) :] for (name,) in rows)
         for name in names:
             try:
@@ -177,6 +177,15 @@ class ReadView(RefusedWrites):
             return self._connection.execute(sql, values)
         except FAILURES as error:
             self._check_cancelled()  # then it was interrupted
+            raise self._failed(error) from error
+
+    def _rows_of(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """All rows. The statement goes as far as the first; the others may fail too."""
+        cursor = self._execute(sql, values)
+        try:
+            return cursor.fetchall()
+        except FAILURES as error:
+            self._check_cancelled()
             raise self._failed(error) from error
 
     def _failed(self, error: Failure) -> GravitonError:
