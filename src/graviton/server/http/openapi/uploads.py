@@ -8,6 +8,8 @@ from graviton.core.limits import MAX_SIZE
 from graviton.server.http import tus
 from graviton.server.http.models import ID_PATTERN
 from graviton.server.http.openapi.parts import (
+    DOMAIN,
+    HOLDER,
     Json,
     answer,
     binary,
@@ -81,6 +83,8 @@ _POST: Final = operation(
     " blob that is stored at once; `filename` and `filetype` of Upload-Metadata become its name and type.",
     {201: json_answer("The upload.", UploadInfo, headers={**_LOCATION, **_HEADERS})},
     parameters=[
+        DOMAIN,
+        HOLDER,
         _TUS,
         head("Upload-Length", "Bytes in all; needed, unless one of the next two stands for it.", _SIZE),
         head(
