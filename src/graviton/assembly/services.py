@@ -32,7 +32,8 @@ class Services(NamedTuple):
     store: Store
     cas: CasBlobStore
     """The store behind it, open: for what a `Store` does not show."""
-    uploads: Uploads
+    uploads: Uploads | None
+    """None where what waits has no place: blocks in a cloud other than S3."""
     schemas: SchemaStore
     outbox: Outbox
     readiness: Readiness
@@ -60,13 +61,17 @@ async def open_services(
         cas, kv = await store.required(), await store.metadata()
         readiness = Readiness(settings, cas, clock)
         spill = spill_of(settings, cas.budget, metrics)
-        uploads = await open_uploads(store, spill=spill, lifetime_seconds=upload_lifetime_seconds)
+        uploads = None
+        if store.sides.part_place is not None:
+            uploads = await open_uploads(store, spill=spill, lifetime_seconds=upload_lifetime_seconds)
         try:
-            uploads.start_sweeping()
+            if uploads is not None:
+                uploads.start_sweeping()
             schemas, outbox = KvSchemaStore(kv, clock), await store.outbox()
             yield Services(settings, store, cas, uploads, schemas, outbox, readiness, metrics, clock)
         finally:
-            await finish_anyway(uploads.aclose())
+            if uploads is not None:
+                await finish_anyway(uploads.aclose())
             await finish_anyway(spill.aclose())
             await finish_anyway(readiness.aclose())
     finally:

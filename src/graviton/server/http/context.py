@@ -8,6 +8,8 @@ from typing import Final
 from graviton.assembly.server_settings import ServerSettings
 from graviton.assembly.services import Services
 from graviton.constraints.semaphore import SemaphoreLimit
+from graviton.errors import Unsupported
+from graviton.services.uploads import Uploads
 
 __all__ = ["FOLLOWERS", "QUESTIONS", "Context"]
 
@@ -38,6 +40,13 @@ class Context:
         self.stopping = asyncio.Event()
         """Set when the server was told to stop."""
         self._began = services.clock.monotonic()
+
+    def resumable(self) -> Uploads:
+        """The resumable uploads of the store. Raises Unsupported if it has none."""
+        uploads = self.services.uploads
+        if uploads is None:
+            raise Unsupported("the blocks of this store lie where uploads cannot wait", operation="upload")
+        return uploads
 
     def uptime_ms(self) -> int:
         """Milliseconds since the server began."""

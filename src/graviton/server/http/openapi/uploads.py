@@ -8,6 +8,8 @@ from graviton.core.limits import MAX_SIZE
 from graviton.server.http import tus
 from graviton.server.http.models import ID_PATTERN
 from graviton.server.http.openapi.parts import (
+    DOMAIN,
+    HOLDER,
     Json,
     answer,
     binary,
@@ -69,6 +71,7 @@ _OPTIONS: Final = operation(
             },
         )
     },
+    fails=(501,),
     curl="curl -i -X OPTIONS $URL/api/uploads",
 )
 
@@ -81,6 +84,8 @@ _POST: Final = operation(
     " blob that is stored at once; `filename` and `filetype` of Upload-Metadata become its name and type.",
     {201: json_answer("The upload.", UploadInfo, headers={**_LOCATION, **_HEADERS})},
     parameters=[
+        DOMAIN,
+        HOLDER,
         _TUS,
         head("Upload-Length", "Bytes in all; needed, unless one of the next two stands for it.", _SIZE),
         head(
@@ -109,6 +114,7 @@ _LIST: Final = operation(
         query("after", _ID, "Only ids after this one."),
         query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_LISTED, "default": 100}, "Uploads on a page."),
     ],
+    fails=(501,),
     curl="curl $URL/api/uploads",
 )
 
@@ -119,7 +125,7 @@ _HEAD: Final = operation(
     "`Upload-Offset` is durable: what is before it is never asked for again.",
     {200: answer("Headers.", headers=_HEADERS)},
     parameters=[_TUS],
-    fails=(404, 412, 422, 507),
+    fails=(404, 412, 422, 501, 507),
     curl=f"curl -I $URL/api/uploads/{_EXAMPLE}",
 )
 
@@ -129,7 +135,7 @@ _STATUS: Final = operation(
     "The state of an upload",
     "`receiving`, `finishing`, `done` with the id of the blob, or `failed` with the reason.",
     {200: json_answer("The upload.", UploadInfo)},
-    fails=(404,),
+    fails=(404, 501),
     curl=f"curl $URL/api/uploads/{_EXAMPLE}",
 )
 
@@ -151,7 +157,7 @@ _PATCH: Final = operation(
         _CHECKSUM,
     ],
     body={"required": True, "description": "The bytes.", "content": _OFFSET_BODY},
-    fails=(404, 408, 409, 412, 413, 415, 422, 460, 507),
+    fails=(404, 408, 409, 412, 413, 415, 422, 460, 501, 507),
     curl="curl -X PATCH -H 'Upload-Offset: 0' -H 'Content-Type: application/offset+octet-stream'"
     f" --data-binary @FILE $URL/api/uploads/{_EXAMPLE}",
 )
@@ -174,7 +180,7 @@ _PUT: Final = operation(
         head("Content-Digest", "`sha-256=:BASE64:` of the part; else 422, and nothing of it is kept."),
     ],
     body={"required": True, "description": "The part.", "content": binary("application/octet-stream", "*/*")},
-    fails=(404, 408, 409, 413, 422, 507),
+    fails=(404, 408, 409, 413, 422, 501, 507),
     curl=f"curl -X PUT -H 'Content-Range: bytes 0-4/5' --data-binary @FILE $URL/api/uploads/{_EXAMPLE}",
 )
 
@@ -198,7 +204,7 @@ _OVERRIDE: Final = operation(
         _CHECKSUM,
     ],
     body={"required": False, "description": "As for PATCH.", "content": _OFFSET_BODY},
-    fails=(404, 408, 409, 412, 413, 415, 422, 460, 507),
+    fails=(404, 408, 409, 412, 413, 415, 422, 460, 501, 507),
     curl=f"curl -X POST -H 'X-HTTP-Method-Override: DELETE' $URL/api/uploads/{_EXAMPLE}",
 )
 
@@ -209,7 +215,7 @@ _DELETE: Final = operation(
     "Everything it has goes. A blob that came of it stays.",
     {204: answer("It is gone.")},
     parameters=[_TUS],
-    fails=(404, 412),
+    fails=(404, 412, 501),
     curl=f"curl -X DELETE $URL/api/uploads/{_EXAMPLE}",
 )
 
@@ -219,7 +225,7 @@ _MISSING: Final = operation(
     "What has not arrived",
     "The gaps, in order; the last one has no size while the length is not known.",
     {200: json_answer("Gaps.", MissingRanges, {"upload": _EXAMPLE, "length": 5, "received": 3, "missing": [_GAP]})},
-    fails=(404,),
+    fails=(404, 501),
     curl=f"curl $URL/api/uploads/{_EXAMPLE}/missing",
 )
 

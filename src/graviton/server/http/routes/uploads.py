@@ -44,7 +44,8 @@ MAX_GAPS = 10_000
 
 @route("/api/uploads", http_method=["OPTIONS"], status_code=204)
 async def describe_uploads(context: Context) -> Response[None]:
-    """The version and extensions of tus, and the largest upload."""
+    """The version and extensions of tus, and the largest upload. A store that takes none says so here too."""
+    context.resumable()
     headers = {
         "tus-extension": ",".join(tus.EXTENSIONS),
         "tus-checksum-algorithm": ",".join(tus.ALGORITHMS),
@@ -63,7 +64,7 @@ async def create_upload(
     tus.check_version(header(scope, b"tus-resumable"))
     concat = _concat(scope)
     wishes = wishes_of(scope, context, domain, holder, concat)
-    uploads = context.services.uploads
+    uploads = context.resumable()
     if concat is not None and concat.final_of is not None:
         most = context.settings.max_blob_bytes
         status = await uploads.concatenate(concat.final_of, wishes, max_bytes=most)
@@ -83,7 +84,7 @@ async def head_upload(request: Request[Any, Any, Any], context: Context, upload_
     """Where to go on, in headers."""
     scope: Scope = request.scope  # type: ignore[assignment]
     tus.check_version(header(scope, b"tus-resumable"))
-    status = await context.services.uploads.status(parse_upload_id(upload_id))
+    status = await context.resumable().status(parse_upload_id(upload_id))
     if status.error is not None:
         raise status.error
     return Response(b"", headers=headers_of(status) | {"cache-control": "no-store"})
@@ -92,13 +93,13 @@ async def head_upload(request: Request[Any, Any, Any], context: Context, upload_
 @get("/api/uploads/{upload_id:str}")
 async def status_of_upload(context: Context, upload_id: str) -> UploadInfo:
     """How far it is, and what came of it: `receiving`, `finishing`, `done` with the blob, or `failed`."""
-    return upload_info(await context.services.uploads.status(parse_upload_id(upload_id)))
+    return upload_info(await context.resumable().status(parse_upload_id(upload_id)))
 
 
 @get("/api/uploads/{upload_id:str}/missing")
 async def missing_of_upload(context: Context, upload_id: str) -> MissingRanges:
     """The gaps, in order; where the length is not known yet, the last one has no size."""
-    uploads = context.services.uploads
+    uploads = context.resumable()
     status = await uploads.status(parse_upload_id(upload_id))
     gaps = [Gap(span.start, span.length) for span in await uploads.missing(status.id)]
     if status.length is None and gaps:
@@ -119,8 +120,8 @@ async def append_to_upload(request: Request[Any, Any, Any], context: Context, up
     if length is not None:
         total = tus.length_of("Upload-Length", length)
         check_length(total, context.settings.max_blob_bytes)
-        await context.services.uploads.declare_length(id, total)
-    status = await context.services.uploads.status(id)
+        await context.resumable().declare_length(id, total)
+    status = await context.resumable().status(id)
     if status.error is not None:
         raise status.error
     if status.made_of:
@@ -143,14 +144,14 @@ async def put_part_of_upload(request: Request[Any, Any, Any], context: Context, 
     id = parse_upload_id(upload_id)
     check_length(span.end if total is None else total, context.settings.max_blob_bytes)
     if total is not None:
-        await context.services.uploads.declare_length(id, total)
+        await context.resumable().declare_length(id, total)
     claimed = header(scope, b"content-digest")
     digest = None
     if claimed is not None:
         digest = Checksum(ChecksumAlgo.SHA256, claimed_digest("content-digest", claimed).raw)
     body = RequestBody(scope, request.receive, span.length, context.services.clock)
     async with context.uploads:
-        status = await context.services.uploads.put_part(id, span, body, digest=digest)
+        status = await context.resumable().put_part(id, span, body, digest=digest)
     return await _answered(context, scope, status)
 
 
@@ -159,7 +160,7 @@ async def terminate_upload(request: Request[Any, Any, Any], context: Context, up
     """Remove everything it has. A blob that came of it stays."""
     tus.check_version(header(request.scope, b"tus-resumable"))  # type: ignore[arg-type]
     id = parse_upload_id(upload_id)
-    if not await context.services.uploads.terminate(id):
+    if not await context.resumable().terminate(id):
         raise NotFound(f"there is no upload {id}", operation="upload", subject=id)
 
 
@@ -183,7 +184,7 @@ async def list_uploads(
 ) -> UploadPage:
     """Uploads that have not gone, in the order of their ids, some at a time."""
     found: list[UploadStatus] = []
-    async for status in context.services.uploads.list(None if after is None else parse_upload_id(after)):
+    async for status in context.resumable().list(None if after is None else parse_upload_id(after)):
         if len(found) == limit:
             return UploadPage([upload_info(one) for one in found], found[-1].id)
         found.append(status)
@@ -232,7 +233,7 @@ async def _append(
     context: Context, id: UploadId, offset: int, body: AsyncIterator[bytes], checksum: Checksum | None
 ) -> UploadStatus:
     try:
-        return await context.services.uploads.append(id, offset, body, checksum=checksum)
+        return await context.resumable().append(id, offset, body, checksum=checksum)
     except DigestMismatch as error:
         if checksum is None:
             raise
@@ -256,7 +257,7 @@ async def _begun(
         return await rest
     except BaseException:
         with suppress(GravitonError):  # then it does expire
-            await finish_anyway(context.services.uploads.terminate(status.id))
+            await finish_anyway(context.resumable().terminate(status.id))
         raise
 
 
@@ -283,7 +284,7 @@ async def _blob_of(context: Context, status: UploadStatus) -> BlobDone | None:
 async def _finished(context: Context, status: UploadStatus) -> UploadStatus:
     """The upload, whose blob was waited for if every byte is there."""
     if status.is_complete and not status.is_partial and status.key is None and status.error is None:
-        return await context.services.uploads.finish(status.id, FINISH_SECONDS)
+        return await context.resumable().finish(status.id, FINISH_SECONDS)
     return status
 
 
