@@ -8,6 +8,8 @@ from graviton.core.limits import MAX_SIZE
 from graviton.server.http import tus
 from graviton.server.http.models import ID_PATTERN
 from graviton.server.http.openapi.parts import (
+    DOMAIN,
+    HOLDER,
     Json,
     answer,
     binary,
@@ -93,6 +95,8 @@ _POST: Final = operation(
         head("X-Graviton-Expected-Id", "The id that must come out.", {"type": "string", "pattern": ID_PATTERN}),
         head("Repr-Digest", "`sha-256=:BASE64:` of the whole."),
         _CHECKSUM,
+        DOMAIN,
+        HOLDER,
     ],
     body={"required": False, "description": "The first bytes.", "content": _OFFSET_BODY},
     fails=(404, 408, 409, 412, 413, 415, 422, 460, 501, 507),
