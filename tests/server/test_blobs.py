@@ -186,7 +186,10 @@ def test_blocks_are_listed_by_pages(server: Served) -> None:
 
 def test_which_of_many_are_there(server: Served) -> None:
     one, two = server.put(b"one"), server.put(b"two")
-    answer = server.request("POST", "/api/blobs/exists", json.dumps({"ids": [two, NOWHERE, one]}).encode())
+    ids = json.dumps({"ids": [two, NOWHERE, one]}).encode()
+    elsewhere = server.request("POST", "/api/blobs/exists?domain=elsewhere", ids)
+    assert elsewhere.json == {"present": []}
+    answer = server.request("POST", "/api/blobs/exists", ids)
     assert answer.json == {"present": [two, one]}
     for bad in (b"", b"{}", b"[]", b'{"ids": "x"}', b'{"ids": ["x"]}', b'{"ids": [], "more": 1}', b"\xff"):
         answer = server.request("POST", "/api/blobs/exists", bad)

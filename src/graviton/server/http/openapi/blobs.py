@@ -129,6 +129,7 @@ _EXISTS: Final = operation(
         "required": True,
         "content": {"application/json": {"schema": reference(WantedIds), "example": {"ids": [EXAMPLE_ID]}}},
     },
+    parameters=[DOMAIN],
     fails=(408, 413),
     curl=f'curl -d \'{{"ids": ["{EXAMPLE_ID}"]}}\' $URL/api/blobs/exists',
 )

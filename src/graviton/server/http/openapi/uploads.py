@@ -98,6 +98,8 @@ _POST: Final = operation(
         head("X-Graviton-Expected-Id", "The id that must come out.", {"type": "string", "pattern": ID_PATTERN}),
         head("Repr-Digest", "`sha-256=:BASE64:` of the whole."),
         _CHECKSUM,
+        DOMAIN,
+        HOLDER,
     ],
     body={"required": False, "description": "The first bytes.", "content": _OFFSET_BODY},
     fails=(404, 408, 409, 412, 413, 415, 422, 460, 501, 507),

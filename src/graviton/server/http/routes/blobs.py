@@ -133,14 +133,14 @@ async def manifest_of_blob(
 
 
 @post("/api/blobs/exists", status_code=200)
-async def blobs_exist(request: Request[Any, Any, Any], context: Context) -> Presence:
+async def blobs_exist(request: Request[Any, Any, Any], context: Context, domain: str = "") -> Presence:
     """Of many ids, those that are there."""
     scope: Scope = request.scope  # type: ignore[assignment]
     store = context.services.store
     async with context.questions:
         asked = await read_json(scope, request.receive, WantedIds, context)
         keys = [BlobKey.parse(text) for text in asked.ids]
-        return Presence([key.text for key in keys if await store.stat(key) is not None])
+        return Presence([key.text for key in keys if await store.stat(key, domain) is not None])
 
 
 @delete("/api/blobs/{blob_id:str}")
