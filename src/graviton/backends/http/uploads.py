@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from graviton.backends.http.answers import attributes_of, report_of
 from graviton.backends.http.bodies import Body, Hashes
 from graviton.backends.http.errors import strange
-from graviton.backends.http.requests import Answer, Outgoing, Requests
+from graviton.backends.http.outgoing import Answer, Outgoing
+from graviton.backends.http.requests import Requests
 from graviton.backends.http.retrying import Retrying
 from graviton.backends.http.sources import SentSource
 from graviton.backends.http.wishes import Done, Wishes
