@@ -116,10 +116,12 @@ class _Upload:
                 await self._look_again(broken.error)
                 continue
             self._offset = self._checked(answer)
-            if self._offset == self._size:
-                if answer.headers.get("X-Graviton-Upload-State") != "finishing":
-                    return answer
+            if self._offset < self._size:
+                await self._look_again(Unavailable("the server took a part of what was sent", operation="put"))
+            elif answer.headers.get("X-Graviton-Upload-State") == "finishing":
                 await asyncio.sleep(_ASK_SECONDS)  # it puts the blob together
+            else:
+                return answer
 
     async def _create(self, wishes: Wishes) -> None:
         """Begin an upload. If the answer is lost there is one more, which goes when its time is over."""
