@@ -49,9 +49,10 @@ def problem(status: int, code: str, **headers: str) -> bytes:
 class CannedServer:
     """Answers by `method` and the beginning of the path; the last answer of a list stays."""
 
-    def __init__(self, raw: Raw | None = None, tls: ssl.SSLContext | None = None) -> None:
-        """`raw` has every connection to itself."""
-        self._raw, self._tls = raw, tls
+    def __init__(self, raw: Raw | None = None, tls: ssl.SSLContext | None = None, limit: int = 65536) -> None:
+        """`raw` has every connection to itself; `limit` is how much of it may be read at once."""
+        self._raw, self._tls, self._limit = raw, tls, limit
+        self.connections = 0
         self.asked: list[Asked] = []
         self._answers: dict[tuple[str, str], list[Answer]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -61,7 +62,7 @@ class CannedServer:
         self._answers[method, path] = list(answers)
 
     async def __aenter__(self) -> CannedServer:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls, limit=self._limit)
         self.port: int = self._listener.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         return self
@@ -78,6 +79,7 @@ class CannedServer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         try:
             if self._raw is not None:
                 await self._raw(reader, writer)

@@ -507,6 +507,30 @@ async def test_who_is_refused_sends_no_body() -> None:
     assert taken <= 2 * MIB
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_body_is_sent_unasked_where_nobody_asks_for_it(refuses: bool) -> None:
+    """Some that stand between do not understand `Expect: 100-continue`, or keep its answer for themselves."""
+    data = os.urandom(2 * MIB)
+
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"100-continue" in head:
+            if refuses:
+                writer.write(answer(417))
+            await reader.read()
+            return
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.write(put_answer(key_of(data)))
+
+    async def once() -> AsyncIterator[bytes]:
+        yield data
+
+    async with CannedServer(old, limit=4 * MIB) as server, client(server, idle_seconds=0.3) as store:
+        for _ in range(2):
+            assert (await asyncio.wait_for(store.put(once(), BLAKE3), 20)).key == key_of(data)
+        assert server.connections == 3, "it asks once"
+
+
 async def test_server_that_is_not_there_is_told_of_soon() -> None:
     async with HttpBlobStore(HttpConfig("http://127.0.0.1:9"), budget=ByteBudget()) as store:
         began = time.monotonic()

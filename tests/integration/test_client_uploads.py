@@ -102,6 +102,21 @@ async def test_upload_that_never_comes_forward_is_given_up(server: CannedServer)
     assert sum(one.method == "PATCH" for one in server.asked) <= 6
 
 
+async def test_server_that_takes_nothing_and_says_it_is_well_is_left(server: CannedServer) -> None:
+    clock = Clock()
+
+    async def takes(exchange: Exchange) -> None:
+        clock.now += 12
+        exchange.writer.write(answer(204, Content_Length="", Upload_Offset="5"))
+
+    server.on("PATCH", "/", takes)
+    server.on("HEAD", "/", held(5))
+    async with client(server, clock) as store:
+        with pytest.raises(Unavailable, match="took a part"):
+            await asyncio.wait_for(store.put(DATA, BLAKE3), 20)
+    assert [one.method for one in server.asked][-1] == "DELETE"
+
+
 async def test_upload_that_is_being_created_when_it_is_given_up_is_removed(server: CannedServer) -> None:
     asked = asyncio.Event()
 

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from graviton.backends.http.answers import attributes_of, blobs_page, blocks_page, stat_of, totals_of
 from graviton.backends.http.config import HttpConfig
+from graviton.backends.http.outgoing import Outgoing
 from graviton.backends.http.puts import HttpDefaults, Puts
 from graviton.backends.http.reader import HttpBlobReader, ReadParts, damaged, open_bytes
-from graviton.backends.http.requests import Outgoing, Requests, TooLargeError, blob_path
+from graviton.backends.http.requests import Requests, TooLargeError, blob_path
 from graviton.backends.http.retrying import Retrying
 from graviton.concurrency.executors import WorkerPool
 from graviton.concurrency.finishing import finish_anyway

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from graviton.backends.http.requests import Outgoing
+from graviton.backends.http.outgoing import Outgoing
 from graviton.backends.http.sources import PIECE_BYTES, Run
 from graviton.concurrency.executors import WorkerPool, in_thread
 from graviton.core.hashing import HashAlgo, MultiHasher
@@ -62,7 +62,8 @@ class Body(Outgoing):
         return self
 
     async def __anext__(self) -> memoryview:
-        self._put_off(None)
+        self.has_begun = True
+        self.put_off(None)
         try:
             piece = await self._next()
         except asyncio.CancelledError:
@@ -73,7 +74,7 @@ class Body(Outgoing):
         except BaseException as error:
             self.failure = error
             raise
-        self._put_off(self._idle_seconds)
+        self.put_off(self._idle_seconds)
         if not piece:
             self.may_be_whole = True
             raise StopAsyncIteration
@@ -89,14 +90,6 @@ class Body(Outgoing):
         await self._hashes.add(piece, self._offset)
         self._offset += len(piece)
         return piece
-
-    def _put_off(self, seconds: float | None) -> None:
-        if self.idle is not None and not self.idle.expired():
-            until = None if seconds is None else asyncio.get_running_loop().time() + seconds
-            try:
-                self.idle.reschedule(until)
-            except RuntimeError:
-                pass  # the request has ended, and what is written now goes nowhere
 
     async def aclose(self) -> None:
         """Wait until nobody reads the source any more, which stays open."""

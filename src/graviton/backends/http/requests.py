@@ -8,16 +8,16 @@ go over connections of their own.
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from graviton._version import __version__
 from graviton.backends.http.config import HttpConfig
 from graviton.backends.http.errors import Problem, error_of, of_connection, problem_of, strange
+from graviton.backends.http.outgoing import Answer, Outgoing
 from graviton.backends.http.proxies import proxy_to
 from graviton.concurrency.finishing import until_done
 from graviton.core.keys import BlobKey
@@ -26,7 +26,7 @@ from graviton.errors import ConfigError, Retry, Unavailable
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Answer", "Outgoing", "Requests", "TooLargeError", "blob_path"]
+__all__ = ["Requests", "TooLargeError", "blob_path"]
 
 READ_BYTES: Final = 256 * 1024
 """aiohttp reads on until twice as much waits for us."""
@@ -44,46 +44,18 @@ _SETTLE_SECONDS: Final = 10.0
 """How long one who gives up waits to learn what became of a request that the server has all of: till then nobody can
 tell whether it happened."""
 
+_CONTINUE_SECONDS: Final = 20.0
+"""How long a body waits for the server to say that it wants it. Ours does so when it has a slot, for which it waits ten
+seconds; what stands between may have swallowed its word, so then the body is sent unasked."""
+
+_EXPECTATION_FAILED: Final = 417
+
 _KEEP_SECONDS: Final = 5.0
 """How long a connection is kept for the next request; servers and proxies close idle ones after ten seconds or more."""
 
 
-class Answer(NamedTuple):
-    """An answer that is a success, read to its end."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def json(self, operation: str, subject: str = "") -> Any:
-        """The body. Raises Unavailable if it is no JSON."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            raise strange("it is no JSON", operation, subject) from None
-
-
 class TooLargeError(Unavailable):
     """An answer with more bytes than it may have."""
-
-
-class Outgoing:
-    """What a request sends, and how far that is. This one has no body."""
-
-    size: int | None = None
-    """Bytes of the body, where that is promised."""
-    has_bytes = False
-    """There is a body: this is an async iterator of pieces of it."""
-    asks_first = False
-    """The body waits for the server to say that it wants it: who is refused has not sent it in vain."""
-    may_be_whole = False
-    """The server may have all of it, and act on it."""
-    failure: BaseException | None = None
-    """What the source raised: the reason for whatever became of the request."""
-    answer: Answer | None = None
-    """What came of it, also if the one who asked was cancelled meanwhile."""
-    idle: asyncio.Timeout | None = None
-    """Ends the request; to be set when a piece goes out, and put off while the source is asked for one."""
 
 
 class Requests:
@@ -98,6 +70,8 @@ class Requests:
         """Whose connections serve one request each."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_refused = self._is_closed = False
+        self._may_ask = True
+        """As far as we know, a body may wait until the server wants it."""
         self.was_reached = False
         """The server has answered before."""
 
@@ -164,8 +138,6 @@ class Requests:
         Raises as `call`."""
         if self._is_closed:
             raise _closed()
-        import yarl
-
         target = f"{self._root()}{path}"
         if query:
             target += f"?{urlencode(query)}"
@@ -176,17 +148,9 @@ class Requests:
         if out.size is not None:
             fields["Content-Length"] = str(out.size)
         with self.translated(operation, subject, out):
-            async with asyncio.timeout(None) as out.idle:
-                response = await self._open_session(method == "DELETE").request(
-                    method,
-                    yarl.URL(target, encoded=True),
-                    headers=fields,
-                    data=out if out.has_bytes else None,
-                    expect100=out.asks_first,
-                    allow_redirects=False,
-                    proxy=self._proxy,
-                    trace_request_ctx=out,
-                )
+            response = await self._asked(method, target, fields, out) if out.asks_first and self._may_ask else None
+            if response is None:
+                response = await self._sent(method, target, fields, out)
         self.was_reached = True
         if 200 <= response.status < 300:
             return response
@@ -194,6 +158,41 @@ class Requests:
             raise error_of(await self._problem(response), operation, subject)
         finally:
             response.close()
+
+    async def _asked(
+        self, method: str, target: str, fields: Mapping[str, str], out: Outgoing
+    ) -> aiohttp.ClientResponse | None:
+        """The answer to a request whose body waits until the server wants it; None if nobody here understands that, and
+        nothing of the body was taken."""
+        out.is_asking = True
+        try:
+            response = await self._sent(method, target, fields, out)
+        except TimeoutError:
+            if out.has_begun or out.idle is None or not out.idle.expired():
+                raise
+        else:
+            if response.status != _EXPECTATION_FAILED:
+                return response
+            response.close()
+        finally:
+            out.is_asking = False
+        self._may_ask = False
+        return None
+
+    async def _sent(self, method: str, target: str, fields: Mapping[str, str], out: Outgoing) -> aiohttp.ClientResponse:
+        import yarl
+
+        async with asyncio.timeout(None) as out.idle:
+            return await self._open_session(method == "DELETE").request(
+                method,
+                yarl.URL(target, encoded=True),
+                headers=fields,
+                data=out if out.has_bytes else None,
+                expect100=out.is_asking,
+                allow_redirects=False,
+                proxy=self._proxy,
+                trace_request_ctx=out,
+            )
 
     async def _problem(self, response: aiohttp.ClientResponse) -> Problem:
         try:
@@ -246,7 +245,7 @@ class Requests:
         authorities = ssl.create_default_context() if self.config.is_encrypted else True
         keeping: dict[str, Any] = {"force_close": True} if alone else {"keepalive_timeout": _KEEP_SECONDS}
         trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_note_sent)
+        trace.on_request_headers_sent.append(self._note_sent)
         # As many connections as there are operations: one that waits for another's to end could wait for itself.
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=authorities, **keeping),
@@ -263,6 +262,14 @@ class Requests:
             trace_configs=[trace],
         )
 
+    async def _note_sent(self, session: object, context: Any, sent: object) -> None:
+        """aiohttp says that the head of a request goes out."""
+        out = context.trace_request_ctx
+        assert isinstance(out, Outgoing)
+        out.may_be_whole = out.may_be_whole or not out.has_bytes
+        if out.is_asking:
+            out.put_off(min(_CONTINUE_SECONDS, self.config.idle_seconds))
+
     def refuse(self) -> None:
         """Begin no more operations; those that go on may still tidy up."""
         self._is_refused = True
@@ -278,13 +285,6 @@ class Requests:
 
 def _closed() -> Unavailable:
     return Unavailable("this store is closed", operation="http", retry=Retry.PERMANENT)
-
-
-async def _note_sent(session: object, context: Any, sent: object) -> None:
-    """aiohttp says that the head of a request goes out."""
-    out = context.trace_request_ctx
-    assert isinstance(out, Outgoing)
-    out.may_be_whole = out.may_be_whole or not out.has_bytes
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int, operation: str) -> bytes:

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from graviton.backends.http.answers import attributes_of, report_of
 from graviton.backends.http.bodies import Body, Hashes
 from graviton.backends.http.errors import strange
-from graviton.backends.http.requests import Answer, Outgoing, Requests
+from graviton.backends.http.outgoing import Answer, Outgoing
+from graviton.backends.http.requests import Requests
 from graviton.backends.http.retrying import Retrying
 from graviton.backends.http.sources import SentSource
 from graviton.backends.http.wishes import Done, Wishes
@@ -115,10 +116,12 @@ class _Upload:
                 await self._look_again(broken.error)
                 continue
             self._offset = self._checked(answer)
-            if self._offset == self._size:
-                if answer.headers.get("X-Graviton-Upload-State") != "finishing":
-                    return answer
+            if self._offset < self._size:
+                await self._look_again(Unavailable("the server took a part of what was sent", operation="put"))
+            elif answer.headers.get("X-Graviton-Upload-State") == "finishing":
                 await asyncio.sleep(_ASK_SECONDS)  # it puts the blob together; by tus there is no status that says so
+            else:
+                return answer
 
     async def _create(self, wishes: Wishes) -> None:
         """Begin an upload. If the answer is lost there is one more, which goes when its time is over."""
