@@ -73,9 +73,12 @@ async def _observed(
     """The services of this process, and what is told about them: metrics, logs, traces."""
     from graviton.assembly.log_settings import log_settings_from
     from graviton.assembly.services import open_services
+    from graviton.constraints.process import keep_freed_memory
     from graviton.core.secret import secrets_in
     from graviton.server.logs import Logs
     from graviton.server.tracing import tracing_from
+
+    keep_freed_memory(call.settings().memory_bytes)
 
     log_settings, tracing = log_settings_from(os.environ), tracing_from(os.environ)
     try:

@@ -12,7 +12,7 @@ from granian.server.embed import Server
 
 from graviton.assembly.server_settings import ServerSettings
 from graviton.assembly.services import Services
-from graviton.constraints.process import keep_freed_memory, spare_the_collector
+from graviton.constraints.process import spare_the_collector
 from graviton.errors import Unavailable
 from graviton.server.http.app import application
 from graviton.server.http.context import Context
@@ -71,7 +71,6 @@ async def serve(
         told.append(asyncio.ensure_future(orphaned))
     try:
         await _until_listening(serving, settings.host, port)
-        keep_freed_memory(services.cas.budget.total)
         spare_the_collector()
         announce()
         await asyncio.wait(told, return_when=asyncio.FIRST_COMPLETED)
