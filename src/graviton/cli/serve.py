@@ -78,11 +78,10 @@ async def _observed(
     from graviton.server.logs import Logs
     from graviton.server.tracing import tracing_from
 
-    keep_freed_memory(call.settings().memory_bytes)
-
+    store_settings = call.settings()
+    keep_freed_memory(store_settings.memory_bytes)
     log_settings, tracing = log_settings_from(os.environ), tracing_from(os.environ)
     try:
-        store_settings = call.settings()
         store_settings = store_settings._replace(limits=store_settings.limits.divided(settings.workers))
         async with open_services(
             store_settings,
