@@ -207,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", type=Path, metavar="SRC", help="`src` of another checkout, to compare with")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=("reads", "uploads"), help="one half of it")
     parser.add_argument("--output", type=Path, default=HERE / "results.jsonl")
     options = parser.parse_args()
     for program in ("wrk", "curl"):
