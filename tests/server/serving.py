@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,9 +105,10 @@ class Served:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def talk(self, sent: bytes) -> bytes:
-        """Send bytes as they are; all that comes until the server closes the connection."""
+        """Send bytes as they are, or as many as it takes; all that comes until the server closes the connection."""
         with self.connect() as connection:
-            connection.sendall(sent)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(sent)
             return read_all(connection)
 
     def stop(self, signum: int = signal.SIGTERM) -> int:

@@ -61,7 +61,8 @@ class Place:
         return [kind for (kind,) in rows]
 
     async def check(self) -> None:
-        assert [finding async for finding in audit(self.rows)] == []
+        findings = [finding async for finding in audit(self.rows)]
+        assert not findings, findings
 
 
 def opened(through: Path, schema: str) -> PgDatabase:
