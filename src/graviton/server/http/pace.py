@@ -34,11 +34,11 @@ class Pace:
         self._moved = 0
 
     async def wait(self, step: Awaitable[_T], moves: int = 0) -> _T:
-        """The result of `step`, which waits for the client: until he has taken `moves` bytes, for two windows at most
+        """The result of `step`, which waits for the client: until he has taken `moves` bytes, for four windows at most
         however many they are, or, with 0, until he has sent some, which are told to `moved` then. Raises TooSlow."""
         began = self._clock.monotonic()
         try:
-            async with asyncio.timeout(self._window * 2 if moves else self._window):
+            async with asyncio.timeout(self._window * 4 if moves else self._window):
                 result = await step
         except TimeoutError:
             raise _too_slow() from None
