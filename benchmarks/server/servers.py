@@ -14,7 +14,7 @@ from typing import NamedTuple
 from benchmarks.harness.process import plain_env
 from benchmarks.harness.section import graviton_command, graviton_env
 
-__all__ = ["Running", "from_memory", "ours", "peak_bytes"]
+__all__ = ["Running", "framework", "ours", "peak_bytes"]
 
 _STOP_SECONDS = 60.0
 
@@ -34,9 +34,10 @@ def ours(root: Path) -> Iterator[Running]:
 
 
 @contextmanager
-def from_memory() -> Iterator[Running]:
-    """The same framework, that streams zeros."""
-    with _started([sys.executable, "-m", "benchmarks.server.from_memory"], plain_env()) as running:
+def framework(size: int, folder: Path) -> Iterator[Running]:
+    """The same framework with nothing of ours behind it; see framework.py."""
+    command = [sys.executable, "-m", "benchmarks.server.framework", str(size), str(folder)]
+    with _started(command, plain_env()) as running:
         yield running
 
 
