@@ -22,7 +22,7 @@ __all__ = ["Delivery", "left_when_gone"]
 
 SLICE_BYTES: Final = 512 * 1024
 """Bytes sent at once. Each costs a message, and a copy if the block is larger: 1 GiB takes the server 0.54 s of
-processor time in slices of 256 KiB, 0.49 in these, 0.47 in whole blocks (Granian 2.8). The server below keeps up to five
+processor time in slices of 256 KiB, 0.49 in these, 0.47 in whole blocks (Granian 2.8). The server keeps up to five
 of them for a client that takes nothing, outside the byte budget: 160 MiB for the 64 downloads that may run."""
 
 Opening: TypeAlias = Callable[[Span], Awaitable[BlobReader]]
