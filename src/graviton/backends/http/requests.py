@@ -18,7 +18,6 @@ from graviton._version import __version__
 from graviton.backends.http.config import HttpConfig
 from graviton.backends.http.errors import Problem, error_of, of_connection, problem_of, strange
 from graviton.backends.http.outgoing import Answer, Outgoing
-from graviton.backends.http.proxies import proxy_to
 from graviton.concurrency.finishing import until_done
 from graviton.core.keys import BlobKey
 from graviton.errors import ConfigError, Retry, Unavailable
@@ -64,7 +63,7 @@ class Requests:
     def __init__(self, config: HttpConfig) -> None:
         self.config = config
         self._base = config.base
-        self._proxy: str | None = None
+        self._proxy = None if config.proxy is None else config.proxy.reveal()
         self._session: aiohttp.ClientSession | None = None
         self._lonely: aiohttp.ClientSession | None = None
         """Whose connections serve one request each."""
@@ -241,7 +240,6 @@ class Requests:
     def _new_session(self, alone: bool) -> aiohttp.ClientSession:
         import aiohttp
 
-        self._proxy = proxy_to(self._base)
         authorities = ssl.create_default_context() if self.config.is_encrypted else True
         keeping: dict[str, Any] = {"force_close": True} if alone else {"keepalive_timeout": _KEEP_SECONDS}
         trace = aiohttp.TraceConfig()

@@ -20,14 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from graviton._version import __version__
+from graviton.backends.objectstore._authorities import certificates, system_authorities
 from graviton.backends.objectstore._bounded_session import BoundedSession
 from graviton.backends.objectstore._driver_answers import MalformedKeysError
-from graviton.backends.objectstore._surroundings import (
-    certificates,
-    proxy_options,
-    proxy_to,
-    system_authorities,
-)
 from graviton.backends.objectstore.config import NO_KEY, S3Config, S3Encryption, SseMode, malformed_key
 from graviton.core.clock import SystemClock
 from graviton.errors import ConfigError
@@ -80,11 +75,10 @@ def data_store(config: S3Config) -> S3Store:
         from obstore.store import S3Store
 
         _check_environment(config.encryption)
-        address = _with_bucket(config)
         settings: dict[str, Any] = {
             **_PLAIN,
-            "endpoint": address,
-            "aws_endpoint_url_s3": address,  # the one that wins
+            "endpoint": config.address,  # it wants the bucket in front, where a server is addressed so
+            "aws_endpoint_url_s3": config.address,  # the one that wins
             "region": config.region,
             "virtual_hosted_style_request": config.is_virtual,
             "checksum_algorithm": "SHA256",
@@ -144,14 +138,6 @@ def _check_environment(encryption: S3Encryption) -> None:
             )
 
 
-def _with_bucket(config: S3Config) -> str:
-    """The driver wants the bucket in the address of a server that is addressed by host."""
-    if not config.is_virtual:
-        return config.server
-    scheme, _, host = config.server.partition("://")
-    return f"{scheme}://{config.bucket}.{host}"
-
-
 def _client_options(config: S3Config) -> dict[str, Any]:
     options: dict[str, Any] = {
         "allow_http": config.server.startswith("http://"),
@@ -159,11 +145,22 @@ def _client_options(config: S3Config) -> dict[str, Any]:
         "timeout": timedelta(seconds=config.request_seconds),
         "pool_max_idle_per_host": str(config.max_requests),
         "user_agent": _AGENT,
-        **proxy_options(_with_bucket(config)),
+        **_proxy_options(config),
     }
     if config.ca_file is not None:
         options["root_certificate"] = certificates(config.ca_file)
     return options
+
+
+_ANY_PROXY: Final = "http://127.0.0.1:9"
+"""In place of a proxy; nothing is sent to it."""
+
+
+def _proxy_options(config: S3Config) -> dict[str, Any]:
+    """Where there is no proxy the driver is told of one that is not for this server, or it looks for itself."""
+    if config.proxy is not None:
+        return {"proxy_url": config.proxy.reveal()}
+    return {"proxy_url": _ANY_PROXY, "proxy_excludes": urlsplit(config.address).hostname}
 
 
 def _encryption(encryption: S3Encryption) -> dict[str, str]:
@@ -193,8 +190,6 @@ def s3_client(config: S3Config, connections: int) -> BaseClient:
     """The driver for objects and buckets; thread-safe. Raises ConfigError."""
     if config.ca_file is not None:
         certificates(config.ca_file)  # said now, with its name
-    address = _with_bucket(config)
-    proxy = proxy_to(address)
     with setting_up():
         from botocore.config import Config
 
@@ -209,7 +204,7 @@ def s3_client(config: S3Config, connections: int) -> BaseClient:
                 s3={"addressing_style": "virtual" if config.is_virtual else "path"},
                 connect_timeout=config.connect_seconds,
                 read_timeout=config.request_seconds,
-                proxies={} if proxy is None else {urlsplit(address).scheme: proxy},
+                proxies={} if config.proxy is None else {urlsplit(config.address).scheme: config.proxy.reveal()},
                 max_pool_connections=connections,
                 # We send a checksum with every body ourselves: as a header, which every server takes, not as a trailer.
                 request_checksum_calculation="when_required",
