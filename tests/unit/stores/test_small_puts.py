@@ -231,7 +231,7 @@ async def test_a_child_does_not_wait_for_a_lock_that_was_held_during_the_fork(tm
     """The thread that would give it back is the parent's."""
     async with graviton.open(tmp_path) as store:
         await store.put(b"small")
-        small = (await store.required())._small_puts
+        small = (await store.required())._puts._small_puts
         assert small is not None
         held, forked = threading.Event(), threading.Event()
 
