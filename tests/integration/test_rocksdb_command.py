@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import graviton
-from graviton.assembly.wiring import own_places
+from graviton.assembly.places import own_places
 from graviton.concurrency.executors import in_own_thread
 from graviton.errors import ConfigError, InvalidInput
 from tests.integration.command_runs import Run

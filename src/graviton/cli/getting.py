@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
-from graviton.assembly.wiring import own_places
+from graviton.assembly.places import own_places
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument, from_os_error
 from graviton.cli.ids import resolve

@@ -107,8 +107,8 @@ def _at(settings: Settings, option: str, text: str) -> Settings:
 @command()
 async def status(call: Call) -> None:
     """Show where the metadata is, and whether it takes changes: not while, and after, it is moved elsewhere."""
+    from graviton.assembly.metadata_side import metadata_place
     from graviton.assembly.moving import metadata_status
-    from graviton.assembly.wiring import metadata_place
 
     settings = call.settings()
     found = await metadata_status(settings)

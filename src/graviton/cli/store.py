@@ -191,7 +191,7 @@ def _scratch_folder(parent: Path | None) -> Iterator[Path]:
 
 def _contracts(place: _Place) -> list[_Contract]:
     """The contracts of every port that a store there is made of."""
-    from graviton.assembly.wiring import metadata_ports
+    from graviton.assembly.metadata_side import metadata_ports
     from graviton.testing.conformance.blobs import BlobStoreContract
     from graviton.testing.conformance.block_index import BlockIndexContract
     from graviton.testing.conformance.blocks import BlockStoreContract
@@ -232,10 +232,10 @@ class _Place:
     """Stores like the configured one, each law's in a scratch place of its own."""
 
     def __init__(self, settings: Settings, metadata: Path) -> None:
-        from graviton.assembly import wiring
+        from graviton.assembly import metadata_side, wiring
         from graviton.core.chunking import PRESETS
 
-        self._wiring = wiring
+        self._wiring, self._metadata_side = wiring, metadata_side
         self._kernel = wiring.kernel_for(settings)
         # Small blocks: laws about blobs of many blocks are then quick.
         self.settings = settings._replace(chunker=PRESETS["small"])
@@ -243,7 +243,7 @@ class _Place:
         self._metadata = metadata
         self._sides: dict[int, BlockSide] = {}
         self.block_capabilities = wiring.block_side(settings, self._kernel).blocks.capabilities
-        self.metadata_capabilities = wiring.open_metadata(self.settings, create=False).capabilities
+        self.metadata_capabilities = metadata_side.open_metadata(self.settings, create=False).capabilities
         self.blob_capabilities = self.block_capabilities
 
     def _files(self, space: str, scratch: Path) -> Settings:
@@ -284,7 +284,7 @@ class _Place:
 
     async def pairs(self, space: str, scratch: Path) -> KeyValueStore:
         """A metadata store."""
-        return self._wiring.open_metadata(await self._at(space, scratch), create=True)
+        return self._metadata_side.open_metadata(await self._at(space, scratch), create=True)
 
     async def blobs(self, space: str, scratch: Path) -> Store:
         """A whole store."""
