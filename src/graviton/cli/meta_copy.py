@@ -49,8 +49,14 @@ async def copy(call: Call, source: str | None, target: str, replace_target: bool
         settings = _at(settings, "--from", source)
     tally = Tally()
     place = _at(settings, "--to", target)
-    options = {"replace_target": replace_target, "on_step": call.out.detail, "progress": tally.add}
-    async with moving(settings, place, aborts=abort, **options) as work:  # type: ignore[arg-type]
+    async with moving(
+        settings,
+        place,
+        aborts=abort,
+        replace_target=replace_target,
+        on_step=call.out.detail,
+        progress=tally.add,
+    ) as work:
         if abort:
             await work.abort()
             call.out.result(

@@ -1,14 +1,26 @@
-"""Work on many items, a few at the same time."""
+"""Items that come one after the other: work on a few at the same time, and their end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
-__all__ = ["for_each"]
+__all__ = ["closing", "for_each"]
 
 _T = TypeVar("_T")
+
+
+@asynccontextmanager
+async def closing(items: AsyncIterator[_T]) -> AsyncGenerator[AsyncIterator[_T], None]:
+    """`aclosing` for what is promised as an iterator only. Generators, which listings are, end when this is left; what
+    cannot be ended is left to itself."""
+    try:
+        yield items
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
 
 
 async def for_each(

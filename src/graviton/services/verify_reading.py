@@ -9,10 +9,9 @@ store itself.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import aclosing
 
 from graviton.concurrency.executors import WorkerPool, in_thread
-from graviton.concurrency.streams import for_each
+from graviton.concurrency.streams import closing, for_each
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.hashing import Hasher
 from graviton.core.keys import BlobKey
@@ -124,7 +123,7 @@ class ReadVerification:
     async def _past_damage(self, key: BlobKey, at: int) -> int:
         """Find and report the next block from `at` on that cannot be read; where it ends."""
         try:
-            async with aclosing(self._store.manifest(key)) as entries:  # type: ignore[type-var]
+            async with closing(self._store.manifest(key)) as entries:
                 async for entry in entries:
                     if entry.end > at and await self._read(key, entry.offset, None, entry.end) < entry.end:
                         self._progress(entry.key.size)
