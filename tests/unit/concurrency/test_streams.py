@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from graviton.concurrency.streams import for_each
+from graviton.concurrency.streams import closing, for_each
 
 
 async def test_every_item_is_worked_on_once_and_few_at_the_same_time() -> None:
@@ -52,3 +52,21 @@ async def test_first_failure_ends_the_rest_and_is_raised_as_it_is(fails: str) ->
     with pytest.raises(ValueError, match="1"):
         await for_each(source(), work, 2)
     assert ended.is_set()
+
+
+async def test_listing_that_is_left_is_ended_then_and_not_when_it_is_garbage() -> None:
+    ended: list[int] = []
+
+    async def listing() -> AsyncIterator[int]:
+        try:
+            for item in range(10):
+                yield item
+        finally:
+            ended.append(1)
+
+    items = listing()
+    async with closing(items) as left:
+        async for _ in left:
+            break
+        assert ended == []
+    assert ended == [1]
