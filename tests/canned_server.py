@@ -6,8 +6,9 @@ import asyncio
 import json
 import ssl
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
+
+from tests.loopback_server import LoopbackServer
 
 __all__ = ["Asked", "CannedServer", "Exchange", "answer", "problem"]
 
@@ -46,57 +47,38 @@ def problem(status: int, code: str, **headers: str) -> bytes:
     return answer(status, json.dumps(body).encode(), Content_Type="application/problem+json", **headers)
 
 
-class CannedServer:
+class CannedServer(LoopbackServer):
     """Answers by `method` and the beginning of the path; the last answer of a list stays."""
 
     def __init__(self, raw: Raw | None = None, tls: ssl.SSLContext | None = None, limit: int = 65536) -> None:
         """`raw` has every connection to itself; `limit` is how much of it may be read at once."""
-        self._raw, self._tls, self._limit = raw, tls, limit
-        self.connections = 0
+        super().__init__(tls, limit)
+        self._raw = raw
         self.asked: list[Asked] = []
         self._answers: dict[tuple[str, str], list[Answer]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     def on(self, method: str, path: str, *answers: Answer) -> None:
         """What to say, one after the other."""
         self._answers[method, path] = list(answers)
 
-    async def __aenter__(self) -> CannedServer:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls, limit=self._limit)
-        self.port: int = self._listener.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        return self
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections += 1
-        try:
-            if self._raw is not None:
-                await self._raw(reader, writer)
-            while self._raw is None and not writer.is_closing():
-                asked = await _request(reader, writer)
-                self.asked.append(asked)
-                said = self._next(asked)
-                if callable(said):
-                    await said(Exchange(asked, reader, writer))
-                else:
-                    writer.write(said)
-                    await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-            self._tasks.discard(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._raw is not None:
+            await self._raw(reader, writer)
+            return
+        while not writer.is_closing():
+            asked = await _request(reader, writer)
+            self.asked.append(asked)
+            said = self._next(asked)
+            if callable(said):
+                await said(Exchange(asked, reader, writer))
+            else:
+                writer.write(said)
+                await writer.drain()
 
     def _next(self, asked: Asked) -> Answer:
         found = [(path, answers) for (method, path), answers in self._answers.items() if method == asked.method]

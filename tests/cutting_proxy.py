@@ -6,9 +6,10 @@ import asyncio
 import select
 import socket
 import struct
-from types import TracebackType
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from tests.loopback_server import LoopbackServer
 
 __all__ = ["Cut", "CuttingProxy"]
 
@@ -29,48 +30,33 @@ class Cut(NamedTuple):
     """Not ended at all: nothing more passes."""
 
 
-class CuttingProxy:
+class CuttingProxy(LoopbackServer):
     """`url` leads through it. The connections that follow are cut as `cuts` says, one each; when these are used up they
     pass whole."""
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         parts = urlsplit(url)
         assert parts.hostname
         assert parts.port
         self._place, self._path = (parts.hostname, parts.port), parts.path
-        self._tasks: set[asyncio.Task[None]] = set()
         self.cuts: list[Cut] = []
-        self.connections = 0
         self.up = self.down = 0
         """Bytes that passed, either way."""
         self.happened = 0
         """How many connections were cut."""
 
-    async def __aenter__(self) -> CuttingProxy:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._listener.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}{self._path}"
-        return self
+    @property
+    def url(self) -> str:
+        """Where it is, with the path of the server."""
+        return f"http://127.0.0.1:{self.port}{self._path}"
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections += 1
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         cut = self.cuts.pop(0) if self.cuts else Cut()
         try:
             behind = await asyncio.open_connection(*self._place)
         except OSError:
             writer.transport.abort()
-            self._tasks.discard(task)
             return
         flows = [
             asyncio.ensure_future(self._flow(reader, behind[1], cut.up, "up", writer if cut.stalls else None)),
@@ -82,15 +68,12 @@ class CuttingProxy:
             self.happened += was_cut
             for end in (writer, behind[1]):
                 _end(end, reset=cut.reset and was_cut)
-        except asyncio.CancelledError:
-            pass  # the proxy ends
         finally:
             for flow in flows:
                 flow.cancel()
             await asyncio.gather(*flows, return_exceptions=True)
             for end in (writer, behind[1]):
                 end.transport.abort()
-            self._tasks.discard(task)
 
     async def _flow(
         self,

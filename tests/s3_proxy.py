@@ -15,10 +15,10 @@ import struct
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from types import TracebackType
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.loopback_server import LoopbackServer
 from tests.s3_server import S3Server
 
 __all__ = ["Exchange", "Fault", "Kind", "Reply", "S3Proxy", "Seen"]
@@ -232,35 +232,26 @@ class _Plan:
     happened: int = 0
 
 
-class S3Proxy:
+class S3Proxy(LoopbackServer):
     """`server` is this proxy as a server; requests pass unless `plan` says otherwise."""
 
     def __init__(self, behind: S3Server) -> None:
+        super().__init__(limit=_MAX_HEAD)
         parts = urlsplit(behind.endpoint)
         assert parts.hostname
         assert parts.port
         self._place = parts.hostname, parts.port
         self._behind = behind
         self._plans: list[_Plan] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self.seen: list[Seen] = []
         self.held: list[tuple[Request, bytes]] = []
         self.page_size: int | None = None
         """Names per page of a listing. For servers that look at no signature, which covers the question."""
 
-    async def __aenter__(self) -> S3Proxy:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_MAX_HEAD)
-        port = self._listener.sockets[0].getsockname()[1]
-        self.server = self._behind._replace(endpoint=f"http://127.0.0.1:{port}")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    @property
+    def server(self) -> S3Server:
+        """The server behind, at the address of this proxy."""
+        return self._behind._replace(endpoint=f"http://127.0.0.1:{self.port}")
 
     def plan(self, kind: Kind, fault: Fault, *, first: int = 1, times: int | None = 1) -> Callable[[], int]:
         """Do `fault` to the requests of `kind` from the `first` (counted from 1, from now on), `times` of them (None:
@@ -270,11 +261,6 @@ class S3Proxy:
         made = _Plan(kind, fault, chosen)
         self._plans.append(made)
         return lambda: made.happened
-
-    @property
-    def connections(self) -> int:
-        """How many clients have open."""
-        return len(self._tasks)
 
     def count(self, kind: Kind) -> int:
         """How many requests of `kind` came."""
@@ -298,21 +284,10 @@ class S3Proxy:
         finally:
             server.writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while (request := await _request(reader)) is not None:
-                if not await self._exchange(request, _Pipe(reader, writer)):
-                    return
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client went away, or the fault was that the server did
-        except asyncio.CancelledError:
-            pass  # the proxy ends
-        finally:
-            writer.close()
-            self._tasks.discard(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (request := await _request(reader)) is not None:
+            if not await self._exchange(request, _Pipe(reader, writer)):
+                return
 
     async def _exchange(self, request: Request, client: _Pipe) -> bool:
         """Whether the connection may go on."""

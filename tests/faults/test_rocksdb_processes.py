@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command_runs import Run, graviton
+from tests.integration.cli_process import Outcome
+from tests.integration.command_runs import graviton
 
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{REPOSITORY}/src:{REPOSITORY}"}
@@ -31,7 +32,7 @@ asyncio.run(main())
 """
 
 
-def rocks(root: Path, *args: str | Path, **environment: str) -> Run:
+def rocks(root: Path, *args: str | Path, **environment: str) -> Outcome:
     return graviton(root, *args, GRAVITON_METADATA="rocksdb", **environment)
 
 

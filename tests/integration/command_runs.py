@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+
+from tests.integration.cli_process import Outcome
 
 
-class Run(NamedTuple):
-    """What one process did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def objects(self) -> list[dict[str, Any]]:
-        """The objects printed with --json."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-def graviton(root: Path, *args: str | Path, stdin: bytes = b"", **environment: str) -> Run:
+def graviton(root: Path, *args: str | Path, stdin: bytes = b"", **environment: str) -> Outcome:
     """Run one command on the store in `root`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GRAVITON_")}
     kernel = {name: os.environ[name] for name in ("GRAVITON_KERNEL",) if name in os.environ}
@@ -35,7 +22,7 @@ def graviton(root: Path, *args: str | Path, stdin: bytes = b"", **environment: s
         timeout=120,
         check=False,
     )
-    run = Run(done.returncode, done.stdout.decode(), done.stderr.decode())
+    run = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
     assert "Traceback" not in run.err, run.err
     return run
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from graviton.assembly import wiring
+from graviton.assembly import metadata_side
 from graviton.assembly.moving import metadata_at
 from graviton.assembly.settings import Settings
 from graviton.backends.postgres.range_tracker import PgRangeTracker
@@ -94,8 +94,8 @@ class Opened(NamedTuple):
 async def opened(one: Spot, root: Path) -> AsyncIterator[Opened]:
     """What a program has that opened it."""
     settings = one.settings(root)
-    kv = wiring.open_metadata(settings, create=True)
-    metadata = Metadata(*wiring.metadata_ports(settings, kv))
+    kv = metadata_side.open_metadata(settings, create=True)
+    metadata = Metadata(*metadata_side.metadata_ports(settings, kv))
     try:
         if isinstance(kv, PgMetadataRows):
             yield Opened(kv, metadata, PgReplicaIndex(kv.database), PgRangeTracker(kv.database))

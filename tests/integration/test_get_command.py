@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from tests.integration.cli_process import MIB, Cli, damage
 
 
@@ -40,6 +41,22 @@ def test_get_into_a_folder_uses_the_kept_name(run: Cli, hello: tuple[Path, str],
     assert (folder / "hello.txt").read_bytes() == b"other"
     assert run("get", blob, "-o", folder, "--force").code == 0
     assert (folder / "hello.txt").read_bytes() == b"hello"
+
+
+def test_only_a_large_get_settles_the_memory_of_the_process(
+    run: Cli, hello: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, blob = hello
+    kept: list[int] = []
+    monkeypatch.setattr("graviton.cli.getting.keep_freed_memory", kept.append)
+    run("put", path)
+    run("get", blob, "-o", tmp_path / "out")
+    assert kept == []
+    monkeypatch.setattr("graviton.cli.getting._SETTLE_BYTES", 5)
+    run("get", blob, "-o", tmp_path / "out", "--range", "0-3")
+    assert kept == []
+    run("get", blob, "-o", tmp_path / "out")
+    assert kept == [DEFAULT_BUDGET_BYTES]
 
 
 @pytest.mark.parametrize("name", ["../escape", "..", "/etc/x", "a/b", "bell\x07", "x" * 300])

@@ -16,7 +16,7 @@ import graviton.sync
 from graviton.backends.postgres.migrate import migrate
 from graviton.errors import ConfigError, PermissionDenied
 from graviton.testing.conformance.checks import collect
-from tests.integration.command_runs import Run
+from tests.integration.cli_process import Outcome
 from tests.integration.command_runs import graviton as command
 from tests.postgres_schemas import drop_schema
 from tests.postgres_server import server
@@ -31,11 +31,11 @@ async def schema() -> AsyncIterator[str]:
     await drop_schema(server(), name)
 
 
-def run(root: Path, schema: str, *args: str | Path, **environment: str) -> Run:
+def run(root: Path, schema: str, *args: str | Path, **environment: str) -> Outcome:
     return command(root, *args, **{"GRAVITON_METADATA": "postgres", "PG_JDBC_URL": server().url(schema)} | environment)
 
 
-def values(done: Run, code: int = 0) -> list[dict[str, Any]]:
+def values(done: Outcome, code: int = 0) -> list[dict[str, Any]]:
     assert done.code == code, done.err
     return done.objects
 
@@ -137,7 +137,7 @@ async def test_passwords_are_nowhere(schema: str, tmp_path: Path) -> None:
                 assert secret not in done.out + done.err
 
 
-def run_debug(root: Path, address: str, extra: dict[str, str]) -> Run:
+def run_debug(root: Path, address: str, extra: dict[str, str]) -> Outcome:
     """The same with a traceback, which `command` refuses."""
     import subprocess
     import sys
@@ -151,7 +151,7 @@ def run_debug(root: Path, address: str, extra: dict[str, str]) -> Run:
         check=False,
     )
     assert "Traceback" in done.stderr
-    return Run(done.returncode, done.stdout, done.stderr)
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 async def test_library_opens_what_the_environment_names(schema: str, tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 import graviton
-from graviton.assembly.wiring import own_places
+from graviton.assembly.places import own_places
 from graviton.concurrency.executors import in_own_thread
 from graviton.errors import ConfigError, InvalidInput
-from tests.integration.command_runs import Run
+from tests.integration.cli_process import Outcome
 from tests.integration.command_runs import graviton as command
 
 
-def rocks(root: Path, *args: str | Path, **environment: str) -> Run:
+def rocks(root: Path, *args: str | Path, **environment: str) -> Outcome:
     run = command(root, *args, GRAVITON_METADATA="rocksdb", **environment)
     assert "Traceback" not in run.err
     return run

@@ -21,14 +21,14 @@ from graviton.core.clock import SystemClock
 from graviton.errors import ConfigError
 from graviton.ports.events import EventKind
 from graviton.ports.metrics import MetricKeys
-from tests.integration.command_runs import Run
+from tests.integration.cli_process import Outcome
 from tests.integration.command_runs import graviton as command
 from tests.s3_proxy import S3Proxy, Seen
 from tests.s3_server import S3Server, default_server, moto_server
 
 pytestmark = pytest.mark.s3
 
-Command: TypeAlias = Callable[..., Run]
+Command: TypeAlias = Callable[..., Outcome]
 
 
 def environment(server: S3Server, bucket: str) -> dict[str, str]:

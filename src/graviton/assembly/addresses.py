@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
+from graviton.assembly.proxies import proxy_to
 from graviton.assembly.server_address import is_server, server_at
 from graviton.assembly.settings import Settings
 from graviton.core.locators import DEFAULT_BLOCK_PREFIX
@@ -13,8 +15,6 @@ from graviton.core.secret import Secret
 from graviton.errors import ConfigError
 
 __all__ = ["settings_of"]
-
-_S3_OPTIONS = frozenset({"region", "endpoint"})
 
 
 def settings_of(
@@ -64,12 +64,16 @@ def _in_bucket(scheme: str, text: str, rest: str) -> Settings:
 
     place, _, query = rest.partition("?")
     bucket, _, prefix = place.partition("/")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    for name in options:
-        if name not in _S3_OPTIONS:
-            raise _wrong(f"an address of a bucket has the options region and endpoint, not {name[:40]!r}")
-    config = S3Config(bucket, prefix.strip("/") or DEFAULT_BLOCK_PREFIX, **options)  # type: ignore[arg-type]
-    return Settings(blob_backend="s3", s3=config)
+    config = S3Config(bucket, prefix.strip("/") or DEFAULT_BLOCK_PREFIX)
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        match name:
+            case "region":
+                config = replace(config, region=value)
+            case "endpoint":
+                config = replace(config, endpoint=value)
+            case _:
+                raise _wrong(f"an address of a bucket has the options region and endpoint, not {name[:40]!r}")
+    return Settings(blob_backend="s3", s3=replace(config, proxy=proxy_to(config.address)))
 
 
 def _with_metadata(settings: Settings, metadata: str | os.PathLike[str] | None) -> Settings:

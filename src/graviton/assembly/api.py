@@ -1,4 +1,4 @@
-"""`graviton.open`: the way in for programs, which reads no environment; and the one that reads nothing else."""
+"""`graviton.open`: the way in for programs, which reads no variables of ours; and the one that reads nothing else."""
 
 from __future__ import annotations
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from graviton.assembly.environment import Reader, parse_path, parse_size
 from graviton.core.limits import MAX_BLOCK_BYTES
 from graviton.errors import InvalidInput
 
-__all__ = ["DEFAULT_CACHE_BYTES", "CacheSettings", "check_cache_bytes"]
+__all__ = ["DEFAULT_CACHE_BYTES", "CacheSettings", "cache_settings", "check_cache_bytes"]
 
 DEFAULT_CACHE_BYTES = 10 * 1024**3
 """Some ten thousand blocks of the default chunker, which cost the process 4 MiB of memory; most disks have that much to
@@ -24,6 +25,29 @@ class CacheSettings(NamedTuple):
     root: Path
     """Absolute, so that a later chdir changes nothing."""
     max_bytes: int = DEFAULT_CACHE_BYTES
+
+
+def cache_settings(get: Reader, blob_backend: str) -> tuple[CacheSettings | None, tuple[str, ...]]:
+    """The cache that environment variables ask for, if any, and what is worth saying about them. Raises ConfigError
+    naming the one that is wrong."""
+    root = get.value("GRAVITON_CACHE_ROOT", parse_path, None)
+    size = get.value("GRAVITON_CACHE_BYTES", _size, None)
+    if root is None:
+        return None, () if size is None else ("GRAVITON_CACHE_BYTES has no effect without GRAVITON_CACHE_ROOT",)
+    if size == 0:
+        return None, ()
+    cache = CacheSettings(root.absolute(), size or DEFAULT_CACHE_BYTES)
+    if blob_backend not in ("fs", "memory"):
+        return cache, ()
+    remark = (
+        f"GRAVITON_CACHE_ROOT with GRAVITON_BLOB_BACKEND={blob_backend} keeps a second copy of blocks that are on this"
+        " machine already, and makes nothing faster"
+    )
+    return cache, (remark,)
+
+
+def _size(text: str) -> int:
+    return check_cache_bytes(parse_size(text))
 
 
 def check_cache_bytes(size: int) -> int:

@@ -1,14 +1,15 @@
-"""Reading environment variables one by one, naming the one whose value is wrong; and sizes, as people write them."""
+"""Environment variables read one by one, naming the one whose value is wrong; paths and sizes, as people write them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from graviton.errors import ConfigError, InvalidInput
 
-__all__ = ["Reader", "parse_size"]
+__all__ = ["Reader", "parse_path", "parse_size"]
 
 _T = TypeVar("_T")
 
@@ -40,6 +41,11 @@ class Reader:
             return text
 
         return self.value(name, check, default)
+
+
+def parse_path(text: str) -> Path:
+    """A path, in which `~` stands for a home."""
+    return Path(text).expanduser()
 
 
 _SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB|K|M|G|T)?(?:/s)?", re.ASCII)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from graviton.assembly.environment import Reader, parse_size
+from graviton.assembly.environment import Reader, parse_path, parse_size
 from graviton.constraints.quota_limits import QuotaLimits
 from graviton.constraints.throttle import divided
 from graviton.core.limits import MAX_SIZE
@@ -87,4 +87,4 @@ def _count(text: str) -> int:
 
 
 def _folder(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+    return parse_path(text).absolute()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from graviton.assembly import wiring
+from graviton.assembly import metadata_side, wiring
+from graviton.assembly.places import own_places
 from graviton.assembly.settings import Settings, settings_from
 from graviton.concurrency.finishing import finish_anyway
 from graviton.errors import ConfigError, InvalidInput
@@ -78,11 +79,11 @@ async def moving(
     async with AsyncExitStack() as opened:
         side = wiring.block_side(settings, wiring.kernel_for(settings))
         opened.push_async_callback(_close, side.blocks)
-        source = _place(settings, wiring.open_metadata(settings, create=False))
+        source = _place(settings, metadata_side.open_metadata(settings, create=False))
         opened.push_async_callback(_close, source.kv)
-        is_missing = aborts and not wiring.metadata_exists(target)
-        empty = GuardedKeyValueStore(wiring.empty_metadata())
-        there = _place(target, empty if is_missing else wiring.open_metadata(target, create=not aborts))
+        is_missing = aborts and not metadata_side.metadata_exists(target)
+        empty = GuardedKeyValueStore(metadata_side.empty_metadata())
+        there = _place(target, empty if is_missing else metadata_side.open_metadata(target, create=not aborts))
         opened.push_async_callback(_close, there.kv)
         yield MetadataCopy(
             source, there, side.markers, replace_target=replace_target, on_step=on_step, progress=progress
@@ -93,7 +94,7 @@ def _check_apart(settings: Settings, other: Settings) -> None:
     """Raise InvalidInput if the other metadata lies where the store of these settings keeps something, say in the file
     that SQLite takes for its own journal. The database itself may be the same: what is found there says more."""
     if other.postgres is None:
-        places = wiring.own_places(settings)
+        places = own_places(settings)
         places._replace(database=places.database[1:]).check_output(str(other.metadata_path))
 
 
@@ -105,17 +106,17 @@ def _place(settings: Settings, kv: MetadataStore) -> Place:
     if settings.postgres is None:
         path = settings.metadata_path.absolute()
         return Place(kv, str(path), f"GRAVITON_METADATA={settings.metadata} and GRAVITON_META_PATH={path}")
-    where = wiring.metadata_place(settings)
+    where = metadata_side.metadata_place(settings)
     return Place(kv, where, f"GRAVITON_METADATA=postgres and PG_JDBC_URL to the address of {where}")
 
 
 async def metadata_status(settings: Settings) -> tuple[Place, Found] | None:
     """The metadata of these settings as found, also if nobody may use it; None if there is none. Changes nothing."""
-    if not wiring.metadata_exists(settings):
+    if not metadata_side.metadata_exists(settings):
         return None
     # What only one process may have is looked at beside the one that has it.
     looking = settings._replace(metadata_read_only=True)
-    place = _place(settings, wiring.open_metadata(looking, create=False))
+    place = _place(settings, metadata_side.open_metadata(looking, create=False))
     try:
         return place, await read_found(place)
     finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from graviton.assembly.environment import Reader
+from graviton.assembly.proxies import proxy_to
 from graviton.backends.objectstore.config import Addressing, Credentials, S3Config, S3Encryption, SseMode
 from graviton.core.locators import DEFAULT_BLOCK_PREFIX
 from graviton.core.secret import Secret
@@ -36,7 +38,8 @@ def endpoint_variable(get: Reader, backend: str) -> str:
 
 
 def s3_settings(get: Reader, backend: str) -> S3Config:
-    """The bucket of GRAVITON_BLOB_BACKEND `backend`, s3 or minio. Raises ConfigError naming the variable."""
+    """The bucket of GRAVITON_BLOB_BACKEND `backend`, s3 or minio, and the proxy on the way to it. Raises ConfigError
+    naming the variable."""
     names = _VARIABLES | {"endpoint": endpoint_variable(get, backend)}
     endpoint = get.value(names["endpoint"], str, "")
     if backend == "minio":
@@ -44,7 +47,7 @@ def s3_settings(get: Reader, backend: str) -> S3Config:
             if not get.value(name, str, ""):
                 raise _missing(name, backend)
     try:
-        return S3Config(
+        config = S3Config(
             get.value("GRAVITON_S3_BLOCK_BUCKET", str, DEFAULT_BUCKET),
             get.value("GRAVITON_S3_BLOCK_PREFIX", str, DEFAULT_BLOCK_PREFIX),
             get.value("GRAVITON_S3_REGION", str, "us-east-1"),
@@ -59,6 +62,7 @@ def s3_settings(get: Reader, backend: str) -> S3Config:
             raise
         name = names[error.subject]
         raise ConfigError(f"{name}: {error.message}", operation="configure", subject=name, hint=error.hint) from error
+    return replace(config, proxy=proxy_to(config.address))
 
 
 def _credentials(get: Reader, backend: str) -> Credentials | None:

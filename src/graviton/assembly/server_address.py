@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from graviton.assembly.proxies import proxy_to
 from graviton.core.secret import Secret
 
 if TYPE_CHECKING:
     from graviton.backends.http import HttpConfig
 
-__all__ = ["exposure", "is_server", "server_at"]
+__all__ = ["check_address", "exposure", "is_server", "server_at"]
 
 
 def is_server(text: str) -> bool:
@@ -19,10 +21,19 @@ def is_server(text: str) -> bool:
 
 
 def server_at(url: str, token: str | Secret | None) -> HttpConfig:
-    """The server at `url`. Raises ConfigError for a malformed address or token, repeating neither."""
+    """The server at `url`, with the proxy on the way to it. Raises ConfigError for a malformed address, token or proxy,
+    repeating none of them."""
     from graviton.backends.http import HttpConfig
 
-    return HttpConfig(url, token if isinstance(token, Secret) or token is None else Secret(token))
+    config = HttpConfig(url, token if isinstance(token, Secret) or token is None else Secret(token))
+    return replace(config, proxy=proxy_to(config.base))
+
+
+def check_address(url: str) -> None:
+    """Raises ConfigError, not repeating it, for what cannot be the address of a server."""
+    from graviton.backends.http import HttpConfig
+
+    HttpConfig(url)
 
 
 def exposure(server: HttpConfig) -> str:

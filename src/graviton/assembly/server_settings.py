@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from graviton.assembly.environment import Reader
-from graviton.assembly.settings import parse_size
+from graviton.assembly.environment import Reader, parse_path, parse_size
 from graviton.constraints.throttle import divided
 from graviton.core.limits import MAX_SIZE
 from graviton.core.paths import is_plain
@@ -96,8 +95,8 @@ def server_settings_from(environment: Mapping[str, str]) -> ServerSettings:
         host=get.value("GRAVITON_HTTP_HOST", parse_host, default.host),
         port=get.value("GRAVITON_HTTP_PORT", parse_port, default.port),
         token=get.value("GRAVITON_API_TOKEN", _token, None),
-        tls_cert=get.value("GRAVITON_HTTP_TLS_CERT", _path, None),
-        tls_key=get.value("GRAVITON_HTTP_TLS_KEY", _path, None),
+        tls_cert=get.value("GRAVITON_HTTP_TLS_CERT", parse_path, None),
+        tls_key=get.value("GRAVITON_HTTP_TLS_KEY", parse_path, None),
         workers=get.value("GRAVITON_HTTP_WORKERS", parse_workers, default.workers),
         max_blob_bytes=get.value("GRAVITON_HTTP_MAX_BLOB_BYTES", _blob_bytes, default.max_blob_bytes),
         uploads=get.value("GRAVITON_HTTP_UPLOADS", _slots, default.uploads),
@@ -160,10 +159,6 @@ def _whole(text: str, what: str, least: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most):
         raise InvalidInput(f"{text[:40]!r} is not {what}", hint=f"Write a number from {least} to {most}.")
     return int(text)
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
 
 
 def _blob_bytes(text: str) -> int:

@@ -7,19 +7,19 @@ warning, because a misspelt name would otherwise be ignored in silence.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from graviton.assembly.cache_settings import DEFAULT_CACHE_BYTES, CacheSettings, check_cache_bytes
-from graviton.assembly.environment import Reader, parse_size
+from graviton.assembly.cache_settings import CacheSettings, cache_settings
+from graviton.assembly.environment import Reader, parse_path, parse_size
 from graviton.assembly.limit_settings import LimitSettings, limit_settings
+from graviton.assembly.postgres_settings import postgres_settings
 from graviton.assembly.server_address import exposure, server_at
 from graviton.constraints.budget import DEFAULT_BUDGET_BYTES
 from graviton.core.chunking.spec import ChunkerSpec
 from graviton.core.hashing import HashAlgo
-from graviton.core.paths import is_plain
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError, InvalidInput
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from graviton.backends.objectstore.config import S3Config
     from graviton.backends.postgres.config import PgConfig
 
-__all__ = ["Settings", "client_settings_from", "parse_lock_wait", "parse_size", "settings_from"]
+__all__ = ["Settings", "client_settings_from", "parse_lock_wait", "settings_from"]
 
 MIN_MEMORY_BYTES = 32 * 1024 * 1024
 """A put with the largest blocks needs 17 MiB at once, and puts together may use three quarters of the budget."""
@@ -138,31 +138,32 @@ def settings_from(environment: Mapping[str, str], root: Path | None = None) -> S
     """Settings of a store from environment variables, whatever GRAVITON_URL says; `root` takes the place of
     GRAVITON_FS_ROOT. Raises ConfigError naming the variable that is wrong."""
     get = Reader(environment)
-    for name, check in _UNUSED.items():
-        get.value(name, check, None)
+    blob_backend = get.choice("GRAVITON_BLOB_BACKEND", _BLOB_BACKENDS, "fs")
+    metadata = get.choice("GRAVITON_METADATA", _METADATA, "sqlite")
+    cache, remarks = cache_settings(get, blob_backend)
     settings = Settings(
-        blob_backend=get.choice("GRAVITON_BLOB_BACKEND", _BLOB_BACKENDS, "fs"),
-        fs_root=root if root is not None else get.value("GRAVITON_FS_ROOT", _path, Path(DEFAULT_ROOT)),
+        blob_backend=blob_backend,
+        fs_root=root if root is not None else get.value("GRAVITON_FS_ROOT", parse_path, Path(DEFAULT_ROOT)),
         fs_block_prefix=get.value("GRAVITON_FS_BLOCK_PREFIX", _prefix, DEFAULT_PREFIX),
-        metadata=get.choice("GRAVITON_METADATA", _METADATA, "sqlite"),
-        meta_path=get.value("GRAVITON_META_PATH", _path, None),
+        metadata=metadata,
+        meta_path=get.value("GRAVITON_META_PATH", parse_path, None),
         hash=get.value("GRAVITON_HASH", HashAlgo.parse, None),
         chunker=get.value("GRAVITON_CHUNKER", ChunkerSpec.parse, None),
         kernel=get.choice("GRAVITON_KERNEL", _KERNELS, "auto"),
         lock_wait_seconds=get.value("GRAVITON_LOCK_WAIT", parse_lock_wait, 0.0),
         memory_bytes=get.value("GRAVITON_MEMORY_BYTES", _memory, DEFAULT_BUDGET_BYTES),
         limits=limit_settings(get),
-        warnings=_unknown(environment),
+        warnings=(*_unknown(environment), *remarks),
+        postgres=postgres_settings(get, is_used=metadata == "postgres"),
+        cache=cache,
     )
-    if settings.metadata == "postgres":
-        settings = settings._replace(postgres=_postgres(get))
-    if settings.metadata == "rocksdb":
+    if metadata == "rocksdb":
         _check_rocksdb()
-    if settings.blob_backend in ("s3", "minio"):
+    if blob_backend in ("s3", "minio"):
         from graviton.assembly.s3_settings import s3_settings
 
-        settings = settings._replace(s3=s3_settings(get, settings.blob_backend))
-    return _with_cache(get, settings)
+        settings = settings._replace(s3=s3_settings(get, blob_backend))
+    return settings
 
 
 def client_settings_from(environment: Mapping[str, str], url: str | None = None) -> Settings | None:
@@ -181,25 +182,6 @@ def client_settings_from(environment: Mapping[str, str], url: str | None = None)
     )
 
 
-def _with_cache(get: Reader, settings: Settings) -> Settings:
-    root = get.value("GRAVITON_CACHE_ROOT", _path, None)
-    size = get.value("GRAVITON_CACHE_BYTES", _cache_bytes, None)
-    warning = ""
-    if root is None:
-        if size is None:
-            return settings
-        warning = "GRAVITON_CACHE_BYTES has no effect without GRAVITON_CACHE_ROOT"
-    elif size != 0:
-        settings = settings._replace(cache=CacheSettings(root.absolute(), size or DEFAULT_CACHE_BYTES))
-        if settings.blob_backend not in ("fs", "memory"):
-            return settings
-        warning = (
-            f"GRAVITON_CACHE_ROOT with GRAVITON_BLOB_BACKEND={settings.blob_backend} keeps a second copy of blocks that"
-            " are on this machine already, and makes nothing faster"
-        )
-    return settings._replace(warnings=(*settings.warnings, warning)) if warning else settings
-
-
 def _check_rocksdb() -> None:
     if find_spec("rocksdict") is None:
         raise ConfigError(
@@ -208,33 +190,6 @@ def _check_rocksdb() -> None:
             subject="GRAVITON_METADATA",
             hint="Install it: pip install 'graviton[rocksdb]'.",
         )
-
-
-def _postgres(get: Reader) -> PgConfig:
-    """The database of PG_JDBC_URL. What is wrong with the address is told without quoting it, for passwords' sake."""
-    address = get.value("PG_JDBC_URL", str, "")
-    if not address:
-        raise ConfigError(
-            "GRAVITON_METADATA=postgres needs PG_JDBC_URL, and it is not set",
-            operation="configure",
-            subject="PG_JDBC_URL",
-            hint="Write postgresql://HOST:PORT/DATABASE; the user and password are PG_USERNAME and PG_PASSWORD.",
-        )
-    from graviton.backends.postgres.config import parse_address
-
-    try:
-        return parse_address(address, get.value("PG_USERNAME", str, ""), get.value("PG_PASSWORD", str, ""))
-    except ImportError as error:
-        raise ConfigError(
-            f"GRAVITON_METADATA=postgres needs the PostgreSQL driver, and it is not installed: {error}",
-            operation="configure",
-            subject="GRAVITON_METADATA",
-            hint="Install it: pip install 'graviton[postgres]'.",
-        ) from error
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
 
 
 _SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?", re.ASCII)
@@ -263,42 +218,6 @@ def _prefix(text: str) -> str:
         return FsConfig(Path(DEFAULT_ROOT), text).prefix
     except ConfigError as error:
         raise InvalidInput(error.message, hint=error.hint) from error
-
-
-def _port(text: str) -> None:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= _MAX_PORT):
-        raise InvalidInput(f"{text[:40]!r} is not a port", hint=f"Write a number from 1 to {_MAX_PORT}.")
-
-
-def _cache_bytes(text: str) -> int:
-    return check_cache_bytes(parse_size(text))
-
-
-def _database_url(text: str) -> None:
-    """Nothing of the text is told: a URL may carry a password."""
-    scheme, separator, rest = text.removeprefix("jdbc:").partition("://")
-    schemes = ("postgresql",) if text.startswith("jdbc:") else ("postgresql", "postgres")
-    hint = "Write postgresql://HOST/DATABASE or jdbc:postgresql://HOST/DATABASE; a unix socket is ?host=/FOLDER."
-    if not separator or scheme not in schemes:
-        raise InvalidInput("this is not the URL of a PostgreSQL database", hint=hint)
-    if not rest or not is_plain(rest):
-        raise InvalidInput("the URL of the database names none, or has a blank in it", hint=hint)
-    _, _, hosts = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")
-    for host in hosts.split(","):
-        port = host.rpartition("]")[2].rpartition(":")
-        if port[1] and port[2]:
-            try:
-                _port(port[2])
-            except InvalidInput:
-                raise InvalidInput("the URL of the database has a port that is none", hint=hint) from None
-
-
-_MAX_PORT = 65535
-
-_UNUSED: dict[str, Callable[[str], None]] = {
-    "PG_JDBC_URL": _database_url,
-}
-"""Variables whose systems are not there yet. What is wrong with them is told today, not on the day they are used."""
 
 
 def _unknown(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from graviton.assembly.metadata_side import range_tracker
 from graviton.assembly.store import Store
-from graviton.assembly.wiring import range_tracker
 from graviton.constraints.spill import Spill
 from graviton.errors import Unsupported
 from graviton.services.uploads import Uploads

@@ -1,43 +1,34 @@
-"""Settings to layers: the only place that names backends.
+"""Settings to layers: which backends, and in what order.
 
-A store is, from the outside in: `CasBlobStore` over a block store, a block index and manifests; the last two over one
-key-value store, because claim and commit are one transaction there. Around the block store goes the cache, outermost,
-so that it spares whatever lies below; only readers of blobs look at it. `BlockSide.blocks`, which puts, verification,
-doctor, repair and collection use, is never the cached one: a copy nearby must not hide that the original is gone.
+A store is, from the outside in: `CasBlobStore` over a block store, a block index and manifests (metadata_side.py).
+Around the block store goes the cache, outermost, so that it spares whatever lies below; only readers of blobs look at
+it. `BlockSide.blocks`, which puts, verification, doctor, repair and collection use, is never the cached one: a copy
+nearby must not hide that the original is gone.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from typing import NamedTuple
 
 from graviton.assembly.block_side import BlockSide
+from graviton.assembly.metadata_side import metadata_ports
 from graviton.assembly.settings import Settings
 from graviton.concurrency.executors import in_own_thread
 from graviton.constraints.budget import ByteBudget
 from graviton.core.chunking import DEFAULT_SPEC, ChunkerSpec, Kernel, select_kernel
-from graviton.core.clock import Clock
 from graviton.core.hashing import DEFAULT_HASH, HashAlgo
 from graviton.core.policies import StorePolicy
 from graviton.errors import ConfigError
-from graviton.metadata.block_index import KvBlockIndex
 from graviton.metadata.block_prefix import BlockPlace
-from graviton.metadata.manifest_repo import KvBlobManifestRepo
 from graviton.metadata.marker import StoreMarker
-from graviton.metadata.outbox import KvOutbox
-from graviton.metadata.range_tracker import KvRangeTracker
-from graviton.metadata.read_only import GuardedKeyValueStore, MetadataStore
-from graviton.ports.block_index import BlockIndex
 from graviton.ports.blocks import BlockStore
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
-from graviton.ports.manifests import BlobManifestRepo
 from graviton.ports.metrics import MetricsRegistry
-from graviton.ports.outbox import Outbox
-from graviton.ports.range_tracker import RangeTracker
 from graviton.ports.tracing import Tracer
-from graviton.services.own_places import OwnPlaces
 from graviton.services.uploads.parts import PartPlace
 from graviton.stores.cas import CasBlobStore
 from graviton.stores.layers.traced import TracedBlockStore
@@ -45,20 +36,11 @@ from graviton.stores.results import CasDefaults
 
 __all__ = [
     "BlockSide",
+    "Layers",
     "blob_store",
     "block_side",
-    "empty_metadata",
     "kernel_for",
-    "metadata_exists",
-    "metadata_holder",
-    "metadata_place",
-    "metadata_ports",
-    "open_metadata",
-    "outbox",
-    "own_places",
     "process_budget",
-    "range_tracker",
-    "spool_folder",
     "store_capabilities",
 ]
 
@@ -122,184 +104,46 @@ def store_capabilities(settings: Settings, side: BlockSide) -> Capabilities:
     return found._replace(multi_process=False) if settings.metadata in ("rocksdb", "memory") else found
 
 
-def metadata_exists(settings: Settings) -> bool:
-    """Whether there is a metadata store to open."""
-    if settings.metadata not in ("sqlite", "rocksdb"):
-        return settings.metadata == "postgres"  # a server is there, or using it says why not
-    path = settings.metadata_path
-    try:
-        if settings.metadata == "rocksdb" and path.is_dir():
-            return any(path.iterdir())  # of an empty folder a store is made
-        return path.exists()
-    except OSError:
-        return True  # it cannot be looked at: opening it says why
+class Layers(NamedTuple):
+    """What a store is composed of, but for its metadata: those are opened when it is first used."""
+
+    settings: Settings
+    kernel: Kernel
+    side: BlockSide
+    policy: StorePolicy | None
+    budget: ByteBudget
+    metrics: MetricsRegistry | None
+    events: EventSink | None
+    tracer: Tracer | None
 
 
-def open_metadata(settings: Settings, create: bool, metrics: MetricsRegistry | None = None) -> MetadataStore:
-    """The metadata store. With `create` it is made if it is missing, unless it is a database: that is made and migrated
-    by its owner. Raises ConfigError, IntegrityError, PermissionDenied, Unavailable."""
-    kv = _open_metadata(settings, create, metrics)
-    return kv if isinstance(kv, MetadataStore) else GuardedKeyValueStore(kv)
-
-
-def _open_metadata(settings: Settings, create: bool, metrics: MetricsRegistry | None) -> KeyValueStore:
-    if settings.metadata == "memory":
-        from graviton.backends.memory.kv import InMemoryKeyValueStore
-
-        return InMemoryKeyValueStore()
-    if settings.metadata == "postgres":
-        from graviton.backends.postgres.database import PgDatabase
-        from graviton.backends.postgres.metrics import PgMetrics
-        from graviton.backends.postgres.rows.store import PgMetadataRows
-
-        assert settings.postgres is not None, "settings_from reads the address"
-        return PgMetadataRows(PgDatabase(settings.postgres, None if metrics is None else PgMetrics(metrics)))
-    if settings.metadata == "rocksdb":
-        from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore, RocksMetrics
-
-        config = RocksConfig(
-            settings.metadata_path,
-            create=create,
-            read_only=settings.metadata_read_only,
-            lock_wait_seconds=settings.lock_wait_seconds,
-        )
-        return RocksKeyValueStore(config, None if metrics is None else RocksMetrics(metrics))
-    from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
-
-    return SqliteKeyValueStore(SqliteConfig(settings.metadata_path, create=create))
-
-
-def metadata_ports(
-    settings: Settings, kv: KeyValueStore, clock: Clock | None = None
-) -> tuple[BlockIndex, BlobManifestRepo]:
-    """The two ports over an open metadata store."""
-    if settings.metadata != "postgres":
-        return KvBlockIndex(kv, clock), KvBlobManifestRepo(kv, clock)
-    from graviton.backends.postgres.block_index import PgBlockIndex
-    from graviton.backends.postgres.manifest_repo import PgBlobManifestRepo
-    from graviton.backends.postgres.rows.store import PgMetadataRows
-
-    assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
-    return PgBlockIndex(kv.database, clock), PgBlobManifestRepo(kv.database, clock)
-
-
-def outbox(settings: Settings, kv: KeyValueStore) -> Outbox:
-    """The events of an open metadata store."""
-    if settings.metadata != "postgres":
-        return KvOutbox(kv)
-    from graviton.backends.postgres.outbox import PgOutbox
-    from graviton.backends.postgres.rows.store import PgMetadataRows
-
-    assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
-    return PgOutbox(kv.database)
-
-
-def range_tracker(kv: KeyValueStore) -> RangeTracker:
-    """What persisted spans are kept in, over an open metadata store of any kind."""
-    if isinstance(kv, GuardedKeyValueStore):
-        return KvRangeTracker(kv)
-    from graviton.backends.postgres.range_tracker import PgRangeTracker
-    from graviton.backends.postgres.rows.store import PgMetadataRows
-
-    assert isinstance(kv, PgMetadataRows), "opened by open_metadata"
-    return PgRangeTracker(kv.database)
-
-
-def metadata_holder(settings: Settings) -> str | None:
-    """Who has the metadata to himself just now, for people; None if nobody, or if they are for several at a time."""
-    if settings.metadata != "rocksdb":
-        return None
-    from graviton.backends.rocksdb import who_has
-
-    return who_has(str(settings.metadata_path))
-
-
-def empty_metadata() -> KeyValueStore:
-    """What stands for a metadata store that is not there, while somebody only looks."""
-    from graviton.backends.memory.kv import InMemoryKeyValueStore
-
-    return InMemoryKeyValueStore()
-
-
-def metadata_place(settings: Settings) -> str:
-    """Where the metadata lies, for people."""
-    if settings.postgres is not None:
-        return f"{settings.postgres.where} (schema {settings.postgres.schema})"
-    return "memory://" if settings.metadata == "memory" else str(settings.metadata_path)
-
-
-def own_places(settings: Settings) -> OwnPlaces:
-    """Where a store of these settings lies, so that nobody's command writes over it. Raises ConfigError."""
-    places = OwnPlaces()
-    if settings.server is not None:
-        return places  # it lies on the server
-    if settings.metadata == "sqlite":
-        # SQLite follows symbolic links before it names what lies beside the database.
-        database = os.path.realpath(settings.metadata_path)
-        places = places._replace(database=tuple(database + end for end in ("", "-wal", "-shm", "-journal")))
-    if settings.metadata == "rocksdb":
-        folder = os.path.realpath(settings.metadata_path)
-        places = places._replace(database=(os.path.join(folder, "LOCK"),), folders=(folder,))
-    if settings.blob_backend == "fs":
-        from graviton.backends.filesystem import FsConfig
-        from graviton.backends.filesystem.marker import FsMarkerStore
-
-        config = FsConfig(settings.fs_root, settings.fs_block_prefix)
-        folders = (*places.folders, str(config.blocks_path), str(config.trash_path), str(config.uploads_path))
-        if settings.limits.spill_root is None:  # one that was named may hold more than spilled bytes
-            folders = (*folders, str(settings.spill_root))
-        places = places._replace(root=str(config.root), folders=folders, files=(FsMarkerStore(config.root).path,))
-    return places
-
-
-def spool_folder(settings: Settings) -> str | None:
-    """Where large files without a name are written, on the disk that the store is meant for; None leaves it to the
-    system."""
-    return None if settings.server is not None else str(settings.fs_root)
-
-
-def blob_store(
-    settings: Settings,
-    kernel: Kernel,
-    kv: KeyValueStore,
-    side: BlockSide,
-    marker: StoreMarker | None,
-    policy: StorePolicy | None,
-    budget: ByteBudget,
-    metrics: MetricsRegistry | None,
-    events: EventSink | None,
-    tracer: Tracer | None,
-) -> CasBlobStore:
-    """The store that users put into, over the two sides."""
-    made_with = marker.chunker if marker is not None else DEFAULT_SPEC.text
+def blob_store(layers: Layers, kv: KeyValueStore, marker: StoreMarker | None) -> CasBlobStore:
+    """The store that users put into. `marker` says what it was made with."""
+    settings, budget, metrics, tracer = layers.settings, layers.budget, layers.metrics, layers.tracer
+    blocks = _traced(layers.side.blocks, tracer)
     reads = None
     if settings.cache is not None:
         from graviton.assembly.caches import cached
 
-        reads = _traced(cached(side.blocks, settings.cache, budget, metrics), tracer)
-    defaults = CasDefaults(
-        settings.hash or (marker.hash if marker is not None else DEFAULT_HASH),
-        settings.chunker or ChunkerSpec.parse(made_with),
-        policy,
-    )
-    index, manifests = metadata_ports(settings, kv)
+        reads = _traced(cached(layers.side.blocks, settings.cache, budget, metrics), tracer)
     limits = None
     if settings.limits.concern_stores:
         from graviton.assembly.limits import store_limits
 
         limits = store_limits(settings.limits, kv, metrics)
+    made_with = (DEFAULT_HASH, DEFAULT_SPEC) if marker is None else (marker.hash, ChunkerSpec.parse(marker.chunker))
+    defaults = CasDefaults(settings.hash or made_with[0], settings.chunker or made_with[1], layers.policy)
     return CasBlobStore(
-        kernel,
-        _traced(side.blocks, tracer),
-        index,
-        manifests,
-        side.reclaimer,
+        layers.kernel,
+        blocks,
+        *metadata_ports(settings, kv),
+        layers.side.reclaimer,
         reads=reads,
         defaults=defaults,
         budget=budget,
         limits=limits,
         metrics=metrics,
-        events=events,
+        events=layers.events,
         tracer=tracer,
     )
 

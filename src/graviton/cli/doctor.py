@@ -88,7 +88,7 @@ async def _checks(call: Call) -> AsyncIterator[Check]:
 
 
 def _holder_check(settings: Settings) -> Check:
-    from graviton.assembly.wiring import metadata_holder
+    from graviton.assembly.metadata_side import metadata_holder
     from graviton.services.doctor import Check, Level
 
     holder = metadata_holder(settings)

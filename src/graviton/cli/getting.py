@@ -9,12 +9,13 @@ from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
-from graviton.assembly.wiring import own_places
+from graviton.assembly.places import own_places
 from graviton.cli.call import Call
 from graviton.cli.errors import BadArgument, from_os_error
 from graviton.cli.ids import resolve
 from graviton.cli.output import path_text
 from graviton.cli.progress import Amount, Tally, progress
+from graviton.constraints.process import keep_freed_memory
 from graviton.core.byte_range import ByteRange
 from graviton.core.keys import BlobKey
 from graviton.core.listing import ListingEntry
@@ -30,6 +31,9 @@ __all__ = ["Getter", "Target"]
 
 _MIN_PIPED_BYTES = 32 * 1024 * 1024
 """Less goes through a pipe at once, or into a pager, whose screen a bar would spoil."""
+
+_SETTLE_BYTES = 256 * 1024 * 1024
+"""From here on keeping freed memory saves more than the 10 ms that it takes (docs/decisions/0052-small-gets.md)."""
 
 
 class Target(NamedTuple):
@@ -78,7 +82,10 @@ class Getter:
 
     def __init__(self, call: Call, store: AnyStore, force: bool, keep_set_id: bool) -> None:
         self._out, self._store = call.out, store
-        self._own = own_places(call.any_settings())
+        settings = call.any_settings()
+        self._own = own_places(settings)
+        self._kept_bytes = 0 if settings.server is not None else settings.memory_bytes
+        """Of memory that is freed, how much may be kept."""
         self._force, self._keep_set_id = force, keep_set_id
         self._tally = Tally()
         """Bytes of files that are restored."""
@@ -101,6 +108,8 @@ class Getter:
                 subject=key.text,
             )
         span = None if wanted is None else wanted.resolve(key.size)
+        if self._kept_bytes and (key.size if span is None else span.length) >= _SETTLE_BYTES:
+            keep_freed_memory(self._kept_bytes)
         started = time.perf_counter()
         async with await cas.get(key, span) as reader:
             path = await self._write(reader, found, target, whole=span is None)

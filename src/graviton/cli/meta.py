@@ -34,7 +34,7 @@ async def backup(call: Call, file: str, force: bool) -> None:
     The file appears under its name whole and durable, or not at all. Blocks are not in it: they are plain files that
     any tool can copy, before or after.
     """
-    from graviton.assembly.wiring import own_places
+    from graviton.assembly.places import own_places
     from graviton.cli.units import human_bytes
     from graviton.metadata.backup import backup_metadata
 
@@ -66,14 +66,15 @@ async def restore(call: Call, file: str, trust: bool) -> None:
     metadata gets a new id, so that it and the old one cannot manage the same blocks: `graviton store adopt` then joins
     it with the blocks.
     """
-    from graviton.assembly import wiring
+    from graviton.assembly import metadata_side, wiring
+    from graviton.assembly.places import own_places
     from graviton.cli.units import counted
     from graviton.metadata.restore import restore_metadata
 
     settings = call.settings()
-    wiring.own_places(settings).check_input(file)
+    own_places(settings).check_input(file)
     side = wiring.block_side(settings, wiring.kernel_for(settings))
-    kv = wiring.open_metadata(settings, create=True)
+    kv = metadata_side.open_metadata(settings, create=True)
     try:
         tally = Tally()
         with progress(call.out, "restoring", tally.look, "record"):
@@ -91,7 +92,7 @@ async def restore(call: Call, file: str, trust: bool) -> None:
         await side.blocks.aclose()
     store_id = result.marker.store_id if result.marker is not None else ""
     call.out.result(
-        f"{counted(result.records, 'record')} restored to {wiring.metadata_place(settings)};"
+        f"{counted(result.records, 'record')} restored to {metadata_side.metadata_place(settings)};"
         f" {counted(result.missing_blocks, 'block')} missing,"
         f" {counted(result.ended_sessions, 'unfinished put')} ended",
         file=path_text(file),

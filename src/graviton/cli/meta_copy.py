@@ -49,8 +49,14 @@ async def copy(call: Call, source: str | None, target: str, replace_target: bool
         settings = _at(settings, "--from", source)
     tally = Tally()
     place = _at(settings, "--to", target)
-    options = {"replace_target": replace_target, "on_step": call.out.detail, "progress": tally.add}
-    async with moving(settings, place, aborts=abort, **options) as work:  # type: ignore[arg-type]
+    async with moving(
+        settings,
+        place,
+        aborts=abort,
+        replace_target=replace_target,
+        on_step=call.out.detail,
+        progress=tally.add,
+    ) as work:
         if abort:
             await work.abort()
             call.out.result(
@@ -107,8 +113,8 @@ def _at(settings: Settings, option: str, text: str) -> Settings:
 @command()
 async def status(call: Call) -> None:
     """Show where the metadata is, and whether it takes changes: not while, and after, it is moved elsewhere."""
+    from graviton.assembly.metadata_side import metadata_place
     from graviton.assembly.moving import metadata_status
-    from graviton.assembly.wiring import metadata_place
 
     settings = call.settings()
     found = await metadata_status(settings)

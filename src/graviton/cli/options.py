@@ -109,10 +109,10 @@ def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 
 def _keep_url(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
-        from graviton.assembly.server_address import server_at
+        from graviton.assembly.server_address import check_address
 
         try:
-            server_at(value, None)
+            check_address(value)
         except ConfigError as error:  # the address is not repeated: somebody may have put a password into it
             raise BadArgument(f"--url: {error.message}", operation="configure", hint=error.hint) from error
         context.ensure_object(Call).url = value

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
-from graviton.assembly.settings import Settings, parse_size
-from graviton.assembly.wiring import own_places, spool_folder
+from graviton.assembly.environment import parse_size
+from graviton.assembly.places import own_places, spool_folder
+from graviton.assembly.settings import Settings
 from graviton.cli.call import Call
 from graviton.cli.options import parsed
 from graviton.cli.output import path_text

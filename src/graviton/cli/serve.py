@@ -189,7 +189,7 @@ async def _be_worker(call: Call, settings: ServerSettings, number: int, metrics_
 def _announce(call: Call, services: Services, settings: ServerSettings, port: int) -> None:
     """Tell where it listens, on what, and who may come."""
     from graviton._version import __version__
-    from graviton.assembly.wiring import metadata_place
+    from graviton.assembly.metadata_side import metadata_place
     from graviton.server.places import url_of
 
     url, kernel = url_of(settings, port), services.store.kernel

@@ -79,7 +79,7 @@ class Call(CancelFlag, Generic[_T]):
     def ended(self) -> _T:
         """The result, or the error raised, once there is one of them."""
         if self.error is None:
-            return self.result  # type: ignore[return-value]
+            return self.result  # type: ignore[return-value]  # _T may be None itself
         error, self.error = self.error, None
         try:
             if isinstance(error, Exception):

@@ -24,10 +24,11 @@ _LARGEST_MMAP_THRESHOLD: Final = 32 * 1024 * 1024
 
 def keep_freed_memory(up_to: int) -> bool:
     """Have the C library keep memory that is freed, up to `up_to` bytes: as much as a process may use anyway, so the
-    byte budget. Whether it can be told to: with glibc. Before the first thread begins, for the whole process.
+    byte budget. Whether it can be told to: with glibc. For the whole process.
 
-    All threads allocate from one arena from then on: what one has read is freed by another, and would be kept for the
-    first, which has enough already. Python's own objects come from elsewhere.
+    All threads that begin from then on allocate from one arena: what one has read is freed by another, and would be
+    kept for the first, which has enough already. So a server does it before its first thread; threads that have begun
+    may have arenas of their own, which a command with few of them can afford. Python's own objects come from elsewhere.
     """
     import ctypes  # 10 ms, needed by few
 

@@ -19,7 +19,7 @@ def memory_of(source: object) -> memoryview | None:
     if hasattr(source, "read"):
         return None
     try:
-        return memoryview(source)  # type: ignore[arg-type]
+        return memoryview(source)  # type: ignore[arg-type]  # asking is the way to find out
     except TypeError:
         return None
     except ValueError as error:

@@ -30,6 +30,7 @@ from graviton.errors import (
     Unavailable,
 )
 from graviton.metadata.backup_format import BackupHeader, Encoder, Record
+from graviton.metadata.local_files import sync_folder
 from graviton.metadata.marker import StoreMarker
 from graviton.metadata.pairing import MARKER_KEY, RESTORING_KEY
 from graviton.metadata.passing import PassingRows
@@ -170,11 +171,7 @@ class _Run:
             os.replace(self._temporary, self._target)
         else:
             _name_once(self._temporary, self._target)
-        fd = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_folder(str(self._target.parent))
 
     def discard(self) -> None:
         """Close and remove what is left of the temporary file. Idempotent."""

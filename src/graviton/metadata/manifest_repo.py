@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from functools import partial
 
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
@@ -79,10 +80,7 @@ class KvBlobManifestRepo(BlobManifestRepo):
         collection takes away."""
         try:
             while owners:
-                owners = await self._kv.transact(
-                    lambda tx, some=owners: forget_dropped(tx, some),  # type: ignore[misc]
-                    Durability.RELAXED,
-                )
+                owners = await self._kv.transact(partial(forget_dropped, owners=owners), Durability.RELAXED)
         except GravitonError:
             return
 

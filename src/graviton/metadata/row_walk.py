@@ -8,6 +8,7 @@ its key is found byte by byte.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from graviton.errors import IntegrityError
@@ -32,17 +33,17 @@ class Row(NamedTuple):
     value: bytes | None
 
 
+def _rows(namespace: str, prefix: bytes, after: bytes | None, count: int, tx: ReadTransaction) -> list[Row]:
+    return read_rows(tx, namespace, prefix, after, count, _WALK_BYTES)
+
+
 async def walk_rows(
     kv: KeyValueStore, namespace: str, prefix: bytes, rows_per_hop: int = _WALK_ROWS
 ) -> AsyncIterator[Row]:
     """All rows whose key begins with `prefix`. Raises IntegrityError where the rest cannot be reached."""
     after: bytes | None = None
     while True:
-        rows = await kv.read(
-            lambda tx, after=after: read_rows(  # type: ignore[misc]
-                tx, namespace, prefix, after, rows_per_hop, _WALK_BYTES
-            )
-        )
+        rows = await kv.read(partial(_rows, namespace, prefix, after, rows_per_hop))
         for row in rows:
             yield row
         if len(rows) < rows_per_hop and sum(map(_size, rows)) < _WALK_BYTES:

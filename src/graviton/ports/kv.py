@@ -28,6 +28,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from enum import Enum
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from graviton.errors import InvalidInput, LimitExceeded, Unsupported
@@ -219,9 +220,7 @@ class KeyValueStore(ABC):
         """Pairs in key order, fetched a page at a time."""
         position = after
         while True:
-            page = await self.read(
-                lambda tx, position=position: list(tx.scan(namespace, prefix, position, SCAN_PAGE))  # type: ignore[misc]
-            )
+            page = await self.read(partial(_page, namespace, prefix, position))
             for pair in page:
                 yield pair
             if len(page) < SCAN_PAGE:
@@ -273,3 +272,7 @@ def check_value(value: bytes, max_bytes: int) -> None:
     """Raise LimitExceeded if `value` is larger than the store's `capabilities.max_value_bytes`."""
     if len(value) > max_bytes:
         raise LimitExceeded(f"a value has at most {max_bytes} bytes here, not {len(value)}")
+
+
+def _page(namespace: str, prefix: bytes, after: bytes | None, tx: ReadTransaction) -> list[tuple[bytes, bytes]]:
+    return list(tx.scan(namespace, prefix, after, SCAN_PAGE))

@@ -79,7 +79,7 @@ async def serve(
     finally:
         idle.cancel()
         context.stopping.set()
-        server.stop()  # type: ignore[no-untyped-call]
+        server.stop()  # type: ignore[no-untyped-call]  # Granian has no types here
         await _until_served(serving, edge, signals, settings.grace_seconds)
     return signals.exit_code
 

@@ -18,7 +18,7 @@ from graviton.ports.kv import KeyValueStore
 from graviton.ports.manifests import BlobManifestRepo
 from graviton.services.blob_rows import FoundBlob
 from graviton.services.block_checks import BlockChecks, StoredSizes
-from graviton.services.findings import Damage, Part, Report
+from graviton.services.findings import MISMATCH, Damage, Part, Report
 from graviton.services.manifest_walk import PageDamage, walk_manifest
 from graviton.stores.block_access import BlockAccess
 
@@ -158,7 +158,7 @@ class BlobCheck:
     async def _whole(self) -> None:
         blob = self._record.key
         if (self._hasher.digest(), self._hasher.size) != (blob.digest, blob.size):
-            await self._found(Part.BLOB, "does not match its digest, although all its blocks do", Span(0, blob.size))
+            await self._found(Part.BLOB, MISMATCH, Span(0, blob.size))
 
     async def _found(self, part: Part, problem: str, span: Span, block: BlockKey | None = None) -> None:
         self.is_sound = False

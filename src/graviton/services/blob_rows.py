@@ -7,6 +7,7 @@ their page and the records of their blocks.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from graviton.core.keys import BlobKey, BlockKey
@@ -51,7 +52,7 @@ async def walk_blobs(kv: KeyValueStore, domain: bytes) -> AsyncGenerator[FoundBl
     rest cannot be reached."""
     after: bytes | None = None
     while True:
-        rows, found = await kv.read(lambda tx, after=after: _look(tx, domain, after))  # type: ignore[misc]
+        rows, found = await kv.read(partial(_look, domain=domain, after=after))
         for one in found:
             yield one
         if len(rows) < _ROWS:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.ranges import Span
 
-__all__ = ["Damage", "Part", "Report", "VerifySummary"]
+__all__ = ["MISMATCH", "Damage", "Part", "Report", "VerifySummary"]
+
+MISMATCH: Final = "does not match its digest, although all its blocks do"
+"""What is wrong with a blob whose parts are sound."""
 
 
 class Part(StrEnum):

@@ -6,6 +6,7 @@ Readers use `BlobManifestRepo.pages`, which stops at the first damage. Verificat
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import NamedTuple
 
 from graviton.core.manifests import ManifestPage, PageChain
@@ -13,7 +14,7 @@ from graviton.core.ranges import Span
 from graviton.errors import IntegrityError
 from graviton.metadata.row_walk import Row, read_rows
 from graviton.metadata.rows import PAGES, u64
-from graviton.ports.kv import KeyValueStore
+from graviton.ports.kv import KeyValueStore, ReadTransaction
 from graviton.ports.manifests import BlobRecord
 
 __all__ = ["PageDamage", "walk_manifest"]
@@ -43,9 +44,7 @@ async def walk_manifest(
         if all_rows is not None:
             rows = all_rows
         else:
-            rows = await kv.read(
-                lambda tx, after=after: read_rows(tx, PAGES, prefix, after, _READ_PAGES)  # type: ignore[misc]
-            )
+            rows = await kv.read(partial(_read_pages, prefix, after))
         for row in rows:
             for item in walk.take(row):
                 yield item
@@ -54,6 +53,10 @@ async def walk_manifest(
         after = rows[-1].key
     for item in walk.finish():
         yield item
+
+
+def _read_pages(prefix: bytes, after: bytes | None, tx: ReadTransaction) -> list[Row]:
+    return read_rows(tx, PAGES, prefix, after, _READ_PAGES)
 
 
 class _Walk:

@@ -16,11 +16,12 @@ Memory: a window of blocks per stream, drawn from the process's budget, and a fi
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from graviton.concurrency.executors import WorkerPool
+from graviton.concurrency.streams import for_each
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.manifests import ManifestPage
@@ -94,7 +95,7 @@ class Verification:
                 records.append(FoundBlob(await self._parts.manifests.get(key, self._domain)))
             except IntegrityError as error:
                 self._record_damage(key, f"is damaged: {error.message}")
-        await self._in_parallel(_each(records))
+        await for_each(records, self._blob, _STREAMS)
 
     async def everything(self) -> None:
         """Verify every blob of every domain, every block that no blob made us look at, and the metadata: totals, the
@@ -107,7 +108,7 @@ class Verification:
         await self._structure()
 
     async def _whole_domain(self) -> None:
-        await self._in_parallel(self._visible())
+        await for_each(self._visible(), self._blob, _STREAMS)
         await self._other_blocks()
 
     async def _other_domains(self) -> AsyncIterator[str]:
@@ -160,24 +161,6 @@ class Verification:
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    async def _in_parallel(self, records: AsyncIterator[FoundBlob]) -> None:
-        turn = asyncio.Lock()
-
-        async def stream() -> None:
-            while True:
-                async with turn:
-                    record = await anext(records, None)
-                if record is None:
-                    return
-                await self._blob(record)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(_STREAMS):
-                    group.create_task(stream())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-
     async def _visible(self) -> AsyncIterator[FoundBlob]:
         try:
             async for blob in self._readable():
@@ -191,7 +174,7 @@ class Verification:
                 yield found
             elif found.key is None:
                 self.found(Damage(Part.STORE, "has a blob row without a key"))
-            elif await self._parts.kv.read(lambda tx, row=found.row: _is_still(tx, row)):  # type: ignore[misc]
+            elif await self._parts.kv.read(partial(_is_still, found.row)):
                 self._record_damage(found.key, found.problem)
 
     def _record_damage(self, key: BlobKey, problem: str) -> None:
@@ -272,7 +255,7 @@ def _block_of(row: Row) -> tuple[BlockKey | None, BlockState | None]:
         return key, None
 
 
-def _is_still(tx: ReadTransaction, row: Row) -> bool:
+def _is_still(row: Row, tx: ReadTransaction) -> bool:
     """Whether a blob's row is as it was read: what changed or went away meanwhile was not damaged."""
     try:
         return tx.get(BLOBS, row.key) == row.value
@@ -282,11 +265,6 @@ def _is_still(tx: ReadTransaction, row: Row) -> bool:
 
 def _told(finding: Finding) -> str:
     return f"{finding.subject}: {finding.message}"
-
-
-async def _each(records: Iterable[FoundBlob]) -> AsyncIterator[FoundBlob]:
-    for record in records:
-        yield record
 
 
 def _no_progress(count: int) -> None:

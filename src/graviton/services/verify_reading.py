@@ -8,11 +8,10 @@ store itself.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import aclosing
 
 from graviton.concurrency.executors import WorkerPool, in_thread
+from graviton.concurrency.streams import closing, for_each
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.hashing import Hasher
 from graviton.core.keys import BlobKey
@@ -20,7 +19,7 @@ from graviton.core.ranges import Span
 from graviton.errors import IntegrityError, NotFound
 from graviton.ports.any_store import AnyStore
 from graviton.ports.blobs import BlobStat
-from graviton.services.findings import Damage, Part, Report, VerifySummary
+from graviton.services.findings import MISMATCH, Damage, Part, Report, VerifySummary
 
 __all__ = ["ReadVerification"]
 
@@ -56,11 +55,11 @@ class ReadVerification:
                     hint="`graviton ls` lists the blobs.",
                 )
             found.append(stat)
-        await self._in_parallel(_each(found))
+        await for_each(found, self._blob, _STREAMS)
 
     async def everything(self) -> None:
         """Verify every blob of the default domain."""
-        await self._in_parallel(self._listed())
+        await for_each(self._listed(), self._blob, _STREAMS)
 
     async def _listed(self) -> AsyncIterator[BlobStat]:
         try:
@@ -84,24 +83,6 @@ class ReadVerification:
             self._clock.monotonic() - self._begun,
         )
 
-    async def _in_parallel(self, stats: AsyncIterator[BlobStat]) -> None:
-        turn = asyncio.Lock()
-
-        async def stream() -> None:
-            while True:
-                async with turn:
-                    stat = await anext(stats, None)
-                if stat is None:
-                    return
-                await self._blob(stat)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(_STREAMS):
-                    group.create_task(stream())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-
     async def _blob(self, stat: BlobStat) -> None:
         key, before = stat.key, self._damages
         try:
@@ -117,7 +98,7 @@ class ReadVerification:
         hasher = key.algo.hasher()
         at = await self._read(key, 0, hasher)
         if at == key.size and hasher.digest() != key.digest:
-            self._found(Damage(Part.BLOB, _OTHER, key, span=Span(0, key.size)))
+            self._found(Damage(Part.BLOB, MISMATCH, key, span=Span(0, key.size)))
         while at < key.size:
             at = await self._past_damage(key, at)
             if at < key.size:
@@ -142,13 +123,13 @@ class ReadVerification:
     async def _past_damage(self, key: BlobKey, at: int) -> int:
         """Find and report the next block from `at` on that cannot be read; where it ends."""
         try:
-            async with aclosing(self._store.manifest(key)) as entries:  # type: ignore[type-var]
+            async with closing(self._store.manifest(key)) as entries:
                 async for entry in entries:
                     if entry.end > at and await self._read(key, entry.offset, None, entry.end) < entry.end:
                         self._progress(entry.key.size)
                         self._found(Damage(Part.BLOCK, "cannot be read", key, entry.key, Span(entry.offset, entry.end)))
                         return entry.end
-            self._found(Damage(Part.BLOB, _OTHER, key, span=Span(0, key.size)))
+            self._found(Damage(Part.BLOB, MISMATCH, key, span=Span(0, key.size)))
         except IntegrityError as error:
             self._found(Damage(Part.BLOB, f"cannot be read: {error.message}", key, span=Span(at, key.size)))
         return key.size
@@ -166,11 +147,3 @@ class ReadVerification:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
-
-
-_OTHER = "does not match its digest, although all its blocks do"
-
-
-async def _each(stats: Iterable[BlobStat]) -> AsyncIterator[BlobStat]:
-    for stat in stats:
-        yield stat

@@ -1,22 +1,20 @@
 """`CasBlobStore`: blobs over content-addressed blocks, a block index and manifests.
 
-The way in is `put.py` (one blob) and `put_many.py` (many small ones), the way out `streaming.py`; this file puts them
-behind the `BlobStore` port and decides nothing else.
+The way in begins at `put_dispatch.py`, the way out is `streaming.py`; this file puts them behind the `BlobStore` port
+and decides nothing else.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from typing import TYPE_CHECKING
 
 from graviton.concurrency.executors import WorkerPool
 from graviton.concurrency.finishing import finish_anyway
 from graviton.concurrency.lifetime import Lifetime
 from graviton.constraints.budget import BudgetShare, ByteBudget
-from graviton.core.chunking import ChunkerSpec, Kernel
+from graviton.core.chunking import Kernel
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
 from graviton.core.manifests import ManifestEntry
@@ -40,21 +38,15 @@ from graviton.ports.metrics import MetricsRegistry, NoMetrics
 from graviton.ports.reclaimer import BlockReclaimer
 from graviton.ports.tracing import NoTracer, Tracer
 from graviton.stores.block_access import BlockAccess
-from graviton.stores.fillers import open_filler
-from graviton.stores.groups_ahead import in_order
 from graviton.stores.intake import Parts
 from graviton.stores.operations import Operations
-from graviton.stores.put import put_one
-from graviton.stores.put_many import MAX_SMALL_BYTES, Item, groups, put_group
+from graviton.stores.put_dispatch import PutDispatch
 from graviton.stores.reporting import PutReporter
 from graviton.stores.results import CasDefaults, ListedStats, stat_of, wanted
-from graviton.stores.segments import Segments, bytes_segments, filled_segments
 from graviton.stores.small_gets import MAX_SMALL_GET_BYTES, SmallGets
-from graviton.stores.small_puts import SmallPuts
 from graviton.stores.streaming import WINDOW_BLOCKS, WINDOW_BLOCKS_HERE, CasBlobReader, FoundBlob, ReadParts
 
 if TYPE_CHECKING:
-    from graviton.stores.limits.arrivals import Arrival, GroupArrival
     from graviton.stores.limits.limits import StoreLimits
 
 __all__ = ["CasBlobStore"]
@@ -104,16 +96,15 @@ class CasBlobStore(BlobStore):
         self._events = events or NoEvents()
         self._clock = clock or SystemClock()
         self._pool = WorkerPool(_THREADS, "store")
-        self._operations = Operations(self._metrics, tracer)
         self._tracer = tracer or NoTracer()
         self._lifetime = Lifetime("store", "store")
+        self._operations = Operations(self._metrics, tracer, self._lifetime)
         self.parts = Parts(kernel, blocks, index, manifests, self._pool, self.budget, self._clock, limits)
         """What puts work with, for other ways in over the same store."""
         self.reporter = PutReporter(self._metrics, self._events, self._clock)
         self.limits = limits
-        self._small_puts = SmallPuts(self.parts) if _run_in_place(manifests, blocks) else None
-        self._shares_puts = self._small_puts is not None or limits is not None
-        """Small `bytes` are put as groups are: with limits because the key is known before anything is asked then."""
+        in_place = _run_in_place(manifests, blocks)
+        self._puts = PutDispatch(self.parts, self._operations, self.reporter, runs_in_place=in_place)
         self._outermost = outermost = reads or blocks
         self._small_gets = SmallGets(manifests, outermost) if _run_in_place(manifests, outermost) else None
         self._small_share = BudgetShare(self.budget, max(self.budget.total // _SMALL_GETS_SHARE, 1))
@@ -125,26 +116,7 @@ class CasBlobStore(BlobStore):
             self._reading = BlockAccess(reads, reclaimer, index, self._metrics, self._events, self._clock)
 
     async def put(self, source: BlobSource, plan: BlobWritePlan | None = None) -> BlobWriteResult:
-        asked = wanted(plan, self.defaults)
-        with self._counted("put"):
-            if isinstance(source, bytes) and len(source) <= MAX_SMALL_BYTES and self._shares_puts:
-                if self.limits is not None:
-                    await self.limits.pace(len(source))  # here: others share the thread of small puts
-                result = await self._put_small(Item(source, asked))
-            elif self.limits is None:
-                result = await put_one(self.parts, await self._segments(source, asked.chunker), asked)
-            else:
-                async with self.limits.arrival(asked.plan) as arrival:
-                    segments = await self._segments(source, asked.chunker, arrival)
-                    result = await put_one(self.parts, segments, asked, arrival.promise)
-        self.reporter.report([result])
-        return result
-
-    async def _put_small(self, item: Item) -> BlobWriteResult:
-        if self._small_puts is not None:
-            return await self._small_puts.put(item)
-        [result] = await put_group(self.parts, [item])
-        return result
+        return await self._puts.put(source, wanted(plan, self.defaults))
 
     async def put_many(
         self, sources: Iterable[bytes | SmallBlob], plan: BlobWritePlan | None = None
@@ -159,62 +131,12 @@ class CasBlobStore(BlobStore):
         Iterate within `contextlib.aclosing` if you may leave early: then the groups ahead are undone when that is left.
         After a bare `break` that happens some turns of the event loop later, when the iterator is garbage.
         """
-        asked = wanted(plan, self.defaults)
-        async with aclosing(in_order(groups(sources, asked), self._room_for, self._put_group)) as results:
+        async with aclosing(self._puts.put_many(sources, wanted(plan, self.defaults))) as results:
             async for result in results:
                 yield result
 
-    async def _room_for(self, group: Sequence[Item]) -> GroupArrival | None:
-        """What a group asks for in its turn, so that none takes the room of one before it."""
-        if self.limits is None:
-            return None
-        sizes = [(item.asked.plan.holder, len(item.data)) for item in group]
-        return await self.limits.room_for(sizes, group[0].asked.plan.domain)
-
-    async def _put_group(
-        self, group: Sequence[Item], before: asyncio.Future[Any] | None, arrival: GroupArrival | None
-    ) -> list[BlobWriteResult]:
-        async with nullcontext() if arrival is None else arrival:
-            if len(group) == 1:
-                if before is not None:
-                    await asyncio.shield(before)
-                return [await self._put_alone(group[0], arrival)]
-            with self._counted("put_many"):
-                size = sum(len(item.data) for item in group)
-                if self.limits is not None:
-                    await self.limits.pace(size)
-                # Read ahead for the caller; what is put one by one is his own memory, and in use already.
-                lease = await self.budget.lease(size, self.budget.for_puts)
-                try:
-                    results = await put_group(self.parts, group, before, arrival)
-                finally:
-                    lease.release()
-        self.reporter.report(results)
-        return results
-
-    async def _put_alone(self, item: Item, arrival: GroupArrival | None) -> BlobWriteResult:
-        if self.limits is None or arrival is None:
-            return await self.put(item.data, item.asked.plan)
-        with self._counted("put"):
-            await self.limits.pace(len(item.data))
-            segments = bytes_segments(item.data, item.asked.chunker)
-            promise = partial(arrival.promise, item.asked.plan.holder)
-            result = await put_one(self.parts, segments, item.asked, promise)
-        self.reporter.report([result])
-        return result
-
-    async def _segments(self, source: BlobSource, spec: ChunkerSpec, arrival: Arrival | None = None) -> Segments:
-        if isinstance(source, bytes):
-            if arrival is not None:
-                await arrival.take(len(source))
-            return bytes_segments(source, spec)
-        filler = await open_filler(source, self._pool)
-        if arrival is not None:
-            filler = arrival.counted(filler)
-        return await filled_segments(filler, spec, self.budget)
-
     async def get(self, key: BlobKey, span: Span | None = None, domain: str = "") -> BlobReader:
-        with self._counted("get"):
+        with self._operations.call("get"):
             found = await self._find(key, domain)
             if span is not None and span.end > key.size:
                 raise RangeNotSatisfiable(
@@ -247,7 +169,7 @@ class CasBlobStore(BlobStore):
             return None
 
     async def delete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
-        with self._counted("delete"):
+        with self._operations.call("delete"):
             async with self._changing(holder, key, domain):
                 deleted = await self.manifests.delete(key, holder, domain)
         if deleted:
@@ -257,7 +179,7 @@ class CasBlobStore(BlobStore):
     async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:
         """Bring a deleted blob back for `holder`; False if it is there, or there is nothing left to bring back. Raises
         StorageFull."""
-        with self._counted("undelete"):
+        with self._operations.call("undelete"):
             async with self._changing(holder, key, domain, comes_back=True):
                 came_back = await self.manifests.undelete(key, holder, domain)
         if came_back:
@@ -345,14 +267,9 @@ class CasBlobStore(BlobStore):
     async def _give_back(self) -> None:
         if self._small_gets is not None:
             await self._small_gets.aclose()
-        if self._small_puts is not None:
-            await self._small_puts.aclose()
+        await self._puts.aclose()
         await self._outermost.aclose()
         await self._pool.close()
-
-    def _counted(self, operation: str) -> AbstractContextManager[None]:
-        self._lifetime.check()
-        return self._operations.running(operation)
 
 
 def _run_in_place(manifests: BlobManifestRepo, blocks: BlockStore) -> bool:

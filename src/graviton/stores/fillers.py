@@ -36,7 +36,7 @@ async def open_filler(source: BlobSource, pool: WorkerPool, *, start: int = 0) -
     if isinstance(source, AsyncIterable):
         return AsyncPieceFiller(source)
     if hasattr(source, "read"):
-        return _open_file(source, pool)  # type: ignore[arg-type]
+        return _open_file(source, pool)  # type: ignore[arg-type]  # what has `read` is taken for a file
     if isinstance(source, Iterable) and not isinstance(source, str):
         return PieceFiller(iter(cast(Iterable[Buffer], source)), _own_thread())
     raise InvalidInput(

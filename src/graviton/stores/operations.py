@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
+from graviton.concurrency.lifetime import Lifetime
 from graviton.errors import GravitonError, Retry, Unavailable
 from graviton.ports.metrics import MetricKeys, MetricsRegistry
 from graviton.ports.tracing import Tracer
@@ -19,11 +20,19 @@ __all__ = ["Operations"]
 class Operations:
     """The operations of one store that are going on now."""
 
-    def __init__(self, metrics: MetricsRegistry, tracer: Tracer | None = None) -> None:
-        self._metrics, self._tracer = metrics, tracer
+    def __init__(
+        self, metrics: MetricsRegistry, tracer: Tracer | None = None, lifetime: Lifetime | None = None
+    ) -> None:
+        self._metrics, self._tracer, self._lifetime = metrics, tracer, lifetime
         self._lock = threading.Lock()
         self._running: set[_Operation] = set()
         self._idle: asyncio.Future[None] | None = None
+
+    def call(self, name: str) -> _Operation:
+        """`running`, of a call that begins now. Raises Unavailable if the store must not be used any more."""
+        if self._lifetime is not None:
+            self._lifetime.check()
+        return self.running(name)
 
     def running(self, name: str, *, measured: bool = True) -> _Operation:
         """A context for one operation: it is measured under `name`, and cancelled when the store is closed meanwhile,

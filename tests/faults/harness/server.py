@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import graviton
-from graviton.assembly import wiring
+from graviton.assembly import metadata_side, wiring
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
 from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore
@@ -268,8 +268,8 @@ def main() -> None:
     faulthandler.enable()  # a hung case is ended with SIGABRT and shows where it stood
     _see_syncfs()
     open_store("/nonexistent")  # whatever is imported on use is imported now
-    wiring.open_metadata(Settings(), create=False)
-    wiring.open_metadata(Settings(metadata="rocksdb"), create=False)
+    metadata_side.open_metadata(Settings(), create=False)
+    metadata_side.open_metadata(Settings(metadata="rocksdb"), create=False)
     for line in sys.stdin.buffer:
         request = json.loads(line)
         answer = fork_case(partial(_case, request), request["kill_after"])

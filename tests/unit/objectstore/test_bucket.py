@@ -83,7 +83,7 @@ class _Clients:
 
 async def nobody_left(proxy: S3Proxy) -> bool:
     for _ in range(1000):
-        if not proxy.connections:
+        if not proxy.open_connections:
             return True
         await asyncio.sleep(0.01)
     return False

@@ -16,8 +16,9 @@ from obstore import sign
 
 from graviton.assembly.addresses import settings_of
 from graviton.assembly.settings import settings_from
+from graviton.backends.objectstore._credentials import ChainCredentials, aws_session
 from graviton.backends.objectstore.blocks import S3BlockStore
-from graviton.backends.objectstore.clients import _Credentials, _session, data_store, encryption_arguments, s3_client
+from graviton.backends.objectstore.clients import data_store, encryption_arguments, s3_client
 from graviton.backends.objectstore.cloud import cloud_block_store
 from graviton.backends.objectstore.config import Addressing, Credentials, S3Config, S3Encryption, SseMode
 from graviton.backends.objectstore.reclaimer import ObjectBlockReclaimer
@@ -337,7 +338,7 @@ SHOWS: list[tuple[str, Callable[[S3Config], Any]]] = [
     ("driver's settings", lambda one: repr((data_store(one).config, data_store(one).client_options))),
     ("client", lambda one: repr((s3_client(one, 1), s3_client(one, 1).meta.config))),
     ("store", lambda one: repr((S3BlockStore(one), vars(S3BlockStore(one))))),
-    ("credentials", lambda one: repr(_Credentials(_session(one)))),
+    ("credentials", lambda one: repr(ChainCredentials(aws_session(one)))),
 ]
 
 
@@ -356,6 +357,6 @@ def test_secret_is_not_pickled() -> None:
 
 
 def test_both_drivers_get_the_same_keys() -> None:
-    keys = _Credentials(_session(FULL))()
+    keys = ChainCredentials(aws_session(FULL))()
     assert (keys["access_key_id"], keys["secret_access_key"], keys["token"]) == ("AKIA-NAME", SECRET, TOKEN)
     assert keys["expires_at"] is not None

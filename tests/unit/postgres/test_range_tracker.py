@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from psycopg.errors import CheckViolation, ForeignKeyViolation
@@ -17,23 +16,11 @@ from graviton.core.limits import MAX_SIZE
 from graviton.core.locators import Locator
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import IntegrityError
-from tests.postgres_databases import Watched, fresh_schema, opened
+from tests.postgres_databases import Watched, opened
 
 pytestmark = pytest.mark.postgres
 
 PLACE, OTHER = Locator("s3", "uploads", "x"), Locator("s3", "uploads", "xy")
-
-
-@pytest.fixture
-async def schema() -> AsyncIterator[str]:
-    async with fresh_schema() as made:
-        yield made
-
-
-@pytest.fixture
-async def database(schema: str) -> AsyncIterator[Watched]:
-    async with opened(schema) as (made,):
-        yield made
 
 
 async def rows(database: PgDatabase) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import cast
 
 import psycopg.errors
@@ -25,25 +25,13 @@ from graviton.metadata.replica_rows import locator_id
 from graviton.ports.replicas import Replica, ReplicaIndex, ReplicaState
 from graviton.testing.conformance.checks import collect
 from graviton.testing.conformance.metadata_values import block_key, block_keys
-from tests.postgres_databases import Watched, fresh_schema, opened
+from tests.postgres_databases import Watched, opened
 
 pytestmark = pytest.mark.postgres
 
 KEY = block_key("a")
 PLACES = [Locator("file", bucket, path) for bucket in ("one", "two", "twofold") for path in ("x", "y")]
 STATES = list(ReplicaState)
-
-
-@pytest.fixture
-async def schema() -> AsyncIterator[str]:
-    async with fresh_schema() as made:
-        yield made
-
-
-@pytest.fixture
-async def database(schema: str) -> AsyncIterator[Watched]:
-    async with opened(schema) as (made,):
-        yield made
 
 
 async def wrong_counts(database: PgDatabase) -> list[tuple[int, int]]:

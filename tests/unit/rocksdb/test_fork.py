@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[3]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{REPOSITORY}/src:{REPOSITORY}"}
+from tests.forking import run_program
 
-COMMON = """
-import asyncio, os, sys, threading
-from pathlib import Path
+run = partial(
+    run_program,
+    """
 from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore
-from graviton.errors import Unavailable
 
-path = Path(sys.argv[1]) / "meta.rocks"
-loop = asyncio.new_event_loop()
+path = folder / "meta.rocks"
 
 def opened(path=path):
     return RocksKeyValueStore(RocksConfig(path))
-
-async def keys(path=path):
-    store = opened(path)
-    try:
-        return [key async for key, _ in store.scan("a")]
-    finally:
-        await store.aclose()
-
-def in_a_child(work):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            asyncio._set_running_loop(None)
-            asyncio.new_event_loop().run_until_complete(work())
-        except BaseException as error:
-            print("in the child:", repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-"""
-
-
-def run(code: str, folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", COMMON + code, str(folder)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+""",
+)
 
 
 def test_nothing_of_rocksdb_can_be_used_in_a_child_once_it_was_used_before(tmp_path: Path) -> None:

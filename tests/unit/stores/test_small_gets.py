@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -27,6 +25,7 @@ from graviton.ports.block_index import BlockState
 from graviton.ports.manifests import BlobRecord
 from graviton.ports.metrics import MetricKeys, Series
 from graviton.stores.small_gets import MAX_SMALL_GET_BYTES
+from tests.forking import refused_in_a_child
 from tests.support import World, some_bytes
 from tests.unit.metadata.test_damaged_records import spoil_blob
 
@@ -339,18 +338,11 @@ async def test_a_store_that_is_forgotten_takes_its_thread_along(tmp_path: Path) 
 
 
 async def test_a_child_made_by_fork_is_told(tmp_path: Path) -> None:
-    """It waits for no lock that was held during the fork: the thread that would give it back is the parent's."""
     async with graviton.open(tmp_path) as store:
         keys = await _filled(store)
         await _read(store, keys[0])
         small = (await store.required())._small_gets
         assert small is not None
-        held, forked = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with small._gathering._lock:
-                held.set()
-                assert forked.wait(30)
 
         async def get_and_close() -> object:
             try:
@@ -358,29 +350,8 @@ async def test_a_child_made_by_fork_is_told(tmp_path: Path) -> None:
             finally:
                 await small.aclose()
 
-        other = threading.Thread(target=hold)
-        other.start()
-        held.wait(30)
-        pid = os.fork()
-        if pid == 0:
-            signal.alarm(10)  # ends a child that hangs
-            os._exit(_in_child(get_and_close))
-        forked.set()
-        other.join()
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        refused_in_a_child(get_and_close, small._gathering._lock)
         assert await _read(store, keys[1]) == CONTENTS[1]
-
-
-def _in_child(get: Callable[[], Coroutine[Any, Any, object]]) -> int:
-    """7 if the get raises what it should; the event loop of the parent is of no use here."""
-    asyncio._set_running_loop(None)
-    try:
-        asyncio.run(get())
-    except Unavailable as error:
-        return 7 if "fork" in str(error) else 8
-    except BaseException:  # noqa: BLE001 - the child ends here
-        return 9
-    return 10
 
 
 async def test_gets_are_counted_once_each(tmp_path: Path) -> None:

@@ -6,11 +6,10 @@ import asyncio
 import errno
 import gc
 import os
-import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -24,6 +23,7 @@ from graviton.metadata.rows import BLOBS, OWNERS, OwnerRow
 from graviton.ports.block_index import OwnerState
 from graviton.stores import small_puts
 from graviton.stores.put_many import MAX_SMALL_BYTES
+from tests.forking import refused_in_a_child
 from tests.support import World, some_bytes
 
 _T = TypeVar("_T")
@@ -221,24 +221,14 @@ async def test_a_store_that_is_forgotten_takes_its_thread_along(tmp_path: Path) 
 async def test_after_a_fork_a_put_says_so(tmp_path: Path) -> None:
     async with graviton.open(tmp_path) as store:
         await store.put(b"small")
-        pid = os.fork()
-        if pid == 0:
-            os._exit(_in_child(lambda: store.put(b"other")))
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        refused_in_a_child(lambda: store.put(b"other"))
 
 
 async def test_a_child_does_not_wait_for_a_lock_that_was_held_during_the_fork(tmp_path: Path) -> None:
-    """The thread that would give it back is the parent's."""
     async with graviton.open(tmp_path) as store:
         await store.put(b"small")
-        small = (await store.required())._small_puts
+        small = (await store.required())._puts._small_puts
         assert small is not None
-        held, forked = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with small._gathering._lock:
-                held.set()
-                assert forked.wait(30)
 
         async def put_and_close() -> object:
             try:
@@ -246,29 +236,8 @@ async def test_a_child_does_not_wait_for_a_lock_that_was_held_during_the_fork(tm
             finally:
                 await small.aclose()
 
-        other = threading.Thread(target=hold)
-        other.start()
-        held.wait(30)
-        pid = os.fork()
-        if pid == 0:
-            signal.alarm(10)  # ends a child that hangs
-            os._exit(_in_child(put_and_close))
-        forked.set()
-        other.join()
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        refused_in_a_child(put_and_close, small._gathering._lock)
         await store.put(b"other")
-
-
-def _in_child(put: Callable[[], Coroutine[Any, Any, object]]) -> int:
-    """7 if the put raises what it should; the event loop of the parent is of no use here."""
-    asyncio._set_running_loop(None)
-    try:
-        asyncio.run(put())
-    except Unavailable as error:
-        return 7 if "fork" in str(error) else 8
-    except BaseException:  # noqa: BLE001 - the child ends here
-        return 9
-    return 10
 
 
 async def test_memory_needs_no_thread(kernel: graviton.Kernel) -> None:

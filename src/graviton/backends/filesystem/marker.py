@@ -14,6 +14,7 @@ from pathlib import Path
 
 from graviton.concurrency.executors import in_own_thread
 from graviton.errors import AlreadyExists, ConfigError, GravitonError, PermissionDenied, StorageFull, Unavailable
+from graviton.metadata.local_files import sync_folder
 
 __all__ = ["FsMarkerStore"]
 
@@ -94,7 +95,7 @@ class FsMarkerStore:
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(temporary)
-            _sync_folder(self._root)
+            sync_folder(str(self._root))
 
     @contextmanager
     def _translated(self, action: str) -> Iterator[None]:
@@ -112,7 +113,7 @@ def _make_folder(folder: Path) -> None:
         folder = folder.parent
     for folder in reversed(missing):
         folder.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(str(folder.parent))
 
 
 def _name_once(temporary: Path, path: Path, data: bytes) -> None:
@@ -138,14 +139,6 @@ def _write_synced(path: Path, data: bytes) -> None:
     except BaseException:
         os.unlink(path)
         raise
-    finally:
-        os.close(fd)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)
 

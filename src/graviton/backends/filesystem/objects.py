@@ -7,8 +7,9 @@ link leads out of the root.
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
@@ -161,11 +162,11 @@ class FsMutableObjectStore(FsImmutableObjectStore, MutableObjectStore):
         pieces = (source,) if isinstance(source, bytes | bytearray | memoryview) else source
         return await self._pool.run(lambda flag: self._put_pieces(locator, iter(pieces), flag))
 
-    def _put_pieces(self, locator: Locator, pieces: object, flag: CancelFlag) -> ObjectStat:
+    def _put_pieces(self, locator: Locator, pieces: Iterable[Buffer], flag: CancelFlag) -> ObjectStat:
         upload = self._begin(locator)
         pending = Pending()
         try:
-            for piece in pieces:  # type: ignore[attr-defined]
+            for piece in pieces:
                 flag.check()
                 with mapped("objects.put", locator.text):
                     for data in pending.add(piece):
@@ -183,7 +184,7 @@ class FsMutableObjectStore(FsImmutableObjectStore, MutableObjectStore):
             async for piece in source:
                 ready = pending.add(piece)
                 if ready:
-                    await self._pool.run(lambda flag, ready=ready: self._write(locator, opened[0], ready))  # type: ignore[misc]
+                    await self._pool.run(partial(self._write, locator, opened[0], ready))
             return await self._pool.run(lambda flag: self._finish(locator, opened[0], pending))
         finally:
             if opened:
@@ -193,7 +194,7 @@ class FsMutableObjectStore(FsImmutableObjectStore, MutableObjectStore):
         with mapped("objects.put", locator.text):
             return Upload(self._tree, encode_path(locator.path), locator.text)
 
-    def _write(self, locator: Locator, upload: Upload, ready: list[Buffer]) -> None:
+    def _write(self, locator: Locator, upload: Upload, ready: list[Buffer], flag: CancelFlag) -> None:
         with mapped("objects.put", locator.text):
             for data in ready:
                 upload.write(data)

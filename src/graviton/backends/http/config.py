@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from graviton.core.paths import is_plain
+from graviton.core.proxy import Proxy
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError
 
@@ -38,6 +39,8 @@ class HttpConfig:
     resumable_bytes: int = 16 * 1024 * 1024
     """What is larger, and can be read again from any byte, is uploaded so that it goes on after a break. One request
     more is nothing then; less is sent again sooner than asked for."""
+    proxy: Proxy | None = None
+    """What to go through to the server; None: straight there, whatever proxies the environment names."""
 
     def __post_init__(self) -> None:
         self._split()

@@ -1,24 +1,20 @@
 """`Requests`: every request to the server goes through here, which bounds it, guards the token, and translates errors.
 
-Nothing is tried again here: whether that is safe is known to the operation (retrying.py). aiohttp's own repetition of
-requests on a connection that was kept is harmless for the rest, and would make the answer to a DELETE a lie; so those
-go over connections of their own.
+Nothing is tried again here: whether that is safe is known to the operation (retrying.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from graviton._version import __version__
 from graviton.backends.http.config import HttpConfig
+from graviton.backends.http.connections import Connections
 from graviton.backends.http.errors import Problem, error_of, of_connection, problem_of, strange
 from graviton.backends.http.outgoing import Answer, Outgoing
-from graviton.backends.http.proxies import proxy_to
 from graviton.concurrency.finishing import until_done
 from graviton.core.keys import BlobKey
 from graviton.errors import ConfigError, Retry, Unavailable
@@ -27,9 +23,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 __all__ = ["Requests", "TooLargeError", "blob_path"]
-
-READ_BYTES: Final = 256 * 1024
-"""aiohttp reads on until twice as much waits for us."""
 
 MAX_JSON_BYTES: Final = 8 * 1024 * 1024
 """Of an answer that is not a blob's bytes: a page of a listing whose blobs have all the attributes that can be has some
@@ -44,14 +37,7 @@ _SETTLE_SECONDS: Final = 10.0
 """How long one who gives up waits to learn what became of a request that the server has all of: till then nobody can
 tell whether it happened."""
 
-_CONTINUE_SECONDS: Final = 20.0
-"""How long a body waits for the server to say that it wants it. Ours does so when it has a slot, for which it waits ten
-seconds; what stands between may have swallowed its word, so then the body is sent unasked."""
-
 _EXPECTATION_FAILED: Final = 417
-
-_KEEP_SECONDS: Final = 5.0
-"""How long a connection is kept for the next request; servers and proxies close idle ones after ten seconds or more."""
 
 
 class TooLargeError(Unavailable):
@@ -64,10 +50,7 @@ class Requests:
     def __init__(self, config: HttpConfig) -> None:
         self.config = config
         self._base = config.base
-        self._proxy: str | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._lonely: aiohttp.ClientSession | None = None
-        """Whose connections serve one request each."""
+        self._connections = Connections(config)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_refused = self._is_closed = False
         self._may_ask = True
@@ -182,15 +165,15 @@ class Requests:
     async def _sent(self, method: str, target: str, fields: Mapping[str, str], out: Outgoing) -> aiohttp.ClientResponse:
         import yarl
 
+        session = self._connections.single() if method == "DELETE" else self._connections.kept()
         async with asyncio.timeout(None) as out.idle:
-            return await self._open_session(method == "DELETE").request(
+            return await session.request(
                 method,
                 yarl.URL(target, encoded=True),
                 headers=fields,
                 data=out if out.has_bytes else None,
                 expect100=out.is_asking,
                 allow_redirects=False,
-                proxy=self._proxy,
                 trace_request_ctx=out,
             )
 
@@ -228,48 +211,6 @@ class Requests:
                 "the address of the server names no host", operation="configure", subject="url", hint="Check the URL."
             ) from error
 
-    def _open_session(self, alone: bool) -> aiohttp.ClientSession:
-        found = self._lonely if alone else self._session
-        if found is None:
-            found = self._new_session(alone)
-            if alone:
-                self._lonely = found
-            else:
-                self._session = found
-        return found
-
-    def _new_session(self, alone: bool) -> aiohttp.ClientSession:
-        import aiohttp
-
-        self._proxy = proxy_to(self._base)
-        authorities = ssl.create_default_context() if self.config.is_encrypted else True
-        keeping: dict[str, Any] = {"force_close": True} if alone else {"keepalive_timeout": _KEEP_SECONDS}
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(self._note_sent)
-        # As many connections as there are operations: one that waits for another's to end could wait for itself.
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=authorities, **keeping),
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                connect=2 * self.config.connect_seconds,
-                sock_connect=self.config.connect_seconds,
-                sock_read=self.config.idle_seconds,
-            ),
-            headers={"User-Agent": f"graviton/{__version__}", "Accept-Encoding": "identity"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            read_bufsize=READ_BYTES,
-            trace_configs=[trace],
-        )
-
-    async def _note_sent(self, session: object, context: Any, sent: object) -> None:
-        """aiohttp says that the head of a request goes out."""
-        out = context.trace_request_ctx
-        assert isinstance(out, Outgoing)
-        out.may_be_whole = out.may_be_whole or not out.has_bytes
-        if out.is_asking:
-            out.put_off(min(_CONTINUE_SECONDS, self.config.idle_seconds))
-
     def refuse(self) -> None:
         """Begin no more operations; those that go on may still tidy up."""
         self._is_refused = True
@@ -277,10 +218,7 @@ class Requests:
     async def aclose(self) -> None:
         """End the connections. Idempotent."""
         self._is_closed = True
-        for session in (self._session, self._lonely):
-            if session is not None:
-                await session.close()
-        self._session = self._lonely = None
+        await self._connections.aclose()
 
 
 def _closed() -> Unavailable:

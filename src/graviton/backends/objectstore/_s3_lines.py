@@ -151,7 +151,7 @@ def _pool_classes() -> dict[str, type]:
 
 
 def _cuttable(of: Any) -> type:
-    class Cuttable(of):  # type: ignore[misc]
+    class Cuttable(of):  # type: ignore[misc]  # known at run time only
         def request(self, *arguments: Any, **others: Any) -> Any:
             _use(self.sock)
             _check()

@@ -6,7 +6,7 @@ AZURE_STORAGE_ACCOUNT_NAME, a role).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graviton.backends.objectstore._driver import Driver
 from graviton.backends.objectstore.blocks import ObjectBlockStore
@@ -63,9 +63,10 @@ def _store(scheme: str, bucket: str) -> ObjectStore:
         from obstore.exceptions import BaseError
         from obstore.store import AzureStore, GCSStore
 
-    make: Any = GCSStore if scheme == "gs" else AzureStore
     try:
-        return make(bucket, retry_config={"max_retries": 0})  # type: ignore[no-any-return]
+        if scheme == "gs":
+            return GCSStore(bucket, retry_config={"max_retries": 0})
+        return AzureStore(bucket, retry_config={"max_retries": 0})
     except BaseError as error:
         told = str(error).partition("\n")[0][:300]
         raise ConfigError(

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from graviton.core.locators import DEFAULT_BLOCK_PREFIX, CasLocatorStrategy
 from graviton.core.policies import MAX_PART_BYTES, MIN_PART_BYTES
+from graviton.core.proxy import Proxy
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError, InvalidInput
 
@@ -134,6 +135,8 @@ class S3Config:
     that was sent."""
     retry_seconds: float = 30.0
     """For how long a request is tried again in all, from its first failure on, 0 to 3,600."""
+    proxy: Proxy | None = None
+    """What both drivers go through to `address`; None: straight there, whatever proxies the environment names."""
     where: str = field(init=False, default="")
     """The place for people: `s3://BUCKET/PREFIX`, with the endpoint if it has one."""
 
@@ -177,6 +180,14 @@ class S3Config:
         if self.endpoint:
             return self.endpoint.rstrip("/")
         return f"https://s3.{self.region}.amazonaws.com{'.cn' if self.region.startswith('cn-') else ''}"
+
+    @property
+    def address(self) -> str:
+        """Where requests for the bucket go: the server, the bucket in front where it is part of the host's name."""
+        if not self.is_virtual:
+            return self.server
+        scheme, _, host = self.server.partition("://")
+        return f"{scheme}://{self.bucket}.{host}"
 
 
 def _check_endpoint(endpoint: str) -> bool:

@@ -159,7 +159,7 @@ def parse_address(
     if password:
         options["password"] = password
     secrets = {name: Secret(options.pop(name)) for name in _SECRETS & options.keys()}
-    return PgConfig(options, secrets, schema, **settings)  # type: ignore[arg-type]
+    return PgConfig(options, secrets, schema, **settings)  # type: ignore[arg-type]  # checked by PgConfig itself
 
 
 def _options(url: str, is_jdbc: bool) -> dict[str, str]:

@@ -16,6 +16,7 @@ from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
 from graviton.backends.postgres._keys import key_columns
 from graviton.backends.postgres._outcomes import run_once
 from graviton.backends.postgres._owners import Owner, check_open, lock_owners
+from graviton.backends.postgres._page_source import PgPageSource
 from graviton.backends.postgres._scripts import Script, Statement
 from graviton.backends.postgres._soundness import PAGES_AFTER, check
 from graviton.backends.postgres._totals import FOLD_ONE_IN, READ_TOTALS, fold
@@ -25,15 +26,14 @@ from graviton.backends.postgres.domains import Domains
 from graviton.backends.postgres.errors import LostReply
 from graviton.core.clock import Clock
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.manifests import ManifestPage, page_end_bytes, sealed_page
+from graviton.core.manifests import ManifestPage, sealed_page
 from graviton.core.names import check_name
 from graviton.core.ranges import Span
 from graviton.errors import GravitonError, NotFound
 from graviton.metadata.key_prefix import blob_key_prefix
 from graviton.metadata.manifest_checks import UncheckedManifestsError
-from graviton.metadata.page_reads import READ_PAGES, read_pages
+from graviton.metadata.page_reads import read_pages
 from graviton.metadata.preparing import SEAL_PAGES, Prepared, prepare
-from graviton.metadata.row_walk import Row as PageRow
 from graviton.ports.block_index import OwnerState
 from graviton.ports.events import EventKind
 from graviton.ports.kv import Durability, prefix_end
@@ -50,10 +50,6 @@ __all__ = ["PgBlobManifestRepo"]
 
 _LIST_ROWS = 1000
 """Records decoded at once by `list`: about 1 MB with long attributes."""
-
-_IS_VISIBLE = f"""
-SELECT FROM owners WHERE id = %(owner)b AND domain_id = %(domain)b AND state = {OwnerState.COMMITTED.value}
-"""
 
 _GET = f"""
 SELECT {BLOB_COLUMNS} FROM blobs b JOIN owners o ON o.id = b.owner_id
@@ -206,7 +202,7 @@ class PgBlobManifestRepo(BlobManifestRepo):
     async def pages(
         self, record: BlobRecord, span: Span | None = None, domain: str = ""
     ) -> AsyncIterator[ManifestPage]:
-        source = _PgPages(self._database, await self._domains.number(domain), record)
+        source = PgPageSource(self._database, await self._domains.number(domain), record)
         async for page in read_pages(source, record, span):
             yield page
 
@@ -254,36 +250,6 @@ class PgBlobManifestRepo(BlobManifestRepo):
             "manifests.totals", READ_TOTALS, {"domain": await self._domains.number(domain)}
         )
         return StoreTotals(*rows[0])
-
-
-class _PgPages:
-    """Pages of one blob, a few per statement: nothing stays open between two of them, however slowly they are read."""
-
-    def __init__(self, database: PgDatabase, domain_id: int, record: BlobRecord) -> None:
-        self._database = database
-        self._owner = record.owner
-        self._domain_id = domain_id
-
-    async def first(self, start: int, end: int) -> Sequence[PageRow] | None:
-        """See `PageSource`."""
-        statements = [Statement(_IS_VISIBLE, {"owner": self._owner, "domain": self._domain_id})]
-        if start < end:
-            statements.append(self._after(start))
-        visible, *pages = await self._database.fetch_all("manifests.pages", statements)
-        return [_page_row(row) for rows in pages for row in rows] if visible else None
-
-    async def following(self, position: int) -> Sequence[PageRow]:
-        """See `PageSource`."""
-        rows = await self._database.fetch("manifests.pages", *self._after(position))
-        return [_page_row(row) for row in rows]
-
-    def _after(self, position: int) -> Statement:
-        return Statement(PAGES_AFTER, {"owner": self._owner, "after": position, "limit": READ_PAGES})
-
-
-def _page_row(row: tuple[int, bytes]) -> PageRow:
-    end, data = row
-    return PageRow(page_end_bytes(end), data)
 
 
 def _locked_owners(numbers: Sequence[int]) -> Script[dict[int, Owner]]:

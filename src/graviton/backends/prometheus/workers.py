@@ -25,9 +25,10 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import ProcessCollector, multiprocess, values
 from prometheus_client.metrics_core import Metric
@@ -38,6 +39,10 @@ from graviton.errors import GravitonError, StorageFull, Unavailable
 from graviton.ports.metrics import MetricKeys
 
 __all__ = ["REFRESH_SECONDS", "WorkerFolder", "keep_fresh", "worker_metrics"]
+
+_untyped_multiprocess: Any = multiprocess
+_untyped_values: Any = values
+"""These two modules of prometheus-client have no types."""
 
 REFRESH_SECONDS: Final = 5.0
 """Below the 15 s in which Prometheus usually comes, and rare enough to cost nothing."""
@@ -112,7 +117,7 @@ def worker_metrics(folder: Path, slot: int) -> PrometheusMetrics:
     except OSError as error:
         raise _translated(error, folder) from error
     os.environ[_VARIABLE] = str(folder)
-    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
+    _untyped_values.ValueClass = _untyped_values.MultiProcessValue(lambda: slot)
     return PrometheusMetrics(lambda: _all(folder))
 
 
@@ -131,7 +136,7 @@ def _in_memory() -> Path:
 
 def _all(folder: Path) -> Iterable[Metric]:
     files = [str(file) for file in folder.glob("*.db") if _has_content(file)]
-    yield from multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+    yield from _untyped_multiprocess.MultiProcessCollector.merge(files)
     yield from _processes(folder)
 
 
@@ -148,7 +153,7 @@ def _processes(folder: Path) -> Iterator[Metric]:
     for file in sorted(folder.glob("*.pid")):
         with suppress(FileNotFoundError):  # it ends in this moment
             pid = file.read_text()
-            for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+            for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():
                 into = merged.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
                 for sample in metric.samples:
                     into.add_sample(sample.name, {**sample.labels, "worker": file.stem}, sample.value)
@@ -181,7 +186,7 @@ def _say_pid(folder: Path, name: str) -> None:
 
 def _forget(folder: Path, slot: int) -> None:
     (folder / f"{slot}.pid").unlink(missing_ok=True)
-    multiprocess.mark_process_dead(slot, str(folder))  # type: ignore[no-untyped-call]
+    _untyped_multiprocess.mark_process_dead(slot, str(folder))
 
 
 def _sweep(parent: Path) -> None:

@@ -52,6 +52,7 @@ def application(context: Context, tracing: Tracing | None = None, log: AccessLog
     )
     clock, registry = context.services.clock, context.services.metrics
     gate = Gate(context.settings, clock)
+    # Litestar's scope is a TypedDict, that of ASGI any mapping.
     edge = Edge(app, gate, clock, log, counter_of(registry), tracing or NoTracing())  # type: ignore[arg-type]
     registry.on_snapshot(partial(show_running, registry, edge, context))
     return edge

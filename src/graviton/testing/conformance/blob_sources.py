@@ -90,7 +90,7 @@ class BlobSourceLaws(BlobStoreHooks):
         wrong: list[object] = ["text", 5, None, ["text"], [b"good", 7], iter([1, 2]), io.StringIO("text"), object()]
         for source in wrong:
             with raises(InvalidInput):
-                await store.put(source)  # type: ignore[arg-type]
+                await store.put(source)  # type: ignore[arg-type]  # misuse
         assert await collect(store.list()) == []
 
     async def test_file_object_whose_read_stops_like_an_iterator_ends_the_put(self) -> None:
@@ -102,7 +102,7 @@ class BlobSourceLaws(BlobStoreHooks):
             def read(self, size: int = -1) -> bytes:
                 raise StopIteration
 
-            readinto = readall = read  # type: ignore[assignment]
+            readinto = readall = read  # type: ignore[assignment]  # neither gives anything
 
         with raises(RuntimeError) as caught:
             await asyncio.wait_for(store.put(Careless()), HANG_SECONDS)
@@ -114,7 +114,7 @@ class BlobSourceLaws(BlobStoreHooks):
         numbers = array("I", range(1000))
         views = [numbers, memoryview(numbers), memoryview(numbers).cast("B").cast("B", (50, 80)), bytearray(numbers)]
         for source in views:
-            result = await store.put(source)  # type: ignore[arg-type]
+            result = await store.put(source)  # type: ignore[arg-type]  # memory that has no common type
             async with await store.get(result.key) as reader:
                 assert await reader.read() == numbers.tobytes()
         with raises(InvalidInput):

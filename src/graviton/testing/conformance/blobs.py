@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
 
+from graviton.core.attribute_values import AttributeValue
 from graviton.core.attributes import SIZE, BinaryAttributes, digest_name
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
@@ -118,9 +119,14 @@ class _PutLaws(BlobStoreHooks):
     async def test_claims_that_the_bytes_do_not_meet_leave_nothing(self) -> None:
         store = await self.open()
         other = HashAlgo.BLAKE3.digest(b"other bytes")
-        wrong = [{SIZE: 8}, {SIZE: 10}, {SIZE: 0}, {digest_name(HashAlgo.BLAKE3): other}]
+        wrong: list[dict[str, AttributeValue]] = [
+            {SIZE: 8},
+            {SIZE: 10},
+            {SIZE: 0},
+            {digest_name(HashAlgo.BLAKE3): other},
+        ]
         for claim in wrong:
-            attributes = BinaryAttributes.EMPTY.advertise(claim, at_ns=1)  # type: ignore[arg-type]
+            attributes = BinaryAttributes.EMPTY.advertise(claim, at_ns=1)
             with raises(DigestMismatch):
                 await store.put(b"the bytes", BlobWritePlan(attributes=attributes, hash=HashAlgo.BLAKE3))
             assert await store.stat(key_of(b"the bytes")) is None

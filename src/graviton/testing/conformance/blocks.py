@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from functools import partial
 
+from graviton.concurrency.streams import closing
 from graviton.core.hashing import Digest, HashAlgo
 from graviton.core.keys import BlockKey
 from graviton.core.limits import MAX_BLOCK_BYTES
@@ -252,7 +252,7 @@ class _LookLaws(Contract[BlockStore]):
         stay = {one.key for one in many_blocks(100)}
         await store.put_blocks(many_blocks(100))
         seen: list[BlockKey] = []
-        async with aclosing(store.list()) as keys:  # type: ignore[type-var]
+        async with closing(store.list()) as keys:
             async for key in keys:
                 await store.put_blocks([block(b"new %d" % len(seen))])
                 seen.append(key)
@@ -263,7 +263,7 @@ class _LookLaws(Contract[BlockStore]):
     async def test_abandoned_list_leaves_the_store_usable(self) -> None:
         store = await self.open()
         await store.put_blocks(many_blocks(50))
-        async with aclosing(store.list()) as keys:  # type: ignore[type-var]
+        async with closing(store.list()) as keys:
             async for _ in keys:
                 break
         assert len(await collect(store.list())) == 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 from graviton.errors import GravitonError, IntegrityError, NotFound, PermissionDenied, Unavailable
 from graviton.ports.blocks import BlockStatus, BlockStore, BlockWritePlan, CanonicalBlock, WriteMode
@@ -157,8 +158,11 @@ class _CancellationLaws(BlockStoreHooks):
         def batch() -> list[CanonicalBlock]:
             return [*many_blocks(3, b"batch %d" % number), block(b"%d" % number + b"x" * 300_000)]
 
+        async def put(plan: BlockWritePlan) -> None:
+            await store.put_blocks(batch(), plan)
+
         for plan in (BlockWritePlan(), ALWAYS):
-            async for attempt in cancelled_everywhere(lambda plan=plan: store.put_blocks(batch(), plan)):  # type: ignore[misc]
+            async for attempt in cancelled_everywhere(partial(put, plan)):
                 there = await store.exists_many([one.key for one in batch()])
                 assert attempt.cancelled or all(there)
                 for one, is_there in zip(batch(), there, strict=True):

@@ -76,7 +76,7 @@ def in_place(make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         try:
             work.send(None)
         except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+            return done.value  # type: ignore[no-any-return]  # of the call
         work.close()
         raise AssertionError("the call gave up the event loop of a thread that may block")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from operator import methodcaller
 
 from graviton.concurrency.executors import in_own_thread
 from graviton.errors import Unavailable, Unsupported
@@ -38,7 +39,9 @@ class KeyValueConcurrencyLaws(Contract[KeyValueStore]):
         await store.put("a", b"count", b"\x00")
 
         def add(tx: Transaction) -> bytes:
-            value = bytes((tx.get("a", b"count")[0] + 1,))  # type: ignore[index]
+            before = tx.get("a", b"count")
+            assert before is not None
+            value = bytes((before[0] + 1,))
             tx.put("a", b"count", value)
             return value
 
@@ -84,7 +87,7 @@ class KeyValueConcurrencyLaws(Contract[KeyValueStore]):
         with raises(Oops):
             in_place(lambda: store.read(fail))
         with raises(Unsupported):
-            in_place(lambda: store.read(lambda tx: tx.put("a", b"key", b"")))  # type: ignore[attr-defined]
+            in_place(lambda: store.read(lambda tx: tx.put("a", b"key", b"")))  # type: ignore[attr-defined]  # misuse
         assert in_place(lambda: store.get("a", b"key")) == b"value"
         await store.aclose()
         with raises(Unavailable):
@@ -188,7 +191,7 @@ class KeyValueConcurrencyLaws(Contract[KeyValueStore]):
     async def test_relaxed_change_is_visible_at_once(self) -> None:
         stores = await self.handles()
         for n in range(20):
-            await stores[0].transact(lambda tx, n=n: tx.put("a", b"key", b"%d" % n), Durability.RELAXED)  # type: ignore[misc]
+            await stores[0].transact(methodcaller("put", "a", b"key", b"%d" % n), Durability.RELAXED)
             assert await stores[1].get("a", b"key") == b"%d" % n
 
     async def test_full_change_is_visible_at_once(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from graviton.concurrency.executors import in_own_thread
 from graviton.errors import IntegrityError, PermissionDenied, Unavailable
@@ -26,7 +27,7 @@ class _CancellationLaws(Contract[KeyValueStore]):
         old = [Put("a", b"left", b"old"), Put("b", b"right", b"old")]
         for durability in Durability:
             await store.batch(old)
-            async for attempt in cancelled_everywhere(lambda level=durability: store.transact(_write_both, level)):  # type: ignore[misc]
+            async for attempt in cancelled_everywhere(partial(store.transact, _write_both, durability)):
                 left, right = await store.read(lambda tx: (tx.get("a", b"left"), tx.get("b", b"right")))
                 assert left == right
                 assert attempt.cancelled or left == b"new"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 
 from graviton.errors import GravitonError, InvalidInput, LimitExceeded, Unsupported
-from graviton.ports.kv import KeyValueStore, ReadTransaction, Transaction
+from graviton.ports.kv import KeyValueStore, Put, ReadTransaction, Transaction
 from graviton.testing.conformance.checks import collect, gather, raises
 from graviton.testing.conformance.contract import Contract, needs
 from graviton.testing.conformance.kv_concurrency import KeyValueConcurrencyLaws, Oops
@@ -97,7 +97,7 @@ class _AtomicLaws(Contract[KeyValueStore]):
         store = await self.open()
         before = {"a": [(b"kept", b"0"), (b"other", b"9")], "b": [(b"kept", b"")], "c": [(b"a", b"1"), (b"b", b"2")]}
         for namespace, pairs in before.items():
-            await store.transact(lambda tx, ns=namespace, pairs=pairs: tx.put_many(ns, pairs))  # type: ignore[misc]
+            await store.batch([Put(namespace, key, value) for key, value in pairs])
         error = Oops("planned")
 
         def fn(tx: Transaction) -> None:
@@ -209,7 +209,7 @@ class _AtomicLaws(Contract[KeyValueStore]):
         ]
         for write in writes:
             with raises(Unsupported):
-                await store.read(write)  # type: ignore[arg-type]
+                await store.read(write)  # type: ignore[arg-type]  # misuse
         assert await collect(store.scan("a")) == [(b"key", b"value")]
         assert await store.namespaces() == ["a"]
 

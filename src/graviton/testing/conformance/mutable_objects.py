@@ -81,7 +81,7 @@ class _PutLaws(_MutableHooks):
         }
         for name, (source, expected) in sources.items():
             locator = self.locator(name.replace(" ", "-"))
-            stat = await store.put(locator, source)  # type: ignore[arg-type]
+            stat = await store.put(locator, source)  # type: ignore[arg-type]  # sources of every kind
             assert (stat.locator, stat.size) == (locator, len(expected)), name
             assert await content(store, locator) == expected, name
             found = await store.head(locator)

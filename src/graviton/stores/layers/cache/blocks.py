@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
 from typing import NamedTuple
 
 from graviton.concurrency.lifetime import Lifetime
+from graviton.concurrency.streams import closing
 from graviton.core.keys import BlockKey
 from graviton.ports.blocks import DEFAULT_WRITE_PLAN, BlockBatchResult, BlockStore, BlockWritePlan, CanonicalBlock
 from graviton.ports.metrics import MetricKeys, MetricsRegistry, NoMetrics
@@ -63,7 +63,7 @@ class CachedBlockStore(BlockStore):
 
     async def list(self, prefix: str = "") -> AsyncIterator[BlockKey]:
         self._lifetime.check()
-        async with aclosing(self._inner.list(prefix)) as keys:  # type: ignore[type-var]
+        async with closing(self._inner.list(prefix)) as keys:
             async for key in keys:
                 yield key
 
