@@ -20,9 +20,10 @@ from typing import Any, Generic, TypeVar
 
 from graviton.concurrency.calls import own_copy
 from graviton.concurrency.turns import InTurns
-from graviton.constraints.quota_books import Books, Usage, expired, load, usage
+from graviton.constraints.quota_books import Books, expired, load
 from graviton.constraints.quota_limits import QuotaLimits
 from graviton.constraints.quota_rows import Amount, ReservationRow
+from graviton.constraints.quota_usage import Usage, largest_possible, usage
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
 from graviton.core.limits import MAX_SIZE
@@ -113,6 +114,13 @@ class Quota:
         return await self.reserve(
             holder, size, blobs=blobs, keys=[key], domain=domain, lifetime_seconds=CHANGE_LIFETIME_SECONDS
         )
+
+    async def largest_possible(
+        self, holder: str, domain: str = "", claimed: BlobKey | None = None, own: Amount = Amount(0, 0)
+    ) -> int:
+        """How many bytes a blob has at most that can be put now: there is room for it, where `own` is reserved already,
+        or it may be there; -1 if there is no such blob. `claimed` is which one it is said to be."""
+        return await self._kv.read(lambda tx: largest_possible(tx, self.limits, holder, domain, claimed, own))
 
     async def usage(self, holder: str | None = None) -> Usage:
         """What a holder uses, as far as it came by way of a quota; or what is used in all, whoever put it."""

@@ -15,7 +15,6 @@ docs/decisions/0050-quota.md has the failure sequences. What every function here
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from graviton.constraints.quota_limits import QuotaLimits
 from graviton.constraints.quota_rows import (
@@ -31,6 +30,7 @@ from graviton.constraints.quota_rows import (
     reservation_key,
     sums_key,
 )
+from graviton.constraints.quota_usage import Usage, decoded_sums
 from graviton.core.keys import BlobKey
 from graviton.core.limits import MAX_SIZE
 from graviton.errors import AlreadyExists, IntegrityError, NotFound, StorageFull
@@ -38,31 +38,7 @@ from graviton.metadata.holdings import held_many, there_many, totals_of_all_doma
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["Books", "Usage", "expired", "load", "usage"]
-
-
-class Usage(NamedTuple):
-    """What is used of a quota."""
-
-    bytes: int
-    blobs: int
-    reserved_bytes: int
-    """Beside those: by puts and uploads that are going on, or have ended without a word and not expired yet."""
-    reserved_blobs: int
-
-    def less(self, reserved: Amount) -> Usage:
-        """With less reserved."""
-        return self._replace(
-            reserved_bytes=self.reserved_bytes - reserved.bytes, reserved_blobs=self.reserved_blobs - reserved.blobs
-        )
-
-
-def usage(tx: ReadTransaction, holder: str | None) -> Usage:
-    """Of a holder, or in all."""
-    if holder is not None:
-        return Usage(*_sums(tx, sums_key(holder)))
-    stored, kept = totals_of_all_domains(tx), _sums(tx, ALL)
-    return Usage(stored.logical_bytes, stored.blobs, kept.reserved_bytes, kept.reserved_blobs)
+__all__ = ["Books", "expired", "load"]
 
 
 def load(tx: ReadTransaction, id: str) -> ReservationRow:
@@ -166,7 +142,7 @@ class Books:
     def _sums_of(self, *keys: bytes) -> list[SumsRow]:
         missing = [key for key in keys if key not in self._sums]
         found = dict(zip(missing, self._tx.get_many(SUMS, missing), strict=True)) if missing else {}
-        return [self._sums[key] if key in self._sums else _decoded(found[key]) for key in keys]
+        return [self._sums[key] if key in self._sums else decoded_sums(found[key]) for key in keys]
 
     def _booked(self, places: Sequence[bytes]) -> list[bool]:
         """Which rows of what is held there are."""
@@ -262,14 +238,6 @@ def _check(used: Usage, more: Amount, max_bytes: int | None, max_blobs: int | No
 
 def _called(holder: str) -> str:
     return f"of the holder {holder!r}" if holder else "of the default holder"
-
-
-def _sums(tx: ReadTransaction, key: bytes) -> SumsRow:
-    return _decoded(tx.get(SUMS, key))
-
-
-def _decoded(data: bytes | None) -> SumsRow:
-    return SumsRow() if data is None else SumsRow.decode(data)
 
 
 def _not_found(id: str) -> NotFound:

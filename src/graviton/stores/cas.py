@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graviton.concurrency.executors import WorkerPool
@@ -136,7 +135,7 @@ class CasBlobStore(BlobStore):
             else:
                 async with self.limits.arrival(asked.plan) as arrival:
                     segments = await self._segments(source, asked.chunker, arrival)
-                    result = await put_one(self.parts, segments, asked, arrival.promise)
+                    result = await put_one(self.parts, segments, asked, arrival)
         self.reporter.report([result])
         return result
 
@@ -198,8 +197,7 @@ class CasBlobStore(BlobStore):
         with self._counted("put"):
             await self.limits.pace(len(item.data))
             segments = bytes_segments(item.data, item.asked.chunker)
-            promise = partial(arrival.promise, item.asked.plan.holder)
-            result = await put_one(self.parts, segments, item.asked, promise)
+            result = await put_one(self.parts, segments, item.asked, arrival.alone(item.asked.plan.holder))
         self.reporter.report([result])
         return result
 
