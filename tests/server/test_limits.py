@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.server.serving import Served
+import pytest
+
+from graviton.core.hashing import HashAlgo
+from graviton.core.keys import BlobKey
+from tests.server.serving import Served, raw_head
 
 
 def quota(server: Served) -> dict[tuple[str, str], float]:
@@ -33,6 +38,49 @@ def test_a_quota_that_is_used_up_and_given_back(tmp_path: Path) -> None:
         assert quota(server)["bytes", "used"] == 0
         server.put(os.urandom(600_000))
         assert quota(server)["blobs", "used"] == 1
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server that has room for 100 KB beside a blob of 600 KB."""
+    with Served(tmp_path_factory.mktemp("full") / "store", GRAVITON_QUOTA_BYTES="700000") as server:
+        server.put(LARGE)
+        yield server
+
+
+LARGE = os.urandom(600_000)
+SMALL = os.urandom(90_000)
+
+
+def expecting(server: Served, path: str, size: int, *headers: str) -> bytes:
+    """The first that comes when a client waits for leave to send `size` bytes."""
+    with server.connect() as connection:
+        head = raw_head("POST", path, f"Content-Length: {size}", "Expect: 100-continue", "Connection: close", *headers)
+        connection.sendall(head)
+        return connection.recv(12)
+
+
+def test_what_is_there_is_taken_again_where_there_is_no_room(full: Served) -> None:
+    for body in (LARGE, iter([LARGE[:1000], LARGE[1000:]])):
+        assert full.request("POST", "/api/blobs", body).status == 200
+    small = full.put(SMALL)
+    assert full.put(SMALL) == small
+    assert full.request("POST", "/api/blobs", os.urandom(90_000)).status == 507
+    assert full.request("DELETE", f"/api/blobs/{small}").status == 204
+
+
+def test_what_cannot_fit_is_refused_before_it_is_sent_unless_it_may_be_there(full: Served) -> None:
+    there = BlobKey(HashAlgo.BLAKE3.digest(LARGE), len(LARGE))
+    other = BlobKey(HashAlgo.BLAKE3.digest(b"other"), len(LARGE))
+    expected = "X-Graviton-Expected-Id: {}"
+    assert expecting(full, "/api/blobs", 600_001) == b"HTTP/1.1 507"
+    assert expecting(full, "/api/blobs", 600_000, expected.format(other)) == b"HTTP/1.1 507"
+    for headers in ([], [expected.format(there)]):
+        assert expecting(full, "/api/blobs", 600_000, *headers) == b"HTTP/1.1 100"
+    assert full.request("POST", "/api/blobs", os.urandom(600_000)).status == 507
+    for headers in ({}, {"X-Graviton-Expected-Id": there.text}):
+        assert full.request("POST", "/api/blobs", LARGE, headers).status == 200
+    assert quota(full)["bytes", "reserved"] == 0
 
 
 def test_requests_per_second_are_limited_but_for_who_asks_after_its_health(tmp_path: Path) -> None:
