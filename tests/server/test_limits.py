@@ -11,7 +11,7 @@ import pytest
 
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
-from tests.server.serving import Served, raw_head
+from tests.server.serving import Answer, Served, raw_head
 
 
 def quota(server: Served) -> dict[tuple[str, str], float]:
@@ -80,6 +80,23 @@ def test_what_cannot_fit_is_refused_before_it_is_sent_unless_it_may_be_there(ful
     assert full.request("POST", "/api/blobs", os.urandom(600_000)).status == 507
     for headers in ({}, {"X-Graviton-Expected-Id": there.text}):
         assert full.request("POST", "/api/blobs", LARGE, headers).status == 200
+    assert quota(full)["bytes", "reserved"] == 0
+
+
+def test_an_upload_that_cannot_fit_is_not_begun_unless_it_may_be_there(full: Served) -> None:
+    def begin(size: int, **headers: str) -> Answer:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return full.request("POST", "/api/uploads", headers={"Upload-Length": str(size), **named})
+
+    other = BlobKey(HashAlgo.BLAKE3.digest(b"other"), len(LARGE))
+    assert begin(600_001).status == begin(600_000, X_Graviton_Expected_Id=other.text).status == 507
+    for body, status in ((LARGE, 204), (os.urandom(600_000), 507)):
+        begun = begin(600_000)
+        assert begun.status == 201
+        patch = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        answer = full.request("PATCH", begun.headers["location"], body, patch)
+        assert answer.status == status
+        assert full.request("DELETE", begun.headers["location"]).status == 204
     assert quota(full)["bytes", "reserved"] == 0
 
 

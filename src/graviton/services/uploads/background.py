@@ -95,6 +95,7 @@ class Background:
             try:
                 if turn.lost is not None:
                     raise turn.lost
+                turn.refused = await self._kit.reservations.keep(id, turn.row, turn.row.offset)
                 await Cutting(self._kit, self._states, turn).run()
                 turn.check()
             except BytesLostError as error:

@@ -85,7 +85,8 @@ class Cutting:
         fillers: list[Filler] = [AsyncPieceFiller(self._waiting())]
         segments = await filled_segments(ChainedFiller([*fillers, body] if body else fillers), spec, kit.put.budget)
         session, domain = turn.row.session, self._wishes.domain
-        intake = Intake(kit.put, state, algo, domain, session=session, pages=PageBuilder(last))
+        pages, check = PageBuilder(last), turn.check_fresh
+        intake = Intake(kit.put, state, algo, domain, session=session, pages=pages, check_fresh=check)
         turn.is_clean = False
         try:
             tail = await intake.read(segments, partial(self._step, intake), self._ends_blob)

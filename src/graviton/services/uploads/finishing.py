@@ -78,6 +78,7 @@ class Finishing:
         length = turn.row.length
         assert length is not None, "a complete upload has a length"
         if turn.row.cut_to < length or not length:
+            turn.refused = await self._kit.reservations.keep(turn.id, turn.row, length)
             await Cutting(self._kit, self._states, turn).run(keeps_turn=True)
             turn.check()
         key = turn.row.key  # known and checked, if somebody has come so far before

@@ -11,7 +11,7 @@ from graviton.concurrency.pieces import AsyncPieceFiller
 from graviton.core.buffers import Buffer
 from graviton.core.limits import MAX_SIZE
 from graviton.core.ranges import RangeSet, Span
-from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded, NotFound
+from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded, NotFound, StorageFull
 from graviton.metadata.upload_rows import PartRow, UploadRow
 from graviton.ports.kv import ReadTransaction
 from graviton.services.uploads import records
@@ -84,7 +84,7 @@ class Receiving:
                     feed.limit(row.length, beyond(id, row.length))
                 if row.reach < _most(row, end):
                     feed.limit(row.reach, _held_ahead(id, row.reach), fills=True)
-                await self._admit(id, row, feed)
+                await self._admit(turn, feed)
                 turn.begin(feed)
                 spans = await self._take_in(turn, feed)
             except BytesLostError as error:
@@ -93,19 +93,31 @@ class Receiving:
             if spans:
                 await self._kit.tell(id, spans)
 
-    async def _admit(self, id: UploadId, row: UploadRow, feed: Feed) -> None:
-        """Have room in the quota for what comes. Raises StorageFull."""
-        if not self._kit.reservations.are_needed:
+    async def _admit(self, turn: Turn, feed: Feed) -> None:
+        """Have room in the quota for what comes. What may be there already is taken without, but for what would have to
+        be put by. Raises StorageFull."""
+        kit, id, row = self._kit, turn.id, turn.row
+        if not kit.reservations.are_needed:
             return
-        if row.length is not None:
-            await self._kit.reservations.keep(id, row, row.length)
-            return
-        held = await self._kit.kv.read(partial(records.held, id=id, row=row))
-        feed.admit = Admission(self._kit.reservations, id, row, held.covered_length - row.offset)
+
+        def without_room(refused: StorageFull) -> None:
+            if self._is_put_by(row):
+                raise refused
+            turn.refused = refused
+
+        if row.length is None:
+            held = await kit.kv.read(partial(records.held, id=id, row=row))
+            feed.admit = Admission(kit.reservations, id, row, held.covered_length - row.offset, without_room)
+        elif (refused := await kit.reservations.keep(id, row, row.length)) is not None:
+            without_room(refused)
+
+    def _is_put_by(self, row: UploadRow) -> bool:
+        """Whether so much waits to be cut that what comes waits too."""
+        return row.offset - row.cut_to > self._kit.sizes.backlog_bytes
 
     async def _take_in(self, turn: Turn, feed: Feed) -> list[Span]:
         kit, row, lazy_bytes = self._kit, turn.row, self._kit.sizes.lazy_bytes
-        if row.offset - row.cut_to > kit.sizes.backlog_bytes:
+        if self._is_put_by(row):
             async with aclosing(_pieces(feed)) as pieces:
                 return await keep_part(kit, turn, pieces)
         filler = AsyncPieceFiller(feed)
@@ -151,7 +163,7 @@ class Receiving:
         if total is None and self._kit.reservations.are_needed:
             held = await self._kit.kv.read(partial(records.held, id=id, row=row))
             total = (held | RangeSet([span])).covered_length
-        await self._kit.reservations.keep(id, row, total or 0)
+        await self._kit.reservations.grow(id, row, total or 0)
 
     async def _hold(self, id: UploadId, part: PartRow) -> None:
         """Have the bytes of a part that is durable be held, as far as they are not yet."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from graviton.concurrency.finishing import finish_anyway, until_done
 from graviton.core.keys import BlockKey
-from graviton.errors import Conflict, GravitonError, IntegrityError, NotFound
+from graviton.errors import Conflict, GravitonError, IntegrityError, NotFound, StorageFull
 from graviton.metadata.upload_rows import UploadRow
 from graviton.ports.block_index import OwnerState
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
@@ -58,6 +58,8 @@ class Turn:
         """The session of an earlier writer that had committed the blob already."""
         self.lost: BytesLostError | None = None
         """Why what is cut cannot be relied on any more."""
+        self.refused: StorageFull | None = None
+        """There is no room for its bytes, unless all of it is there already."""
         self.is_stopping = False
         self._over = asyncio.Event()
 
@@ -71,6 +73,11 @@ class Turn:
         """Called between steps that store nothing. Raises StoppedError."""
         if self.is_stopping:
             raise StoppedError
+
+    def check_fresh(self) -> None:
+        """Called before new blocks are written. Raises StorageFull."""
+        if self.refused is not None:
+            raise self.refused
 
     def begin(self, feed: Feed | None) -> None:
         """What the writer reads, which stops with it."""
