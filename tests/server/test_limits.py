@@ -100,6 +100,18 @@ def test_an_upload_that_cannot_fit_is_not_begun_unless_it_may_be_there(full: Ser
     assert quota(full)["bytes", "reserved"] == 0
 
 
+def test_no_more_uploads_are_open_than_may_be(tmp_path: Path) -> None:
+    with Served(tmp_path / "store", GRAVITON_UPLOAD_MAX_OPEN="1") as server:
+        begun = server.request("POST", "/api/uploads", headers={"Upload-Length": "5"})
+        for concat in ({}, {"Upload-Concat": "partial"}):
+            refused = server.request("POST", "/api/uploads", headers={"Upload-Length": "5", **concat})
+            assert (refused.status, refused.json["error"]) == (429, "too_many_requests")
+            assert refused.headers["retry-after"] == "60"
+        server.put(b"whole blobs are none")
+        assert server.request("DELETE", begun.headers["location"]).status == 204
+        assert server.request("POST", "/api/uploads", headers={"Upload-Length": "5"}).status == 201
+
+
 def test_requests_per_second_are_limited_but_for_who_asks_after_its_health(tmp_path: Path) -> None:
     with Served(tmp_path / "store", GRAVITON_HTTP_REQUEST_RATE="1") as server:
         answers = [server.request("GET", "/api/schema/nothing") for _ in range(40)]

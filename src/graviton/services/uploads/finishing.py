@@ -24,7 +24,7 @@ from graviton.ports.blobs import IngestStats
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import MAX_COMMIT_PAGES, BlobCommit, BlobRecord, CommitResult
 from graviton.ports.metrics import MetricKeys
-from graviton.services.uploads import records
+from graviton.services.uploads import counting, records
 from graviton.services.uploads.cutting import Cutting, claims_of
 from graviton.services.uploads.hash_state import Hashes, HashStates
 from graviton.services.uploads.kit import Kit, range_locator
@@ -216,6 +216,7 @@ def _settle(tx: Transaction, id: UploadId, session: int, key: BlobKey, created: 
     row = records.load(tx, id)
     if row.state is UploadState.DONE:
         return []
+    counting.closed(tx, row)
     records.clear_bytes(tx, id)
     others = [one for one in (row.session, row.heir, *row.old_sessions) if one and one != session]
     row = records.alive(row, now_ns)._replace(
@@ -237,6 +238,7 @@ def _settle(tx: Transaction, id: UploadId, session: int, key: BlobKey, created: 
 
 def _fail(tx: Transaction, id: UploadId, token: str, now_ns: int, error: tuple[str, str, str]) -> None:
     row = records.change(tx, id, token, now_ns)
+    counting.closed(tx, row)
     records.clear_bytes(tx, id)
     records.save(
         tx,

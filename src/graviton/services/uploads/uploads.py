@@ -24,6 +24,7 @@ from graviton.errors import Conflict, GravitonError, Retry, Unavailable
 from graviton.metadata.upload_rows import UploadState
 from graviton.ports.metrics import MetricKeys
 from graviton.services.uploads.background import Background, is_unfinished, log_failure, measured
+from graviton.services.uploads.counting import DEFAULT_MAX_OPEN
 from graviton.services.uploads.creating import Creating
 from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
@@ -68,8 +69,10 @@ class Uploads:
         lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
         stale_seconds: float = STALE_SECONDS,
         closing_seconds: float = _CLOSING_SECONDS,
+        max_open: int = DEFAULT_MAX_OPEN,
     ) -> None:
-        """`stale_seconds` without a sign of life of a writer make others go on with finishing."""
+        """`stale_seconds` without a sign of life of a writer make others go on with finishing. At most `max_open`
+        uploads of the store may be open, whoever made them."""
         self._kit = kit
         self._states = HashStates()
         self._turns = Turns(kit)
@@ -77,7 +80,7 @@ class Uploads:
         self._background = Background(kit, self._turns, self._states, self._finishing)
         self._receiving = Receiving(kit, self._turns, self._states, self._finishing)
         self._sweeping = Sweeping(kit, self._turns, self._states, stale_seconds)
-        self._creating = Creating(kit, lifetime_seconds)
+        self._creating = Creating(kit, lifetime_seconds, max_open)
         self._looking = Looking(kit)
         self._closing_seconds = closing_seconds
         self._calls: dict[asyncio.Task[Any], Feed] = {}
@@ -85,7 +88,8 @@ class Uploads:
         self._is_closed = False
 
     async def create(self, wishes: UploadWishes) -> UploadStatus:
-        """A new upload. Raises InvalidInput for wishes that cannot be, Unsupported, StorageFull, Unavailable."""
+        """A new upload. Raises InvalidInput for wishes that cannot be, Unsupported, StorageFull, TooManyRequests
+        while too many are open, Unavailable."""
         self._check_open()
         return await self._looked_at(await self._creating.create(wishes))
 
@@ -176,7 +180,7 @@ class Uploads:
     ) -> UploadStatus:
         """A new upload made of complete partial ones, in this order, each as often as it is named; finishing begins in
         the background. `wishes` has no length, or the sum. Raises InvalidInput, NotFound, Conflict if one is not
-        complete, LimitExceeded if they have more than `max_bytes` together, StorageFull."""
+        complete, LimitExceeded if they have more than `max_bytes` together, StorageFull, TooManyRequests."""
         self._check_open()
         parsed = [parse_upload_id(id) for id in ids]
         return await self._looked_at(await self._creating.concatenate(parsed, wishes, max_bytes))
