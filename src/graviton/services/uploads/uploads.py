@@ -38,6 +38,7 @@ from graviton.services.uploads.turns import StoppedError, Turns
 from graviton.services.uploads.values import (
     DEFAULT_LIFETIME_SECONDS,
     Checksum,
+    ListedUploads,
     Swept,
     UploadId,
     UploadStatus,
@@ -191,10 +192,16 @@ class Uploads:
         return await self._sweeping.terminate(parse_upload_id(id))
 
     async def list(self, after: UploadId | None = None) -> AsyncIterator[UploadStatus]:
-        """All uploads in the order of their ids, after the id `after`. Raises IntegrityError at a damaged row."""
+        """All uploads in the order of their ids, after the id `after`. Where rows are damaged it raises IntegrityError
+        after everything else was yielded."""
         self._check_open()
         async for status in self._looking.list(after):
             yield status
+
+    async def list_page(self, after: UploadId | None, limit: int) -> ListedUploads:
+        """The same, some at a time, and those whose rows are damaged by their ids."""
+        self._check_open()
+        return await self._looking.page(after, limit)
 
     async def sweep(self) -> Swept:
         """Remove what has expired and what nobody owns, and go on with finishing that was left. Safe at any time, also
