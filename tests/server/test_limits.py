@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -110,6 +112,20 @@ def test_no_more_uploads_are_open_than_may_be(tmp_path: Path) -> None:
         server.put(b"whole blobs are none")
         assert server.request("DELETE", begun.headers["location"]).status == 204
         assert server.request("POST", "/api/uploads", headers={"Upload-Length": "5"}).status == 201
+
+
+def test_a_body_with_a_checksum_is_no_larger_than_what_may_wait(tmp_path: Path) -> None:
+    with Served(tmp_path / "store", GRAVITON_SPILL_BYTES="2MiB") as server:
+        body = os.urandom(4 << 20)
+        address = server.request("POST", "/api/uploads", headers={"Upload-Length": str(len(body))}).headers["location"]
+        headers = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        checksum = {"Upload-Checksum": "sha1 " + base64.b64encode(hashlib.sha1(body).digest()).decode()}
+        refused = server.request("PATCH", address, body, headers | checksum)
+        assert (refused.status, refused.json["error"]) == (413, "limit_exceeded")
+        assert "GRAVITON_SPILL_BYTES" in refused.json["hint"]
+        assert str(tmp_path) not in refused.body.decode(), "where the server puts them is nobody's business"
+        assert server.request("HEAD", address).headers["upload-offset"] == "0"
+        assert server.request("PATCH", address, body, headers).status == 204
 
 
 def test_requests_per_second_are_limited_but_for_who_asks_after_its_health(tmp_path: Path) -> None:
