@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import graviton.sync
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
 from tests.server.serving import Answer, Served, raw_head
@@ -34,6 +35,10 @@ def test_a_quota_that_is_used_up_and_given_back(tmp_path: Path) -> None:
             ("blobs", "reserved"): 0,
             ("blobs", "limit"): 2,
         }
+        told = server.request("GET", "/api/stats").json["quota"]
+        assert (told["used_bytes"], told["limit_bytes"], told["holder_limit_bytes"]) == (600_000, 1_000_000, None)
+        with graviton.sync.open(server.url) as store:
+            assert store.quota_use()._asdict() == told
         refused = server.request("POST", "/api/blobs", os.urandom(600_000))
         assert (refused.status, refused.json["error"]) == (507, "storage_full")
         assert server.request("DELETE", f"/api/blobs/{blob}").status == 204

@@ -26,7 +26,7 @@ from graviton.metadata.block_prefix import adopt_prefix, check_prefix, remember_
 from graviton.metadata.marker import Decision, StoreMarker
 from graviton.metadata.pairing import adopt, check_adoptable, initialise, look, take_back
 from graviton.metadata.read_only import MetadataStore, ReadOnly
-from graviton.ports.any_store import AnyStore
+from graviton.ports.any_store import AnyStore, QuotaUse
 from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobWriteResult, SmallBlob
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
@@ -303,6 +303,13 @@ class Store(AnyStore):
         """The quota of an existing store; None if it has no limit. Raises NotFound, ConfigError."""
         limits = (await self.required()).limits
         return None if limits is None else limits.quota
+
+    async def quota_use(self) -> QuotaUse | None:
+        quota = await self.quota()
+        if quota is None:
+            return None
+        used, limits = await quota.usage(), quota.limits
+        return QuotaUse(*used, limits.bytes, limits.blobs, limits.holder_bytes, limits.holder_blobs)
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""
