@@ -13,7 +13,7 @@ from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded
 from graviton.metadata.upload_rows import UploadRow, UploadState, WishesRow
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.metrics import MetricKeys
-from graviton.services.uploads import counting, records
+from graviton.services.uploads import counting, part_records, records
 from graviton.services.uploads.kit import Kit
 from graviton.services.uploads.records import alive, receiving
 from graviton.services.uploads.values import (
@@ -189,7 +189,7 @@ def _declare(tx: Transaction, id: UploadId, length: int, now_ns: int) -> UploadR
     receiving(row, id)
     if row.length is not None:
         raise Conflict(f"upload {id} has {row.length} bytes, not {length}", operation="upload", subject=id)
-    bounds = records.held(tx, id, row).bounds
+    bounds = part_records.held(tx, id, row).bounds
     if bounds is not None and bounds.end > length:
         raise Conflict(f"upload {id} has byte {bounds.end - 1} already", operation="upload", subject=id)
     return records.save(tx, id, alive(row, now_ns)._replace(length=length))

@@ -10,7 +10,7 @@ from graviton.core.ranges import RangeSet, Span
 from graviton.metadata.upload_rows import UploadRow, UploadState
 from graviton.ports.blobs import IngestStats
 from graviton.ports.kv import ReadTransaction
-from graviton.services.uploads import records
+from graviton.services.uploads import part_records, records
 from graviton.services.uploads.background import is_unfinished, log_failure
 from graviton.services.uploads.kit import Kit, range_locator
 from graviton.services.uploads.values import ListedUploads, UploadId, UploadStatus
@@ -117,4 +117,4 @@ class Looking:
 
 def _row_and_held(tx: ReadTransaction, id: UploadId) -> tuple[UploadRow, RangeSet]:
     row = records.load(tx, id)
-    return row, records.held(tx, id, row)
+    return row, part_records.held(tx, id, row)
