@@ -29,6 +29,7 @@ from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import Unsupported
 from graviton.ports.any_store import AnyStore as AsyncStore
+from graviton.ports.any_store import QuotaUse
 from graviton.ports.blobs import BlobReader as AsyncReader
 from graviton.ports.blobs import BlobSource, BlobStat, BlobWriteResult, SmallBlob
 from graviton.ports.manifests import StoreTotals
@@ -226,6 +227,10 @@ class Store:
     def totals(self, domain: str = "") -> StoreTotals:
         """See `graviton.AnyStore.totals`."""
         return _loop.run(self._store.totals(domain))
+
+    def quota_use(self) -> QuotaUse | None:
+        """See `graviton.AnyStore.quota_use`."""
+        return _loop.run(self._store.quota_use())
 
     def close(self) -> None:
         """Give back threads and handles. Idempotent."""

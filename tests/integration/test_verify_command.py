@@ -108,6 +108,26 @@ def test_stats_are_the_sums(tmp_path: Path) -> None:
     assert f"{stored:,}" in text
 
 
+def test_stats_tell_how_much_of_the_quota_is_used(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    put_file(root, tmp_path / "one", DATA)
+    limits = {"GRAVITON_QUOTA_BYTES": "1GiB", "GRAVITON_QUOTA_HOLDER_BLOBS": "7"}
+    [found] = graviton(root, "stats", "--json", **limits).objects
+    assert found["quota"] == {
+        "used_bytes": len(DATA),
+        "used_blobs": 1,
+        "reserved_bytes": 0,
+        "reserved_blobs": 0,
+        "limit_bytes": 1 << 30,
+        "limit_blobs": None,
+        "holder_limit_bytes": None,
+        "holder_limit_blobs": 7,
+    }
+    text = graviton(root, "stats", **limits).out
+    assert f"quota bytes    {len(DATA):,} of {1 << 30:,} used, 0 reserved\n" in text
+    assert "quota blobs    1 used, 0 reserved; each holder 7\n" in text
+
+
 def test_stats_tell_how_full_the_cache_is(tmp_path: Path) -> None:
     root, cache = tmp_path / "store", tmp_path / "cache"
     blob = put_file(root, tmp_path / "one", DATA)

@@ -239,3 +239,21 @@ def test_what_is_not_there_and_what_is_not_possible(server: Served) -> None:
     for query in ("limit=0", "limit=1001", "limit=x", "min_size=-1", "after=x", "prefix=zz", "created_after=now"):
         answer = server.request("GET", f"/api/blobs?{query}")
         assert (answer.status, answer.json["error"]) == (400, "invalid_input"), query
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/blobs", "GET, OPTIONS, POST"),
+        ("/api/blobs/exists", "OPTIONS, POST"),
+        (f"/api/blobs/{NOWHERE}", "DELETE, GET, HEAD, OPTIONS"),
+        (f"/api/blobs/{NOWHERE}/stat", "GET, OPTIONS"),
+        ("/api/uploads", "GET, OPTIONS, POST"),
+        ("/api/uploads/" + "0" * 32, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
+        ("/api/health", "GET, OPTIONS"),
+        ("/metrics", "GET, OPTIONS"),
+    ],
+)
+def test_options_lists_every_method_of_a_path(server: Served, path: str, methods: str) -> None:
+    answer = server.request("OPTIONS", path)
+    assert (answer.status, answer.headers["allow"], answer.body) == (204, methods, b"")

@@ -365,7 +365,7 @@ def test_a_terminated_upload_leaves_nothing(tmp_path: Path) -> None:
         assert patch(server, address, 100_000, b"x").status == 404
         assert server.request("DELETE", address, headers=TUS).status == 404
         assert not leftovers(tmp_path / "store")
-        assert server.request("GET", "/api/uploads").json == {"uploads": [], "next": None}
+        assert server.request("GET", "/api/uploads").json == {"uploads": [], "next": None, "unreadable": []}
 
 
 def test_uploads_are_listed_page_by_page(tmp_path: Path) -> None:

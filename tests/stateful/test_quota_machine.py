@@ -76,13 +76,15 @@ class QuotaMachine(RuleBasedStateMachine):
         name=st.sampled_from(NAMES),
         holder=st.sampled_from(HOLDERS),
         domain=st.sampled_from(DOMAINS),
-        whole=st.booleans(),
+        known=st.sampled_from(["nothing", "size", "name"]),
     )
-    def begin(self, name: str, holder: str, domain: str, whole: bool) -> None:
-        size = BLOBS[name].key.size if whole else 0
+    def begin(self, name: str, holder: str, domain: str, known: str) -> None:
+        size = 0 if known == "nothing" else BLOBS[name].key.size
+        keys = [BLOBS[name].key] if known == "name" else []
         before = self.run_(self.books.quota.usage()), self.run_(self.books.quota.usage(holder))
         try:
-            made = self.run_(self.books.quota.reserve(holder, size, domain=domain, lifetime_seconds=LIFETIME))
+            reserve = self.books.quota.reserve(holder, size, domain=domain, lifetime_seconds=LIFETIME, keys=keys)
+            made = self.run_(reserve)
         except StorageFull:
             together, own = before
             assert (
@@ -91,8 +93,9 @@ class QuotaMachine(RuleBasedStateMachine):
                 or own.bytes + own.reserved_bytes + size > LIMITS["holder_bytes"]
                 or own.blobs + own.reserved_blobs + 1 > LIMITS["holder_blobs"]
             ), "refused, and there was room"
+            assert not keys or (holder, domain, name) not in self.held, "what is held needs none"
         else:
-            self.heard(Put(made, name, domain))
+            self.heard(Put(made, name, domain), is_promised=bool(keys))
 
     @precondition(lambda self: self.puts)
     @rule(data=st.data(), total=st.integers(0, 60))

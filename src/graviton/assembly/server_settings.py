@@ -14,6 +14,7 @@ from graviton.core.limits import MAX_SIZE
 from graviton.core.paths import is_plain
 from graviton.core.secret import Secret
 from graviton.errors import ConfigError, InvalidInput
+from graviton.services.uploads.counting import DEFAULT_MAX_OPEN
 from graviton.services.uploads.values import DEFAULT_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS
 
 __all__ = ["ServerSettings", "is_loopback", "parse_grace", "parse_port", "parse_workers", "server_settings_from"]
@@ -28,6 +29,9 @@ MAX_SLOTS = 4096
 """Each may hold a quarter of a megabyte that no budget knows."""
 
 MAX_GRACE_SECONDS = 3600
+
+MAX_OPEN_UPLOADS = 1_000_000
+"""The sweeper reads all of them every minute, some 100 s by then: more would never be swept."""
 
 _MAX_PORT = 65535
 _TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -57,6 +61,8 @@ class ServerSettings(NamedTuple):
     """Requests per second, all clients together."""
     upload_lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS
     """Until an unfinished upload goes of which nobody hears."""
+    upload_max_open: int = DEFAULT_MAX_OPEN
+    """Unfinished uploads at once, those of other servers over the same metadata included."""
 
     @property
     def uses_tls(self) -> bool:
@@ -103,6 +109,7 @@ def server_settings_from(environment: Mapping[str, str]) -> ServerSettings:
         downloads=get.value("GRAVITON_HTTP_DOWNLOADS", _slots, default.downloads),
         request_rate=get.value("GRAVITON_HTTP_REQUEST_RATE", _rate, None),
         upload_lifetime_seconds=get.value("GRAVITON_UPLOAD_LIFETIME", _lifetime, default.upload_lifetime_seconds),
+        upload_max_open=get.value("GRAVITON_UPLOAD_MAX_OPEN", _max_open, default.upload_max_open),
     )
 
 
@@ -149,6 +156,10 @@ def _slots(text: str) -> int:
 
 def _lifetime(text: str) -> float:
     return float(_whole(text, "a number of seconds", 1, int(MAX_LIFETIME_SECONDS)))
+
+
+def _max_open(text: str) -> int:
+    return _whole(text, "a number of uploads", 1, MAX_OPEN_UPLOADS)
 
 
 def _rate(text: str) -> int:

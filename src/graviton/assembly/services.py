@@ -19,6 +19,7 @@ from graviton.ports.outbox import Outbox
 from graviton.ports.schemas import SchemaStore
 from graviton.ports.tracing import Tracer
 from graviton.services.uploads import Uploads
+from graviton.services.uploads.counting import DEFAULT_MAX_OPEN
 from graviton.services.uploads.values import DEFAULT_LIFETIME_SECONDS
 from graviton.stores.cas import CasBlobStore
 
@@ -49,6 +50,7 @@ async def open_services(
     tracer: Tracer | None = None,
     clock: Clock | None = None,
     upload_lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
+    upload_max_open: int = DEFAULT_MAX_OPEN,
 ) -> AsyncIterator[Services]:
     """The services over the store that `settings` name, which is made unless it is there: what does not fit is told
     now, and not by the first request. Raises ConfigError, PermissionDenied, Unavailable."""
@@ -63,7 +65,9 @@ async def open_services(
         spill = spill_of(settings, cas.budget, metrics)
         uploads = None
         if store.sides.part_place is not None:
-            uploads = await open_uploads(store, spill=spill, lifetime_seconds=upload_lifetime_seconds)
+            uploads = await open_uploads(
+                store, spill=spill, lifetime_seconds=upload_lifetime_seconds, max_open=upload_max_open
+            )
         try:
             if uploads is not None:
                 uploads.start_sweeping()

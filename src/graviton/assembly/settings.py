@@ -84,6 +84,7 @@ KNOWN = frozenset(
         "TEST_PG_URL",
         "TEST_S3_URL",
         "UPLOAD_LIFETIME",
+        "UPLOAD_MAX_OPEN",
         "UPLOAD_RATE",
         "URL",
     )

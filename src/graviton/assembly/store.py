@@ -22,7 +22,7 @@ from graviton.core.ranges import Span
 from graviton.errors import NotFound
 from graviton.metadata.marker import StoreMarker
 from graviton.metadata.read_only import ReadOnly
-from graviton.ports.any_store import AnyStore
+from graviton.ports.any_store import AnyStore, QuotaUse
 from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobWriteResult, SmallBlob
 from graviton.ports.events import EventSink
 from graviton.ports.kv import KeyValueStore
@@ -164,6 +164,13 @@ class Store(AnyStore):
         """The quota of an existing store; None if it has no limit. Raises NotFound, ConfigError."""
         limits = (await self.required()).limits
         return None if limits is None else limits.quota
+
+    async def quota_use(self) -> QuotaUse | None:
+        quota = await self.quota()
+        if quota is None:
+            return None
+        used, limits = await quota.usage(), quota.limits
+        return QuotaUse(*used, limits.bytes, limits.blobs, limits.holder_bytes, limits.holder_blobs)
 
     async def list(
         self, prefix: str = "", after: BlobKey | None = None, limit: int | None = None, domain: str = ""

@@ -7,6 +7,7 @@ from graviton.assembly.store import Store
 from graviton.constraints.spill import Spill
 from graviton.errors import Unsupported
 from graviton.services.uploads import Uploads
+from graviton.services.uploads.counting import DEFAULT_MAX_OPEN
 from graviton.services.uploads.held import HeldBytes
 from graviton.services.uploads.kit import Kit, Sizes
 from graviton.services.uploads.parts import PartStore
@@ -24,6 +25,7 @@ async def open_uploads(
     lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
     stale_seconds: float = STALE_SECONDS,
     sizes: Sizes = Sizes(),
+    max_open: int = DEFAULT_MAX_OPEN,
 ) -> Uploads:
     """The uploads of `store`, which is made if it is not there. Rows lie in its metadata, parts beside its blocks: any
     server over the same two goes on with them. Bodies wait in `spill` until their checksum is known. Whoever opens them
@@ -56,4 +58,4 @@ async def open_uploads(
         None if limits is None else limits.pace,
         sizes,
     )
-    return Uploads(kit, lifetime_seconds=lifetime_seconds, stale_seconds=stale_seconds)
+    return Uploads(kit, lifetime_seconds=lifetime_seconds, stale_seconds=stale_seconds, max_open=max_open)

@@ -88,6 +88,7 @@ async def _observed(
             metrics=metrics,
             tracer=tracing.tracer,
             upload_lifetime_seconds=settings.upload_lifetime_seconds,
+            upload_max_open=settings.upload_max_open,
         ) as services:
             with Logs(log_settings, metrics=metrics, secrets=secrets_in((settings, store_settings))):
                 yield services, tracing

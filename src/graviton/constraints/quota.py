@@ -13,17 +13,17 @@ wrong in between, and what then: docs/decisions/0050-quota.md.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from graviton.concurrency.calls import own_copy
 from graviton.concurrency.turns import InTurns
-from graviton.constraints.quota_books import Books, Usage, any_promised, expired, load, usage
+from graviton.constraints.quota_books import Books, expired, load
 from graviton.constraints.quota_limits import QuotaLimits
 from graviton.constraints.quota_rows import Amount, ReservationRow
+from graviton.constraints.quota_usage import Usage, largest_possible, usage
 from graviton.core.clock import Clock, SystemClock
 from graviton.core.keys import BlobKey
 from graviton.core.limits import MAX_SIZE
@@ -44,9 +44,6 @@ MAX_BLOBS = 2**32 - 1
 MAX_LIFETIME_SECONDS = 10 * 366 * 86_400.0
 """What the row of a reservation can say, and more than anybody needs."""
 
-_LOOK_AGAIN_SECONDS = (0.005, 0.02, 0.05, 0.1)
-"""After which to ask again while somebody commits: the entry that follows a commit is one transaction."""
-
 _PAGE = 500
 """Reservations looked at in one transaction: some milliseconds."""
 
@@ -62,14 +59,12 @@ class Quota:
         limits: QuotaLimits,
         clock: Clock | None = None,
         metrics: MetricsRegistry | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`kv` holds the rows of the store's metadata (docs/formats/metadata.md) too; on PostgreSQL, shows them."""
         self.limits = limits
         self._kv = kv
         self._clock = clock or SystemClock()
         self._metrics = metrics or NoMetrics()
-        self._sleep = sleep
         self._durability = Durability.FULL
         """Of the next transaction. The first one waits for the disk: some kinds of metadata look at every other whether
         the namespaces are there, until it is certain that they stay."""
@@ -87,8 +82,9 @@ class Quota:
         keys: Sequence[BlobKey] = (),
     ) -> Reservation:
         """Room for `blobs` blobs of together `size` bytes, until it is settled, released, or not heard of for
-        `lifetime_seconds`. `keys` are promised at once, where they are known. Raises StorageFull naming the limit, its
-        size and what is used; AlreadyExists for an `id` that is in use; InvalidInput."""
+        `lifetime_seconds`. `keys` are promised at once, where they are known, and those that are there already need no
+        room. Raises StorageFull naming the limit, its size and what is used; AlreadyExists for an `id` that is in
+        use; InvalidInput."""
         check_name(domain, "domain")
         check_name(holder, "holder")
         if not (0 <= size <= MAX_SIZE and 0 <= blobs <= MAX_BLOBS and 0 < lifetime_seconds <= MAX_LIFETIME_SECONDS):
@@ -119,6 +115,13 @@ class Quota:
             holder, size, blobs=blobs, keys=[key], domain=domain, lifetime_seconds=CHANGE_LIFETIME_SECONDS
         )
 
+    async def largest_possible(
+        self, holder: str, domain: str = "", claimed: BlobKey | None = None, own: Amount = Amount(0, 0)
+    ) -> int:
+        """How many bytes a blob has at most that can be put now: there is room for it, where `own` is reserved already,
+        or it may be there; -1 if there is no such blob. `claimed` is which one it is said to be."""
+        return await self._kv.read(lambda tx: largest_possible(tx, self.limits, holder, domain, claimed, own))
+
     async def usage(self, holder: str | None = None) -> Usage:
         """What a holder uses, as far as it came by way of a quota; or what is used in all, whoever put it."""
         found = await self._kv.read(lambda tx: usage(tx, holder))
@@ -143,19 +146,14 @@ class Quota:
         return count
 
     async def _admitted(self, fn: Callable[[Books], Usage | None]) -> None:
-        """Run what may find no room: again, if some was left behind by somebody who has ended without a word; and soon
-        again while something is being committed, which counts twice until it is settled."""
-        waits = iter(_LOOK_AGAIN_SECONDS)
+        """Run what may find no room: again, if some was left behind by somebody who has ended without a word."""
         while True:
             try:
                 self._report(await self._change(fn))
                 return
             except StorageFull:
                 if not await self.recover():
-                    wait = next(waits, None)
-                    if wait is None or not await self._kv.read(any_promised):
-                        raise
-                    await self._sleep(wait)
+                    raise
 
     async def _change(self, fn: Callable[[Books], _T]) -> _T:
         """Change the books: together with others of this process that want to at the same moment, because all change

@@ -93,6 +93,11 @@ class ReservationRow(NamedTuple):
     keys: tuple[BlobKey, ...] = ()
     """Blobs of which this holder's holding is about to change, or may have changed."""
 
+    @property
+    def names_all(self) -> bool:
+        """Whether the blobs that are about to be committed are named, and nothing else is reserved."""
+        return bool(self.keys) and self.amount == (sum(key.size for key in self.keys), len(self.keys))
+
     def encode(self) -> bytes:
         """The stored value."""
         return b"".join(

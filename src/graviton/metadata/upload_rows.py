@@ -20,6 +20,7 @@ from graviton.metadata.rows import u64
 
 __all__ = [
     "UPLOADS",
+    "UPLOAD_COUNTS",
     "UPLOAD_NAMESPACES",
     "UPLOAD_PAGES",
     "UPLOAD_PARTS",
@@ -34,7 +35,8 @@ __all__ = [
 UPLOADS = "uploads"
 UPLOAD_PARTS = "upload_parts"
 UPLOAD_PAGES = "upload_pages"
-UPLOAD_NAMESPACES = frozenset((UPLOADS, UPLOAD_PARTS, UPLOAD_PAGES))
+UPLOAD_COUNTS = "upload_counts"
+UPLOAD_NAMESPACES = frozenset((UPLOADS, UPLOAD_PARTS, UPLOAD_PAGES, UPLOAD_COUNTS))
 
 UPLOAD_PLACE = ("upload", "default")
 """Scheme and bucket of the locators under which the ranges of uploads are tracked; the path is the id."""
@@ -58,6 +60,11 @@ class UploadState(Enum):
     """It can never become the blob that was wished for; `error` says why."""
     GONE = "gone"
     """It was terminated or has expired, and is being removed. Nobody is shown it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the upload may still become something, and holds bytes and a session for that."""
+        return self in (UploadState.RECEIVING, UploadState.FINISHING)
 
 
 class WishesRow(NamedTuple):

@@ -6,6 +6,7 @@ Laws, beside those of `BlobStore`:
 - `totals` are the sums of a domain, which agree with `list`.
 - `manifest` yields the blocks of a blob in order and without a gap; none for an empty one. Raises NotFound.
 - `undelete` brings back the blob that `delete` has just taken away; False if it is there, or nothing is left of it.
+- `quota_use` is None where nothing is limited, or the store does not tell.
 - `required` raises NotFound where there is no store yet; nothing is made by looking. `prepare` makes it.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from graviton.core.keys import BlobKey
 from graviton.core.manifests import ManifestEntry
@@ -22,7 +23,23 @@ from graviton.core.policies import BlobWritePlan
 from graviton.ports.blobs import BlobStore, BlobWriteResult, SmallBlob
 from graviton.ports.manifests import StoreTotals
 
-__all__ = ["AnyStore"]
+__all__ = ["AnyStore", "QuotaUse"]
+
+
+class QuotaUse(NamedTuple):
+    """How much of a quota is used, by all holders and in all domains together."""
+
+    used_bytes: int
+    used_blobs: int
+    reserved_bytes: int
+    """By what is on its way in."""
+    reserved_blobs: int
+    limit_bytes: int | None = None
+    """None for no limit."""
+    limit_blobs: int | None = None
+    holder_limit_bytes: int | None = None
+    """Of each holder."""
+    holder_limit_blobs: int | None = None
 
 
 class AnyStore(BlobStore):
@@ -37,6 +54,10 @@ class AnyStore(BlobStore):
     @abstractmethod
     async def totals(self, domain: str = "") -> StoreTotals:
         """Blobs, logical bytes, stored blocks and their bytes, at once; zeros if there is no store."""
+
+    async def quota_use(self) -> QuotaUse | None:
+        """How much of its quota is used."""
+        return None
 
     @abstractmethod
     async def undelete(self, key: BlobKey, holder: str = "", domain: str = "") -> bool:

@@ -108,7 +108,11 @@ class MetricKeys(StrEnum):
     BLOCKS_DAMAGED = "graviton_blocks_damaged_total", counter("Blocks found missing or wrong by a read.")
     BLOB_OPERATIONS = (
         "graviton_blob_operations_total",
-        counter("Operations on the store.", operation="put, put_many, get, delete", outcome="ok, or code of the error"),
+        counter(
+            "Operations on the store. A get that fails while its bytes go out is counted again, as failed.",
+            operation="put, put_many, get, delete",
+            outcome="ok, or code of the error",
+        ),
     )
     BLOB_OPERATION_SECONDS = (
         "graviton_blob_operation_seconds",

@@ -79,12 +79,14 @@ class Intake:
         *,
         session: int | None = None,
         pages: PageBuilder | None = None,
+        check_fresh: Callable[[], None] | None = None,
     ) -> None:
         """`session` is an open one to go on under, whose claims were all confirmed, at the end of `pages`; None begins
-        one with the first block. `ingest` may have seen bytes before, whose undecided rest comes again first."""
+        one with the first block. `ingest` may have seen bytes before, whose undecided rest comes again first. Before
+        blocks are written that are new, and mend no damaged ones, `check_fresh` is asked, and may raise."""
         self.session = session
         self.pages = PageBuilder() if pages is None else pages
-        self._parts, self._ingest = parts, ingest
+        self._parts, self._ingest, self._check_fresh = parts, ingest, check_fresh
         self._algo, self._domain = algo, domain
         self._durable: list[BlockKey] = []
         self._writers: set[asyncio.Task[None]] = set()
@@ -153,6 +155,8 @@ class Intake:
             claims = await self._parts.block_index.claim(self.session, keys)
         else:
             claims = []
+        if self._check_fresh is not None and any(claim.must_write and not claim.repairs for claim in claims):
+            self._check_fresh()
         wanted: list[CanonicalBlock] = []
         offset = 0
         for claim in claims:

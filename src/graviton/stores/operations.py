@@ -44,6 +44,11 @@ class Operations:
         """A reader gave away so many verified bytes."""
         self._metrics.counter(MetricKeys.BYTES_READ, size)
 
+    def failed(self, name: str, error: BaseException) -> None:
+        """What had been measured as done has failed after all: it counts once more, as that."""
+        if isinstance(error, GravitonError):
+            self._metrics.counter(MetricKeys.BLOB_OPERATIONS, operation=name, outcome=error.code)
+
     async def end(self) -> None:
         """Cancel everything that is going on and wait until it has cleaned up."""
         for operation in list(self._running):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.attributes import BinaryAttributes
@@ -18,23 +17,24 @@ from graviton.stores.intake import Counts, Intake, Parts
 from graviton.stores.results import Wanted, check_claims, confirmed, result_of
 from graviton.stores.segments import Segments
 
+if TYPE_CHECKING:
+    from graviton.stores.limits.room import Room
+
 __all__ = ["Put", "put_one"]
 
 
-async def put_one(
-    parts: Parts, segments: Segments, asked: Wanted, promise: Callable[[BlobKey], Awaitable[None]] | None = None
-) -> BlobWriteResult:
-    """Put one blob, whole or not at all. Closes `segments`. Before the commit `promise` is told the key, and may refuse
-    it."""
+async def put_one(parts: Parts, segments: Segments, asked: Wanted, room: Room | None = None) -> BlobWriteResult:
+    """Put one blob, whole or not at all. Closes `segments`. `room` is asked before new blocks are written, and before
+    the commit."""
     started = time.perf_counter()
     put: Put | None = None
     try:
-        put = Put(parts, asked)
+        put = Put(parts, asked, room)
         done = await put.run(segments)
         check_claims(asked.plan.attributes, done.key)
         attributes = confirmed(asked.plan.attributes, done.key.size, done.counts.blocks, parts.clock)
-        if promise is not None:
-            await promise(done.key)
+        if room is not None:
+            await room.promise(done.key)
         committed = await put.commit(done.key, attributes)
     except BaseException:
         await finish_anyway(_give_up(put, segments))
@@ -63,10 +63,11 @@ class Ingested(NamedTuple):
 class Put:
     """One blob on its way in. `run`, then `commit`; `abort` after any failure of either."""
 
-    def __init__(self, parts: Parts, asked: Wanted) -> None:
+    def __init__(self, parts: Parts, asked: Wanted, room: Room | None = None) -> None:
         self._parts, self._asked = parts, asked
         self._ingest = parts.kernel.ingest(asked.chunker, asked.hash)
-        self._intake = Intake(parts, self._ingest, asked.hash, asked.plan.domain)
+        check_fresh = None if room is None else room.check_fresh
+        self._intake = Intake(parts, self._ingest, asked.hash, asked.plan.domain, check_fresh=check_fresh)
 
     async def run(self, segments: Segments) -> Ingested:
         """Read, cut, hash, claim and write everything."""

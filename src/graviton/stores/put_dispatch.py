@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graviton.core.chunking import ChunkerSpec
@@ -52,7 +51,7 @@ class PutDispatch:
             else:
                 async with self._limits.arrival(asked.plan) as arrival:
                     segments = await self._segments(source, asked.chunker, arrival)
-                    result = await put_one(self._parts, segments, asked, arrival.promise)
+                    result = await put_one(self._parts, segments, asked, arrival)
         self._reporter.report([result])
         return result
 
@@ -111,8 +110,7 @@ class PutDispatch:
         with self._operations.call("put"):
             await self._limits.pace(len(item.data))
             segments = bytes_segments(item.data, item.asked.chunker)
-            promise = partial(arrival.promise, item.asked.plan.holder)
-            result = await put_one(self._parts, segments, item.asked, promise)
+            result = await put_one(self._parts, segments, item.asked, arrival.alone(item.asked.plan.holder))
         self._reporter.report([result])
         return result
 

@@ -205,7 +205,9 @@ class CasBlobReader(BlobReader):
         """A reader that raised once never goes on: what follows a hole must not look like what follows the bytes."""
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            if not self._failed and not self._closed:
+                self._parts.operations.failed("get", error)
             self._failed = True
             raise
 

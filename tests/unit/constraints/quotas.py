@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from graviton.backends.memory.kv import InMemoryKeyValueStore
 from graviton.constraints.quota import Quota, QuotaLimits
 from graviton.constraints.quota_rows import ALL, HELD, RESERVATIONS, SUMS, ReservationRow, SumsRow, sums_key
@@ -29,18 +27,12 @@ class Books:
         self.kv = kv or InMemoryKeyValueStore()
         self.clock = FakeClock()
         self.metadata = Metadata(KvBlockIndex(self.kv, self.clock), KvBlobManifestRepo(self.kv, self.clock))
-        self.naps: list[float] = []
         self.quota = self.other(**limits)
 
     def other(self, **limits: int) -> Quota:
         """Of another process, say."""
         wanted = QuotaLimits(**limits) if limits or not hasattr(self, "quota") else self.quota.limits
-        return Quota(self.kv, wanted, self.clock, sleep=self.nap)
-
-    async def nap(self, seconds: float) -> None:
-        """No time goes by."""
-        self.naps.append(seconds)
-        await asyncio.sleep(0)
+        return Quota(self.kv, wanted, self.clock)
 
     async def put(self, blob: Upload, holder: str = "", domain: str = "") -> BlobKey:
         """Reserve, promise, commit, settle."""

@@ -15,10 +15,11 @@ from graviton.backends.memory.metrics import InMemoryMetrics
 from graviton.constraints.quota import CHANGE_LIFETIME_SECONDS, Quota, QuotaLimits, Usage
 from graviton.constraints.throttle import Throttle
 from graviton.core.chunking import select_kernel
+from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
-from graviton.errors import DigestMismatch, LimitExceeded, StorageFull, Unavailable
+from graviton.errors import DigestMismatch, IntegrityError, LimitExceeded, StorageFull, Unavailable
 from graviton.ports.blobs import BlobSource, SmallBlob
 from graviton.ports.kv import Durability
 from graviton.ports.metrics import MetricKeys, Series
@@ -439,6 +440,150 @@ async def test_large_and_small_share_the_rate_by_turns() -> None:
     await limits.pace(500)  # of a small one
     assert sleeps.clock.monotonic() - began < 2
     await large
+    await world.store.aclose()
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("size", [0, 5000, len(LARGE)])
+@pytest.mark.parametrize("kind", SOURCES)
+async def test_what_is_there_is_put_again_where_there_is_no_room(
+    kind: str, size: int, in_place: bool, tmp_path: Path
+) -> None:
+    data = LARGE[:size]
+    full = {"bytes": size, "blobs": 1}
+    world = Limited(in_place=in_place, **full, **{f"holder_{unit}": limit for unit, limit in full.items()})
+    first = await world.store.put(data, ANN)
+    source = SOURCES[kind](tmp_path, data)
+    again = await world.store.put(source, ANN)
+    closed(source)
+    assert (again.key, again.created, again.stats.fresh_blocks) == (first.key, False, 0)
+    many = [result async for result in world.store.put_many([data, data], ANN)]
+    assert [(result.key, result.created) for result in many] == [(first.key, False)] * 2
+    assert (await world.store.put(pieces(data, 10_000), BlobWritePlan(holder="ben"))).created is False
+    for holder in (None, "ann", "ben"):
+        assert await world.quota.usage(holder) == Usage(size, 1, 0, 0)
+    assert await world.open_sessions() == 0
+    await world.store.aclose()
+
+
+async def test_what_is_there_is_refused_to_another_holder_who_has_no_room() -> None:
+    world = Limited(holder_bytes=len(LARGE))
+    await world.store.put(LARGE, ANN)
+    await world.store.put(b"b", BlobWritePlan(holder="ben"))
+    for source in (LARGE, pieces(LARGE, 10_000)):
+        with pytest.raises(StorageFull):
+            await world.store.put(source, BlobWritePlan(holder="ben"))
+    assert await world.quota.usage("ben") == Usage(1, 1, 0, 0)
+    await world.store.aclose()
+
+
+async def test_a_blob_for_which_there_is_no_room_stores_none_of_its_blocks() -> None:
+    """It is read as long as it may be one that is there, and no further: at most to its first new block."""
+    world = Limited(bytes=len(LARGE) + 1000)
+    await world.store.put(LARGE)
+    stored = dict(world.blocks.blocks)
+    given = 0
+
+    async def longer(first: bytes) -> AsyncIterator[bytes]:
+        nonlocal given
+        async for piece in pieces(first, 10_000):
+            given += len(piece)
+            yield piece
+        for _ in range(1000):
+            given += 100_000
+            yield bytes(100_000)
+
+    for first in (LARGE, some_bytes(60_000, 9)):
+        given = 0
+        with pytest.raises(StorageFull):
+            await world.store.put(longer(first))
+        assert given < 30_000_000, "a segment or two, which were read ahead"
+        assert world.blocks.blocks == stored
+    assert await world.nothing_reserved()
+    assert await world.open_sessions() == 0
+    await world.store.aclose()
+
+
+async def test_blocks_that_are_there_do_not_make_a_blob_that_is_not() -> None:
+    world = Limited(bytes=2 * len(LARGE) - 1)
+    await world.store.put(LARGE)
+    with pytest.raises(StorageFull):
+        await world.store.put(pieces(LARGE[:-1] + LARGE[-1:] * 2, 10_000))
+    await world.store.put(LARGE[:200_000])
+    with pytest.raises(StorageFull):
+        await world.store.put(pieces(LARGE[:300_000], 10_000))
+    assert await world.quota.usage() == Usage(600_000, 2, 0, 0)
+    await world.store.aclose()
+
+
+async def test_a_damaged_blob_is_repaired_where_there_is_no_room() -> None:
+    world = Limited(bytes=len(LARGE))
+    first = await world.store.put(LARGE)
+    key = next(iter(world.blocks.blocks))
+    world.blocks.blocks[key] = bytes(key.size)
+    with pytest.raises(IntegrityError):
+        async with await world.store.get(first.key) as reader:
+            await reader.read()
+    again = await world.store.put(pieces(LARGE, 10_000))
+    assert again.stats.repaired_blocks == 1
+    async with await world.store.get(first.key) as reader:
+        assert await reader.read() == LARGE
+    await world.store.aclose()
+
+
+async def test_what_can_neither_fit_nor_be_there_is_not_read() -> None:
+    """The size was said before: by the source, or by what the client claims."""
+    world = Limited(bytes=len(LARGE) + 1000)
+    kept = await world.store.put(LARGE)
+    read = False
+
+    async def source() -> AsyncIterator[bytes]:
+        nonlocal read
+        read = True
+        yield b"x"
+
+    digest = HashAlgo.BLAKE3.digest(b"not there")
+    claims = {"graviton.size": len(LARGE) - 1, "graviton.digest.blake3": digest}
+    for wanted, plan in (
+        (WithHint(source(), len(LARGE) + 1001), None),
+        (source(), advertise({"graviton.size": len(LARGE) + 1001})),
+        (source(), advertise(claims)),
+    ):
+        with pytest.raises(StorageFull):
+            await world.store.put(wanted, plan)
+        assert not read
+    claims = {"graviton.size": len(LARGE), "graviton.digest.blake3": kept.key.digest}
+    assert (await world.store.put(pieces(LARGE, 10_000), advertise(claims))).created is False
+    with pytest.raises(StorageFull):
+        await world.store.put(pieces(some_bytes(len(LARGE), 7), 10_000), advertise(claims))
+    assert await world.nothing_reserved()
+    await world.store.aclose()
+
+
+class WithHint:
+    """A source that says how many bytes it will be."""
+
+    def __init__(self, source: AsyncIterator[bytes], size_hint: int) -> None:
+        self._source, self.size_hint = source, size_hint
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._source
+
+
+async def test_a_blob_that_is_deleted_while_it_is_put_again_needs_room() -> None:
+    world = Limited(bytes=len(LARGE))
+    first = await world.store.put(LARGE)
+
+    async def interrupted(takes: bool) -> AsyncIterator[bytes]:
+        async for piece in pieces(LARGE, 10_000):
+            yield piece
+        await world.store.delete(first.key)
+        if takes:
+            await world.store.put(b"x")
+
+    with pytest.raises(StorageFull):
+        await world.store.put(interrupted(True))
+    assert await world.quota.usage() == Usage(1, 1, 0, 0)
     await world.store.aclose()
 
 

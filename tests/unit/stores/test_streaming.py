@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from graviton.backends.memory.metrics import InMemoryMetrics
 from graviton.concurrency.executors import in_own_thread
 from graviton.concurrency.finishing import finish_anyway
 from graviton.constraints.budget import ByteBudget
@@ -23,6 +24,7 @@ from graviton.errors import IntegrityError, NotFound, RangeNotSatisfiable, Unava
 from graviton.metadata.rows import PAGES
 from graviton.ports.blobs import BlobReader, BlobWriteResult
 from graviton.ports.block_index import BlockState
+from graviton.ports.metrics import MetricKeys
 from graviton.stores.placed_file import PlacedFile
 from tests.support import World, YieldingBlocks, some_bytes
 
@@ -220,6 +222,29 @@ async def test_a_damaged_page_is_an_integrity_error_that_names_the_blob(kernel: 
     with pytest.raises(IntegrityError, match="missing"):
         async with await world.store.get(result.key) as reader:
             await reader.read()
+
+
+@pytest.mark.parametrize("how", ["iterated", "written to a file", "appended to a file"])
+async def test_damage_found_while_bytes_go_out_is_a_failed_get_once(kernel: Kernel, how: str, tmp_path: Path) -> None:
+    metrics = InMemoryMetrics()
+    world, result = await _world(kernel, metrics=metrics)
+    _, last = (await _blocks_of(world, result.key))[-1]
+    world.blocks.blocks[last] = bytes(last.size)
+    reader = await world.store.get(result.key)
+    for error in (IntegrityError, Unavailable):
+        with pytest.raises(error):
+            if how == "iterated":
+                await reader.read()
+            else:
+                with open(tmp_path / "out", "ab" if "appended" in how else "wb") as out:
+                    await reader.write_to(out.fileno())
+    await reader.aclose()
+    counted = {
+        dict(series.labels)["outcome"]: value
+        for series, value in metrics.snapshot().counters.items()
+        if series.name == MetricKeys.BLOB_OPERATIONS and ("operation", "get") in series.labels
+    }
+    assert counted == {"ok": 1, "integrity": 1}
 
 
 async def test_a_blob_deleted_while_it_is_read_is_read_to_its_end_or_not_found(kernel: Kernel) -> None:

@@ -18,6 +18,7 @@ from graviton.core.keys import BlobKey, BlockKey
 from graviton.core.limits import MAX_SIZE
 from graviton.core.manifests import ManifestEntry
 from graviton.errors import GravitonError, InvalidInput
+from graviton.ports.any_store import QuotaUse
 from graviton.ports.blobs import BlobStat
 from graviton.ports.manifests import StoreTotals
 
@@ -30,6 +31,7 @@ __all__ = [
     "blobs_page",
     "blocks_page",
     "defaults_of",
+    "quota_of",
     "report_of",
     "stat_of",
     "totals_of",
@@ -256,6 +258,20 @@ def totals_of(found: Any) -> StoreTotals:
         )
 
     return _checked("stats", totals)
+
+
+def quota_of(found: Any) -> QuotaUse | None:
+    """How much of its quota a server uses; None if it has none, or is older. Raises Unavailable."""
+
+    def quota() -> QuotaUse | None:
+        inner = _Object(found, "stats").maybe("quota", dict)
+        if inner is None:
+            return None
+        one = _Object(inner, "stats")
+        used = [one.count(name) for name in QuotaUse._fields[:4]]
+        return QuotaUse(*used, *(one.maybe(name, int) for name in QuotaUse._fields[4:]))
+
+    return _checked("stats", quota)
 
 
 def defaults_of(found: Any) -> ServersDefaults:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any, Final
 
-from graviton.backends.http.answers import attributes_of, blobs_page, blocks_page, stat_of, totals_of
+from graviton.backends.http.answers import attributes_of, blobs_page, blocks_page, quota_of, stat_of, totals_of
 from graviton.backends.http.config import HttpConfig
 from graviton.backends.http.outgoing import Outgoing
 from graviton.backends.http.puts import HttpDefaults, Puts
@@ -34,7 +34,7 @@ from graviton.errors import (
     Unavailable,
 )
 from graviton.metadata.key_prefix import blob_key_prefix
-from graviton.ports.any_store import AnyStore
+from graviton.ports.any_store import AnyStore, QuotaUse
 from graviton.ports.blobs import BlobReader, BlobSource, BlobStat, BlobWriteResult, SmallBlob, check_limit
 from graviton.ports.capabilities import Capabilities
 from graviton.ports.manifests import StoreTotals, unlistable
@@ -242,6 +242,9 @@ class HttpBlobStore(AnyStore):
 
     async def totals(self, domain: str = "") -> StoreTotals:
         return totals_of(await self._json("/api/stats", "stats", "", _query(domain=check_name(domain))))
+
+    async def quota_use(self) -> QuotaUse | None:
+        return quota_of(await self._json("/api/stats", "stats", "", {}))
 
     async def required(self) -> HttpBlobStore:
         """This one: behind a URL there is a store, or the first request tells that there is none."""

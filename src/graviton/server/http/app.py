@@ -21,6 +21,7 @@ from graviton.server.http.edge import AccessLog, Edge
 from graviton.server.http.errors import MethodNotAllowed
 from graviton.server.http.gate import Gate
 from graviton.server.http.measure import counter_of, show_running
+from graviton.server.http.options import options_routes
 from graviton.server.http.routes import blobs, docs, events, health, metrics, schema, stats, uploads
 from graviton.server.logs import access_log
 from graviton.server.tracing import NoTracing, Tracing
@@ -37,13 +38,13 @@ ROUTES = [
     *metrics.ROUTES,
     *docs.ROUTES,
 ]
-"""All there are."""
+"""All there are, but for OPTIONS of most paths."""
 
 
 def application(context: Context, tracing: Tracing | None = None, log: AccessLog = access_log) -> Edge:
     """The whole server as one ASGI application."""
     app = Litestar(
-        ROUTES,
+        [*options_routes(ROUTES), *ROUTES],
         dependencies={"context": Provide(lambda: context, sync_to_thread=False, use_cache=True)},
         exception_handlers={Exception: _raise_ours},
         openapi_config=None,

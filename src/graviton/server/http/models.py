@@ -32,6 +32,7 @@ __all__ = [
     "BlockPage",
     "Health",
     "Presence",
+    "QuotaInfo",
     "Ready",
     "SchemaInfo",
     "SchemaName",
@@ -136,6 +137,21 @@ class Backends(msgspec.Struct):
     cache: bool
 
 
+class QuotaInfo(msgspec.Struct):
+    """How much of the quota is used, in all domains together; null for what has no limit."""
+
+    used_bytes: int
+    used_blobs: int
+    reserved_bytes: int
+    """By puts and uploads that are going on."""
+    reserved_blobs: int
+    limit_bytes: int | None
+    limit_blobs: int | None
+    holder_limit_bytes: int | None
+    """Of each holder."""
+    holder_limit_blobs: int | None
+
+
 class Stats(msgspec.Struct):
     """Sums that are kept with every change."""
 
@@ -157,6 +173,8 @@ class Stats(msgspec.Struct):
     """What puts are hashed with unless they say otherwise."""
     chunker: str
     """How they are cut, likewise."""
+    quota: QuotaInfo | None
+    """Null while nothing is limited."""
 
 
 class SchemaName(msgspec.Struct):

@@ -17,7 +17,7 @@ from graviton.server.http.asgi import Receive, Scope, header
 from graviton.server.http.errors import ClientGone
 from graviton.server.http.pace import Pace
 
-__all__ = ["RequestBody", "announced_length", "check_length", "checked", "read_small"]
+__all__ = ["Pieces", "RequestBody", "announced_length", "check_length", "checked", "read_small"]
 
 _MAX_LENGTH_DIGITS: Final = 19
 """2**63 - 1 has as many; the server below refuses more than 64 bits anyway."""
@@ -82,8 +82,19 @@ class RequestBody:
         self.is_whole = True
 
 
-async def read_small(body: RequestBody, limit: int) -> bytes | AsyncIterator[bytes]:
-    """The whole body if it has at most `limit` bytes, otherwise an iterator of all its pieces: small blobs are put
+class Pieces:
+    """A large body as the source of a put, which is told how many bytes it will be: what cannot be taken is refused
+    before it is sent."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], size_hint: int | None) -> None:
+        self._pieces, self.size_hint = pieces, size_hint
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+
+async def read_small(body: RequestBody, limit: int) -> bytes | Pieces:
+    """The whole body if it has at most `limit` bytes, otherwise all its pieces: small blobs are put
     together by the store, which shares what they cost, if they come as bytes. Raises what the body does."""
     pieces: list[bytes] = []
     while body.received <= limit and not (body.announced is not None and body.announced > limit):
@@ -93,7 +104,7 @@ async def read_small(body: RequestBody, limit: int) -> bytes | AsyncIterator[byt
         pieces.append(piece)
         if body.is_whole and body.received <= limit:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    return _chained(pieces, body)
+    return Pieces(_chained(pieces, body), body.announced)
 
 
 async def _chained(first: list[bytes], rest: RequestBody) -> AsyncIterator[bytes]:
@@ -103,7 +114,7 @@ async def _chained(first: list[bytes], rest: RequestBody) -> AsyncIterator[bytes
         yield piece
 
 
-def checked(source: bytes | AsyncIterator[bytes], claimed: Digest | None) -> bytes | AsyncIterator[bytes]:
+def checked(source: bytes | Pieces, claimed: Digest | None) -> bytes | Pieces:
     """`source`, which ends with DigestMismatch if its bytes do not have the SHA-256 `claimed`; bytes raise it at
     once. A put that its source fails leaves nothing."""
     if claimed is None:
@@ -111,10 +122,10 @@ def checked(source: bytes | AsyncIterator[bytes], claimed: Digest | None) -> byt
     if isinstance(source, bytes):
         _compare(HashAlgo.SHA256.digest(source), claimed)
         return source
-    return _hashed(source, claimed)
+    return Pieces(_hashed(source, claimed), source.size_hint)
 
 
-async def _hashed(source: AsyncIterator[bytes], claimed: Digest) -> AsyncIterator[bytes]:
+async def _hashed(source: Pieces, claimed: Digest) -> AsyncIterator[bytes]:
     hasher = hashlib.sha256()
     async for piece in source:
         hasher.update(piece)

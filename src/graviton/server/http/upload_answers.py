@@ -64,6 +64,8 @@ class UploadPage(msgspec.Struct):
     uploads: list[UploadInfo]
     next: str | None
     """What to give as `after` for those that follow; null at the end."""
+    unreadable: list[str]
+    """Ids of uploads among them whose rows are damaged: DELETE removes them."""
 
 
 class Gap(msgspec.Struct):

@@ -21,7 +21,8 @@ from graviton.services.uploads.hash_state import HashStates
 from graviton.services.uploads.kit import Kit
 from graviton.services.uploads.parts import BytesLostError
 from graviton.services.uploads.records import Overtaken, receiving
-from graviton.services.uploads.turns import StoppedError, Turns
+from graviton.services.uploads.turn import StoppedError
+from graviton.services.uploads.turns import Turns
 from graviton.services.uploads.values import UploadId
 
 __all__ = ["Background", "is_unfinished", "log_failure", "measured"]
@@ -95,6 +96,7 @@ class Background:
             try:
                 if turn.lost is not None:
                     raise turn.lost
+                turn.refused = await self._kit.reservations.keep(id, turn.row, turn.row.offset)
                 await Cutting(self._kit, self._states, turn).run()
                 turn.check()
             except BytesLostError as error:

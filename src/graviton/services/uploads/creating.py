@@ -13,7 +13,7 @@ from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded
 from graviton.metadata.upload_rows import UploadRow, UploadState, WishesRow
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.metrics import MetricKeys
-from graviton.services.uploads import records
+from graviton.services.uploads import counting, part_records, records
 from graviton.services.uploads.kit import Kit
 from graviton.services.uploads.records import alive, receiving
 from graviton.services.uploads.values import (
@@ -32,17 +32,17 @@ __all__ = ["Creating"]
 class Creating:
     """Makes rows of new uploads."""
 
-    def __init__(self, kit: Kit, lifetime_seconds: float) -> None:
-        self._kit = kit
+    def __init__(self, kit: Kit, lifetime_seconds: float, max_open: int) -> None:
+        self._kit, self._max_open = kit, max_open
         self._lifetime_seconds = _checked_lifetime(lifetime_seconds)
 
     async def create(self, wishes: UploadWishes) -> UploadId:
-        """A new upload, durably. Raises InvalidInput, Unsupported, StorageFull."""
+        """A new upload, durably. Raises InvalidInput, Unsupported, StorageFull, TooManyRequests."""
         return await self._save(self._row(wishes))
 
     async def concatenate(self, ids: Sequence[UploadId], wishes: UploadWishes, max_bytes: int) -> UploadId:
         """One that is made of partial ones, whose bytes are all there. Raises InvalidInput, NotFound, Conflict,
-        LimitExceeded, StorageFull."""
+        LimitExceeded, StorageFull, TooManyRequests."""
         if not 1 <= len(ids) <= MAX_CONCATENATED:
             raise InvalidInput(f"an upload is made of 1 to {MAX_CONCATENATED} partial ones, not {len(ids)}")
         if wishes.is_partial:
@@ -74,7 +74,7 @@ class Creating:
         id = new_upload_id()
         await self._kit.reservations.begin(id, row, row.length or 0)
         try:
-            await self._kit.decide(partial(_create, id=id, row=row))
+            await self._kit.decide(partial(_create, id=id, row=row, max_open=self._max_open))
         except BaseException:
             await finish_anyway(self._kit.reservations.release(id))
             raise
@@ -153,7 +153,8 @@ def _checked_lifetime(seconds: float) -> float:
     return seconds
 
 
-def _create(tx: Transaction, id: UploadId, row: UploadRow) -> None:
+def _create(tx: Transaction, id: UploadId, row: UploadRow, max_open: int) -> None:
+    counting.opened(tx, max_open)
     if row.wishes.made_of:
         row = _made_of(tx, row)
         for text in dict.fromkeys(row.wishes.made_of):  # they are needed as long as it is
@@ -188,7 +189,7 @@ def _declare(tx: Transaction, id: UploadId, length: int, now_ns: int) -> UploadR
     receiving(row, id)
     if row.length is not None:
         raise Conflict(f"upload {id} has {row.length} bytes, not {length}", operation="upload", subject=id)
-    bounds = records.held(tx, id, row).bounds
+    bounds = part_records.held(tx, id, row).bounds
     if bounds is not None and bounds.end > length:
         raise Conflict(f"upload {id} has byte {bounds.end - 1} already", operation="upload", subject=id)
     return records.save(tx, id, alive(row, now_ns)._replace(length=length))

@@ -18,13 +18,14 @@ from graviton.core.ranges import Span
 from graviton.errors import Conflict, LimitExceeded, NotFound
 from graviton.metadata.upload_rows import ID_BYTES, PartRow, UploadRow
 from graviton.ports.kv import ReadTransaction
-from graviton.services.uploads import records
+from graviton.services.uploads import part_records, records
 from graviton.services.uploads.hash_state import HashState, HashStates
 from graviton.services.uploads.kit import Kit
+from graviton.services.uploads.part_records import Progress
 from graviton.services.uploads.parts import BytesLostError, PartObject
-from graviton.services.uploads.records import Overtaken, Progress
+from graviton.services.uploads.records import Overtaken
 from graviton.services.uploads.sources import ChainedFiller
-from graviton.services.uploads.turns import Turn
+from graviton.services.uploads.turn import Turn
 from graviton.services.uploads.values import Checksum, ChecksumAlgo, UploadId
 from graviton.stores.intake import Counts, Intake, PageBuilder
 from graviton.stores.segments import filled_segments
@@ -85,7 +86,8 @@ class Cutting:
         fillers: list[Filler] = [AsyncPieceFiller(self._waiting())]
         segments = await filled_segments(ChainedFiller([*fillers, body] if body else fillers), spec, kit.put.budget)
         session, domain = turn.row.session, self._wishes.domain
-        intake = Intake(kit.put, state, algo, domain, session=session, pages=PageBuilder(last))
+        pages, check = PageBuilder(last), turn.check_fresh
+        intake = Intake(kit.put, state, algo, domain, session=session, pages=pages, check_fresh=check)
         turn.is_clean = False
         try:
             tail = await intake.read(segments, partial(self._step, intake), self._ends_blob)
@@ -104,7 +106,7 @@ class Cutting:
         cut_to = self._turn.row.cut_to
         if not cut_to:
             return None
-        return await self._kit.kv.read(partial(records.load_page, id=self._turn.id, offset=cut_to - 1))
+        return await self._kit.kv.read(partial(part_records.load_page, id=self._turn.id, offset=cut_to - 1))
 
     async def _waiting(self) -> AsyncIterator[Buffer]:
         """What is held and not cut."""
@@ -173,7 +175,7 @@ class Cutting:
 
 async def write_down(kit: Kit, turn: Turn, progress: Progress, **fields: Any) -> None:
     """A checkpoint: the rows, then the objects that are needed no longer. Raises Overtaken, NotFound, LimitExceeded."""
-    decide = partial(records.checkpoint, id=turn.id, writer=turn.token, now_ns=kit.now_ns(), progress=progress)
+    decide = partial(part_records.checkpoint, id=turn.id, writer=turn.token, now_ns=kit.now_ns(), progress=progress)
     try:
         turn.row, gone = await kit.decide(partial(decide, **fields))
     except (Overtaken, NotFound, LimitExceeded):
@@ -215,7 +217,7 @@ async def keep_part(kit: Kit, turn: Turn, body: AsyncGenerator[Buffer, None]) ->
 
 async def _keep(kit: Kit, turn: Turn, made: PartObject, span: Span) -> None:
     row = turn.row
-    if row.parts >= records.MAX_PARTS:
+    if row.parts >= part_records.MAX_PARTS:
         await kit.parts.delete(turn.id, [made.name])
         raise LimitExceeded(
             f"{row.parts} parts of upload {turn.id} wait to be cut", operation="upload", subject=turn.id
@@ -250,7 +252,7 @@ async def _joined(kit: Kit, ids: Sequence[UploadId], rest: Span) -> AsyncGenerat
 
 def _between(tx: ReadTransaction, id: UploadId, start: int, end: int) -> list[PartRow]:
     found = []
-    for part in records.parts_after(tx, id, start):
+    for part in part_records.parts_after(tx, id, start):
         if part.span.start >= end:
             break
         found.append(part)

@@ -24,14 +24,15 @@ from graviton.ports.blobs import IngestStats
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import MAX_COMMIT_PAGES, BlobCommit, BlobRecord, CommitResult
 from graviton.ports.metrics import MetricKeys
-from graviton.services.uploads import records
+from graviton.services.uploads import counting, part_records, records
 from graviton.services.uploads.cutting import Cutting, claims_of
 from graviton.services.uploads.hash_state import Hashes, HashStates
 from graviton.services.uploads.kit import Kit, range_locator
 from graviton.services.uploads.parts import BytesLostError
 from graviton.services.uploads.records import Overtaken
 from graviton.services.uploads.spill import mismatch
-from graviton.services.uploads.turns import Turn, Turns
+from graviton.services.uploads.turn import Turn
+from graviton.services.uploads.turns import Turns
 from graviton.services.uploads.values import UploadId, hasher
 from graviton.stores.committing import commit_all
 from graviton.stores.results import check_claims, confirmed, result_of
@@ -78,6 +79,7 @@ class Finishing:
         length = turn.row.length
         assert length is not None, "a complete upload has a length"
         if turn.row.cut_to < length or not length:
+            turn.refused = await self._kit.reservations.keep(turn.id, turn.row, length)
             await Cutting(self._kit, self._states, turn).run(keeps_turn=True)
             turn.check()
         key = turn.row.key  # known and checked, if somebody has come so far before
@@ -142,7 +144,7 @@ class Finishing:
         pages: list[ManifestPage] = []
         while at < turn.row.cut_to:
             turn.check()
-            page = await kit.kv.read(partial(records.load_page, id=turn.id, offset=at))
+            page = await kit.kv.read(partial(part_records.load_page, id=turn.id, offset=at))
             if page is None:
                 raise BytesLostError(f"upload {turn.id} has no page for byte {at}", operation="upload", subject=turn.id)
             pages.append(page)
@@ -215,6 +217,7 @@ def _settle(tx: Transaction, id: UploadId, session: int, key: BlobKey, created: 
     row = records.load(tx, id)
     if row.state is UploadState.DONE:
         return []
+    counting.closed(tx, row)
     records.clear_bytes(tx, id)
     others = [one for one in (row.session, row.heir, *row.old_sessions) if one and one != session]
     row = records.alive(row, now_ns)._replace(
@@ -236,6 +239,7 @@ def _settle(tx: Transaction, id: UploadId, session: int, key: BlobKey, created: 
 
 def _fail(tx: Transaction, id: UploadId, token: str, now_ns: int, error: tuple[str, str, str]) -> None:
     row = records.change(tx, id, token, now_ns)
+    counting.closed(tx, row)
     records.clear_bytes(tx, id)
     records.save(
         tx,

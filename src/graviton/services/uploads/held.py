@@ -17,7 +17,7 @@ from graviton.core.ranges import Span
 from graviton.errors import IntegrityError, NotFound
 from graviton.metadata.upload_rows import PartRow
 from graviton.ports.kv import KeyValueStore, ReadTransaction
-from graviton.services.uploads import records
+from graviton.services.uploads import part_records, records
 from graviton.services.uploads.parts import BytesLostError, PartStore, missing_part
 from graviton.services.uploads.values import UploadId
 from graviton.stores.block_access import BlockAccess
@@ -93,8 +93,8 @@ def _find(tx: ReadTransaction, id: UploadId, offset: int) -> _Where:
     row = records.load(tx, id)
     domain = row.wishes.domain
     if offset < row.cut_to:
-        return _Where(domain, records.load_page(tx, id, offset), None)
-    part = next(iter(records.parts_after(tx, id, offset, 1)), None)
+        return _Where(domain, part_records.load_page(tx, id, offset), None)
+    part = next(iter(part_records.parts_after(tx, id, offset, 1)), None)
     return _Where(domain, None, part if part is not None and part.span.start <= offset else None)
 
 

@@ -10,10 +10,10 @@ from graviton.core.ranges import RangeSet, Span
 from graviton.metadata.upload_rows import UploadRow, UploadState
 from graviton.ports.blobs import IngestStats
 from graviton.ports.kv import ReadTransaction
-from graviton.services.uploads import records
-from graviton.services.uploads.background import is_unfinished
+from graviton.services.uploads import part_records, records
+from graviton.services.uploads.background import is_unfinished, log_failure
 from graviton.services.uploads.kit import Kit, range_locator
-from graviton.services.uploads.values import UploadId, UploadStatus
+from graviton.services.uploads.values import ListedUploads, UploadId, UploadStatus
 
 __all__ = ["Looking"]
 
@@ -73,21 +73,48 @@ class Looking:
             IngestStats(row.key.size, *row.counts) if row.key is not None and row.state is UploadState.DONE else None,
         )
 
-    async def list(self, after: UploadId | None) -> AsyncIterator[UploadStatus]:
-        """All of them in the order of their ids."""
+    async def page(self, after: UploadId | None, limit: int) -> ListedUploads:
+        """Up to `limit` of them in the order of their ids, past those whose rows are damaged."""
+        found: list[UploadStatus] = []
+        unreadable: list[UploadId] = []
         while True:
             rows = await self._kit.kv.read(partial(records.load_all, after=after, limit=_ROWS))
             for id, data in rows:
-                if UploadRow.decode(data).state is not UploadState.GONE:
-                    try:
-                        yield await self.status(id)
-                    except errors.NotFound:
-                        pass  # it went meanwhile
+                if len(found) + len(unreadable) == limit:
+                    return ListedUploads(found, unreadable, after)
                 after = id
+                try:
+                    if UploadRow.decode(data).state is not UploadState.GONE:
+                        found.append(await self.status(id))
+                except errors.NotFound:
+                    pass  # it went meanwhile
+                except errors.IntegrityError as error:
+                    log_failure(f"upload {id} cannot be listed", error)
+                    unreadable.append(id)
             if len(rows) < _ROWS:
-                return
+                return ListedUploads(found, unreadable, None)
+
+    async def list(self, after: UploadId | None) -> AsyncIterator[UploadStatus]:
+        """All of them. Raises IntegrityError after everything else was yielded."""
+        unreadable: list[UploadId] = []
+        is_first = True
+        while is_first or after is not None:
+            is_first = False
+            page = await self.page(after, _ROWS)
+            for status in page.uploads:
+                yield status
+            unreadable += page.unreadable
+            after = page.next
+        if unreadable:
+            others = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+            raise errors.IntegrityError(
+                f"the rows of upload {unreadable[0]}{others} cannot be read; all others are listed",
+                operation="upload",
+                subject=unreadable[0],
+                hint="Terminate it and start it again; no blob depends on it.",
+            )
 
 
 def _row_and_held(tx: ReadTransaction, id: UploadId) -> tuple[UploadRow, RangeSet]:
     row = records.load(tx, id)
-    return row, records.held(tx, id, row)
+    return row, part_records.held(tx, id, row)

@@ -2,10 +2,15 @@
 
 The quota itself is in `constraints/`; what is asked of it here is the least. An upload keeps its reservation under its
 own id, so that whoever goes on with it finds it. One that was not heard of for too long is gone, and is made anew.
+
+An upload for which there is no room goes on without a reservation as long as it may be of a blob that is there, which
+needs none: no larger than what is, and without a new block (docs/decisions/0050-quota.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from graviton.core.keys import BlobKey
@@ -46,9 +51,22 @@ class UploadQuota(Protocol):
     """Hands out reservations."""
 
     async def reserve(
-        self, holder: str, size: int, *, domain: str, lifetime_seconds: float, id: str, blobs: int
+        self,
+        holder: str,
+        size: int,
+        *,
+        domain: str,
+        lifetime_seconds: float,
+        id: str,
+        blobs: int,
+        keys: Sequence[BlobKey] = (),
     ) -> UploadReservation:
-        """Room for `size` bytes and so many blobs, kept under `id`. Raises StorageFull."""
+        """Room for `size` bytes and so many blobs, kept under `id`; `keys` are promised. Raises StorageFull."""
+        ...
+
+    async def largest_possible(self, holder: str, domain: str, claimed: BlobKey | None) -> int:
+        """How many bytes a blob has at most that fits now or may be there, if it is the one that it is `claimed` to
+        be; -1 for none."""
         ...
 
     async def resume(self, id: str) -> UploadReservation:
@@ -77,27 +95,54 @@ class Reservations:
             await self._quota.recover()
 
     async def begin(self, id: UploadId, row: UploadRow, size: int) -> None:
-        """Reserve room for a new upload. Raises StorageFull."""
+        """Reserve room for a new upload, unless it may need none. Raises StorageFull."""
         if self._quota is not None:
-            await self._begin(self._quota, id, row, size)
+            try:
+                await self._begin(self._quota, id, row, size)
+            except StorageFull as error:
+                await self.check_possible(id, row, size, error)
 
-    async def _begin(self, quota: UploadQuota, id: UploadId, row: UploadRow, size: int) -> UploadReservation:
+    async def _begin(
+        self, quota: UploadQuota, id: UploadId, row: UploadRow, size: int, keys: Sequence[BlobKey] = ()
+    ) -> None:
         wishes = row.wishes
         seconds = _LIFETIMES * row.lifetime_ns / 1e9
         blobs = 0 if wishes.is_partial else 1
-        return await quota.reserve(
-            wishes.holder, size, domain=wishes.domain, lifetime_seconds=seconds, id=id, blobs=blobs
+        await quota.reserve(
+            wishes.holder, size, domain=wishes.domain, lifetime_seconds=seconds, id=id, blobs=blobs, keys=keys
         )
 
-    async def keep(self, id: UploadId, row: UploadRow, total: int) -> None:
-        """Have room for `total` bytes of an upload, or for all that it was declared to have. Raises StorageFull."""
+    async def check_possible(self, id: UploadId, row: UploadRow, size: int, refused: StorageFull) -> None:
+        """Raise `refused` for an upload that neither fits nor may be there. A piece of a blob is cut in other places
+        than the blob at its beginning, so it has blocks that are new."""
+        wishes, quota = row.wishes, self._quota
+        assert quota is not None, "who refused?"
+        if wishes.is_partial or size > await quota.largest_possible(wishes.holder, wishes.domain, wishes.expected):
+            raise refused
+
+    async def keep(self, id: UploadId, row: UploadRow, total: int) -> StorageFull | None:
+        """Have room for `total` bytes of an upload, or for all that it was declared to have. Where there is none, but
+        it may be of what is there, the error to be raised for its first new block. Raises StorageFull."""
         if self._quota is None:
-            return
+            return None
         size = total if row.length is None else row.length
         try:
-            await (await self._quota.resume(id)).grow(size)
+            await self._grow(self._quota, id, row, size)
+        except StorageFull as error:
+            await self.check_possible(id, row, size, error)
+            return error
+        return None
+
+    async def grow(self, id: UploadId, row: UploadRow, total: int) -> None:
+        """Have room for `total` bytes. Raises StorageFull."""
+        if self._quota is not None:
+            await self._grow(self._quota, id, row, total)
+
+    async def _grow(self, quota: UploadQuota, id: UploadId, row: UploadRow, size: int) -> None:
+        try:
+            await (await quota.resume(id)).grow(size)
         except NotFound:
-            await self._begin(self._quota, id, row, size)
+            await self._begin(quota, id, row, size)
 
     async def promise(self, id: UploadId, row: UploadRow, key: BlobKey) -> None:
         """Before the commit. Raises StorageFull."""
@@ -106,7 +151,7 @@ class Reservations:
         try:
             await (await self._quota.resume(id)).promise(key)
         except NotFound:
-            await (await self._begin(self._quota, id, row, key.size)).promise(key)
+            await self._begin(self._quota, id, row, key.size, [key])
 
     async def settle(self, id: UploadId, key: BlobKey) -> None:
         """After the commit."""
@@ -128,18 +173,39 @@ class Reservations:
 class Admission:
     """Room for bytes that arrive, of which nobody knows how many they will be."""
 
-    def __init__(self, reservations: Reservations, id: UploadId, row: UploadRow, waiting: int) -> None:
-        """`waiting` bytes lie ahead already."""
+    def __init__(
+        self,
+        reservations: Reservations,
+        id: UploadId,
+        row: UploadRow,
+        waiting: int,
+        without_room: Callable[[StorageFull], None],
+    ) -> None:
+        """`waiting` bytes lie ahead already. `without_room` is told when the rest may only be of what is there, and may
+        raise."""
         self._reservations, self._id, self._row, self._waiting = reservations, id, row, waiting
+        self._without_room = without_room
         self._admitted = 0
+        self._refused: StorageFull | None = None
 
     async def __call__(self, end: int) -> None:
         """Have room up to `end` before these bytes are taken. Raises StorageFull."""
         if end <= self._admitted:
             return
+        if self._refused is None:
+            try:
+                await self._ask(self._reservations.grow, end)
+                return
+            except StorageFull as error:
+                self._refused = error
+        await self._ask(partial(self._reservations.check_possible, refused=self._refused), end)
+        self._without_room(self._refused)
+
+    async def _ask(self, question: Callable[[UploadId, UploadRow, int], Awaitable[None]], end: int) -> None:
+        """For some more at once, if that can be."""
         try:
-            await self._reservations.keep(self._id, self._row, end + self._waiting + _STEP_BYTES)
+            await question(self._id, self._row, end + self._waiting + _STEP_BYTES)
             self._admitted = end + _STEP_BYTES
         except StorageFull:
-            await self._reservations.keep(self._id, self._row, end + self._waiting)
+            await question(self._id, self._row, end + self._waiting)
             self._admitted = end

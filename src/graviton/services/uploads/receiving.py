@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -11,11 +11,12 @@ from graviton.concurrency.pieces import AsyncPieceFiller
 from graviton.core.buffers import Buffer
 from graviton.core.limits import MAX_SIZE
 from graviton.core.ranges import RangeSet, Span
-from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded, NotFound
+from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded, NotFound, StorageFull
 from graviton.metadata.upload_rows import PartRow, UploadRow
 from graviton.ports.kv import ReadTransaction
-from graviton.services.uploads import records
+from graviton.services.uploads import part_records
 from graviton.services.uploads.beats import kept_alive
+from graviton.services.uploads.comparing import compare
 from graviton.services.uploads.cutting import Cutting, due_bytes, keep_part, keep_small, new_name
 from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
@@ -25,7 +26,8 @@ from graviton.services.uploads.quota import Admission
 from graviton.services.uploads.records import beyond, receiving
 from graviton.services.uploads.sources import Feed, HeadFiller
 from graviton.services.uploads.spill import checked, mismatch
-from graviton.services.uploads.turns import StoppedError, Turn, Turns
+from graviton.services.uploads.turn import StoppedError, Turn
+from graviton.services.uploads.turns import Turns
 from graviton.services.uploads.values import Checksum, UploadId, hasher
 
 __all__ = ["Receiving"]
@@ -84,7 +86,7 @@ class Receiving:
                     feed.limit(row.length, beyond(id, row.length))
                 if row.reach < _most(row, end):
                     feed.limit(row.reach, _held_ahead(id, row.reach), fills=True)
-                await self._admit(id, row, feed)
+                await self._admit(turn, feed)
                 turn.begin(feed)
                 spans = await self._take_in(turn, feed)
             except BytesLostError as error:
@@ -93,19 +95,31 @@ class Receiving:
             if spans:
                 await self._kit.tell(id, spans)
 
-    async def _admit(self, id: UploadId, row: UploadRow, feed: Feed) -> None:
-        """Have room in the quota for what comes. Raises StorageFull."""
-        if not self._kit.reservations.are_needed:
+    async def _admit(self, turn: Turn, feed: Feed) -> None:
+        """Have room in the quota for what comes. What may be there already is taken without, but for what would have to
+        be put by. Raises StorageFull."""
+        kit, id, row = self._kit, turn.id, turn.row
+        if not kit.reservations.are_needed:
             return
-        if row.length is not None:
-            await self._kit.reservations.keep(id, row, row.length)
-            return
-        held = await self._kit.kv.read(partial(records.held, id=id, row=row))
-        feed.admit = Admission(self._kit.reservations, id, row, held.covered_length - row.offset)
+
+        def without_room(refused: StorageFull) -> None:
+            if self._is_put_by(row):
+                raise refused
+            turn.refused = refused
+
+        if row.length is None:
+            held = await kit.kv.read(partial(part_records.held, id=id, row=row))
+            feed.admit = Admission(kit.reservations, id, row, held.covered_length - row.offset, without_room)
+        elif (refused := await kit.reservations.keep(id, row, row.length)) is not None:
+            without_room(refused)
+
+    def _is_put_by(self, row: UploadRow) -> bool:
+        """Whether so much waits to be cut that what comes waits too."""
+        return row.offset - row.cut_to > self._kit.sizes.backlog_bytes
 
     async def _take_in(self, turn: Turn, feed: Feed) -> list[Span]:
         kit, row, lazy_bytes = self._kit, turn.row, self._kit.sizes.lazy_bytes
-        if row.offset - row.cut_to > kit.sizes.backlog_bytes:
+        if self._is_put_by(row):
             async with aclosing(_pieces(feed)) as pieces:
                 return await keep_part(kit, turn, pieces)
         filler = AsyncPieceFiller(feed)
@@ -149,9 +163,9 @@ class Receiving:
         """In the quota, for a part beside what is held. Raises StorageFull."""
         total = row.length
         if total is None and self._kit.reservations.are_needed:
-            held = await self._kit.kv.read(partial(records.held, id=id, row=row))
+            held = await self._kit.kv.read(partial(part_records.held, id=id, row=row))
             total = (held | RangeSet([span])).covered_length
-        await self._kit.reservations.keep(id, row, total or 0)
+        await self._kit.reservations.grow(id, row, total or 0)
 
     async def _hold(self, id: UploadId, part: PartRow) -> None:
         """Have the bytes of a part that is durable be held, as far as they are not yet."""
@@ -173,7 +187,7 @@ class Receiving:
         """Compare what is held with the part, and register it if it fills one gap; the gaps there were."""
         compared = RangeSet()
         while True:
-            register = partial(records.register, id=id, now_ns=self._kit.now_ns(), part=part, compared=compared)
+            register = partial(part_records.register, id=id, now_ns=self._kit.now_ns(), part=part, compared=compared)
             found = await self._kit.decide(register)
             if found.in_the_way:  # the newest writer wins, wherever it writes
                 async with self._turns.turn(id, _any_time):
@@ -181,52 +195,8 @@ class Receiving:
             if found.overlap == compared:
                 await self._kit.keep_session(id, found.row)
                 return found.missing
-            await self._compare(id, part, found.overlap - compared)
+            await compare(self._kit, id, part, found.overlap - compared)
             compared = found.overlap
-
-    async def _compare(self, id: UploadId, part: PartRow, overlap: RangeSet) -> None:
-        """Raises Conflict if bytes of the part are not those that are held."""
-        spans = list(overlap)
-        whole = Span(spans[0].start, spans[-1].end)
-        async with aclosing(self._kit.parts.read(id, part, whole)) as pieces:
-            mine = _Cursor(pieces, whole.start)
-            for span in spans:
-                await mine.skip_to(span.start)
-                async with aclosing(self._kit.held.read(id, span)) as theirs:
-                    async for piece in theirs:
-                        if (at := await mine.first_difference(memoryview(piece))) is not None:
-                            raise _differs(id, at)
-
-
-class _Cursor:
-    """A place in a run of pieces."""
-
-    def __init__(self, pieces: AsyncIterator[Buffer], at: int) -> None:
-        self._pieces = pieces
-        self._piece = memoryview(b"")
-        self._at = at
-
-    async def _next(self, most: int) -> memoryview:
-        while not self._piece:
-            self._piece = memoryview(await anext(self._pieces))
-        taken, self._piece = self._piece[:most], self._piece[most:]
-        self._at += len(taken)
-        return taken
-
-    async def skip_to(self, offset: int) -> None:
-        """Go on to `offset`."""
-        while self._at < offset:
-            await self._next(offset - self._at)
-
-    async def first_difference(self, data: memoryview) -> int | None:
-        """The offset of the first byte from here on that is not the one of `data`, which is gone through."""
-        while data:
-            mine = await self._next(len(data))
-            theirs, data = data[: len(mine)], data[len(mine) :]
-            if mine != theirs:
-                start = self._at - len(mine)
-                return start + next(i for i in range(len(mine)) if mine[i] != theirs[i])
-        return None
 
 
 async def _pieces(feed: Feed) -> AsyncGenerator[Buffer, None]:
@@ -267,7 +237,7 @@ def _append_at(tx: ReadTransaction, row: UploadRow, id: UploadId, offset: int, e
         raise _BusyError
     _check_offset(row, id, offset)
     reach = _most(row, end)
-    ahead: Sequence[PartRow] = list(records.parts_after(tx, id, offset, 1))
+    ahead: Sequence[PartRow] = list(part_records.parts_after(tx, id, offset, 1))
     if ahead:
         if end is not None and ahead[0].span.start < end:
             raise _BusyError
@@ -299,13 +269,4 @@ def _other_length(id: UploadId, span: Span) -> InvalidInput:
         operation="upload",
         subject=id,
         hint="Send exactly the bytes of the range.",
-    )
-
-
-def _differs(id: UploadId, at: int) -> Conflict:
-    return Conflict(
-        f"byte {at} of upload {id} is there already, and is another one",
-        operation="upload",
-        subject=id,
-        hint="Was the file changed? Then start a new upload.",
     )

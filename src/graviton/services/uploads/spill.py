@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Protocol, TypeAlias
 
 from graviton.core.buffers import Buffer
-from graviton.errors import DigestMismatch
+from graviton.errors import DigestMismatch, LimitExceeded
 from graviton.services.uploads.values import Checksum, hasher
 
 __all__ = ["OpenSpill", "Spill", "checked", "mismatch"]
@@ -18,7 +18,7 @@ class Spill(Protocol):
     """Bytes put aside: written, then read from the beginning, once each. `constraints.spill.SpillBuffer` is one."""
 
     async def write(self, data: Buffer) -> None:
-        """Append; the buffer may be used again afterwards. Raises StorageFull."""
+        """Append; the buffer may be used again afterwards. Raises StorageFull, LimitExceeded for what never fits."""
         ...
 
     def __aiter__(self) -> AsyncIterator[Buffer]: ...
@@ -32,11 +32,19 @@ OpenSpill: TypeAlias = Callable[[], Spill]
 
 
 async def checked(source: AsyncIterable[Buffer], checksum: Checksum, spill: Spill) -> None:
-    """Put all of `source` aside. Raises DigestMismatch unless it has that digest, and what `source` raises."""
+    """Put all of `source` aside. Raises DigestMismatch unless it has that digest, LimitExceeded if it is more than may
+    be put aside, and what `source` raises."""
     check = hasher(checksum.algo)
     async for piece in source:
         check.update(piece)
-        await spill.write(piece)
+        try:
+            await spill.write(piece)
+        except LimitExceeded as error:  # which is about our disk, and this is told to clients
+            raise LimitExceeded(
+                f"bytes that come with a checksum wait until it was compared, and here {error.message}",
+                operation="upload",
+                hint="Send them in smaller pieces, each with its checksum. The server's limit is GRAVITON_SPILL_BYTES.",
+            ) from error
     if check.digest() != checksum.raw:
         raise mismatch(checksum)
 

@@ -9,7 +9,7 @@ from graviton.errors import GravitonError, IntegrityError, InvalidInput
 from graviton.metadata.upload_rows import UPLOADS, UploadRow, UploadState
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.metrics import MetricKeys
-from graviton.services.uploads import records
+from graviton.services.uploads import counting, records
 from graviton.services.uploads.background import is_unfinished, log_failure
 from graviton.services.uploads.finishing import end_sessions
 from graviton.services.uploads.hash_state import HashStates
@@ -25,6 +25,34 @@ _ROWS = 200
 STALE_SECONDS = 30.0
 """A writer that has not said for so long that it is there is taken for dead by whoever wants to go on with finishing.
 Six times what it promises; being wrong costs work, never bytes."""
+
+
+_JOINED_NS = 600 * 1_000_000_000
+"""How long a partial upload stays when what it was put together to is done: the answer may have been lost, and the
+client puts it together once more."""
+
+
+class Joined:
+    """Partial uploads that were put together."""
+
+    def __init__(self, before_ns: int) -> None:
+        """Those count as done that were by then."""
+        self.before_ns = before_ns
+        self._done: set[UploadId] = set()
+        self._needed: set[UploadId] = set()
+
+    def saw(self, row: UploadRow) -> None:
+        """One upload more."""
+        ids = [UploadId(one) for one in row.wishes.made_of]
+        if row.state.is_open:
+            self._needed.update(ids)
+        elif row.state is UploadState.DONE and row.alive_at_ns <= self.before_ns:
+            self._done.update(ids)
+
+    @property
+    def done_with(self) -> list[UploadId]:
+        """Those that are part of an upload which is done, and of none that is not."""
+        return sorted(self._done - self._needed)
 
 
 class Sweeping:
@@ -70,12 +98,15 @@ class Sweeping:
         """Remove what has expired and what nobody owns; `resume` is told of uploads to be finished."""
         expired = resumed = failed = open_ones = 0
         after: UploadId | None = None
+        joined = Joined(self._kit.now_ns() - _JOINED_NS)
+        counted = await self._kit.kv.read(_counted)
         while True:
             rows = await self._kit.kv.read(partial(records.load_all, after=after, limit=_ROWS))
             for id, data in rows:
                 try:
                     row = UploadRow.decode(data)
-                    open_ones += row.state in (UploadState.RECEIVING, UploadState.FINISHING)
+                    open_ones += row.state.is_open
+                    joined.saw(row)
                     if row.state is UploadState.GONE or row.expires_at_ns <= self._kit.now_ns():
                         expired += await self._expire(id)
                     elif is_unfinished(row) and self.is_stale(row) and not self._turns.of(id):
@@ -87,7 +118,9 @@ class Sweeping:
                 after = id
             if len(rows) < _ROWS:
                 break
+        await self._kit.note(partial(counting.recounted, before=counted, found=open_ones))
         self._kit.metrics.gauge(MetricKeys.UPLOADS_OPEN, open_ones)
+        expired += await self._sweep_joined(joined)
         await self._kit.reservations.recover()
         orphans, without = await self._sweep_orphans()
         return Swept(expired, orphans, resumed, failed + without)
@@ -98,6 +131,20 @@ class Sweeping:
             await self._remove(id, row)
             self._kit.metrics.counter(MetricKeys.UPLOADS, event="expired")
         return row is not None
+
+    async def _sweep_joined(self, joined: Joined) -> int:
+        """Partial uploads that were put together, and that nobody has used since."""
+        gone = 0
+        for id in joined.done_with:
+            try:
+                row = await self._kit.decide(partial(_let_go_joined, id=id, before_ns=joined.before_ns))
+                if row is not None:
+                    await self._remove(id, row)
+                    self._kit.metrics.counter(MetricKeys.UPLOADS, event="expired")
+                    gone += 1
+            except GravitonError as error:
+                log_failure(f"partial upload {id} cannot be removed now", error)
+        return gone
 
     async def _sweep_orphans(self) -> tuple[int, int]:
         """Objects of uploads that have no row: whoever was putting them had to die, or the metadata was restored."""
@@ -130,7 +177,30 @@ def _let_go(tx: Transaction, id: UploadId, before_ns: int | None) -> UploadRow |
         return row
     if before_ns is not None and row.expires_at_ns > before_ns:
         return None  # a sign of life came
+    return _gone(tx, id, row)
+
+
+def _let_go_joined(tx: Transaction, id: UploadId, before_ns: int) -> UploadRow | None:
+    """The same of a partial upload that was put together. Whoever uses it again gives it a sign of life, in the
+    transaction that makes the other one."""
+    data = tx.get(UPLOADS, bytes.fromhex(id))
+    if data is None:
+        return None
+    row = UploadRow.decode(data)
+    is_idle = row.is_complete and not row.token and row.alive_at_ns <= before_ns
+    return _gone(tx, id, row) if row.wishes.is_partial and row.state.is_open and is_idle else None
+
+
+def _gone(tx: Transaction, id: UploadId, row: UploadRow) -> UploadRow:
+    counting.closed(tx, row)
     return records.save(tx, id, row._replace(state=UploadState.GONE, token="", reach=0))
+
+
+def _counted(tx: ReadTransaction) -> int | None:
+    try:
+        return counting.count(tx)
+    except IntegrityError:
+        return None
 
 
 def _has_row(tx: ReadTransaction, id: UploadId) -> bool:

@@ -8,7 +8,6 @@ having a writer of this process store what it has before the next one begins.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -22,69 +21,18 @@ from graviton.ports.block_index import OwnerState
 from graviton.ports.blocks import BlockWritePlan, CanonicalBlock, WriteMode
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.metrics import MetricKeys
-from graviton.services.uploads import beats, records
+from graviton.services.uploads import beats, part_records, records
 from graviton.services.uploads.kit import LEASE_LIFETIMES, Kit
 from graviton.services.uploads.parts import BytesLostError
 from graviton.services.uploads.records import Overtaken
-from graviton.services.uploads.sources import Feed
+from graviton.services.uploads.turn import Turn
 from graviton.services.uploads.values import UploadId
 from graviton.stores.intake import session_tag
 
-__all__ = ["Ask", "StoppedError", "Turn", "Turns"]
+__all__ = ["Ask", "Turns"]
 
 Ask = Callable[[ReadTransaction, UploadRow], dict[str, Any]]
 """Whether an upload may be written to as it is now, and what else changes when a turn begins. Raises what says no."""
-
-
-class StoppedError(Exception):
-    """A writer was told to stop, and has nothing more to store."""
-
-
-class Turn:
-    """One writer's turn. Only `stop` is for others."""
-
-    row: UploadRow
-    """As it was when this writer changed it last."""
-
-    def __init__(self, id: UploadId) -> None:
-        self.id = id
-        self.token = secrets.token_hex(16)
-        self.feed: Feed | None = None
-        self.is_clean = False
-        """Every claim of the session is confirmed: the next writer may go on under it."""
-        self.has_left = False
-        """The token was taken out with the last change."""
-        self.committed: int | None = None
-        """The session of an earlier writer that had committed the blob already."""
-        self.lost: BytesLostError | None = None
-        """Why what is cut cannot be relied on any more."""
-        self.is_stopping = False
-        self._over = asyncio.Event()
-
-    def stop(self) -> None:
-        """Have the writer store what it has, and end."""
-        self.is_stopping = True
-        if self.feed is not None:
-            self.feed.stop()
-
-    def check(self) -> None:
-        """Called between steps that store nothing. Raises StoppedError."""
-        if self.is_stopping:
-            raise StoppedError
-
-    def begin(self, feed: Feed | None) -> None:
-        """What the writer reads, which stops with it."""
-        self.feed = feed
-        if self.is_stopping:
-            self.stop()
-
-    def end(self) -> None:
-        """Called when the writer has ended."""
-        self._over.set()
-
-    async def over(self) -> None:
-        """Wait for the end."""
-        await self._over.wait()
 
 
 class Turns:
@@ -225,7 +173,7 @@ class Turns:
         at = 0
         while at < row.cut_to:
             turn.check()
-            page = await self._kit.kv.read(partial(records.load_page, id=turn.id, offset=at))
+            page = await self._kit.kv.read(partial(part_records.load_page, id=turn.id, offset=at))
             if page is None:
                 raise BytesLostError(f"upload {turn.id} has no page for byte {at}", operation="upload", subject=turn.id)
             claims = await index.claim(row.heir, page.keys)

@@ -20,10 +20,10 @@ from graviton.concurrency.finishing import until_done
 from graviton.core.buffers import Buffer, as_bytes
 from graviton.core.limits import MAX_SIZE
 from graviton.core.ranges import RangeSet, Span
-from graviton.errors import Conflict, GravitonError, Retry, Unavailable
-from graviton.metadata.upload_rows import UploadState
+from graviton.errors import GravitonError, Retry, Unavailable
 from graviton.ports.metrics import MetricKeys
-from graviton.services.uploads.background import Background, is_unfinished, log_failure, measured
+from graviton.services.uploads.background import Background, log_failure, measured
+from graviton.services.uploads.counting import DEFAULT_MAX_OPEN
 from graviton.services.uploads.creating import Creating
 from graviton.services.uploads.finishing import Finishing
 from graviton.services.uploads.hash_state import HashStates
@@ -33,10 +33,12 @@ from graviton.services.uploads.receiving import Receiving
 from graviton.services.uploads.records import Overtaken
 from graviton.services.uploads.sources import Feed
 from graviton.services.uploads.sweeping import STALE_SECONDS, Sweeping
-from graviton.services.uploads.turns import StoppedError, Turns
+from graviton.services.uploads.turn import StoppedError
+from graviton.services.uploads.turns import Turns
 from graviton.services.uploads.values import (
     DEFAULT_LIFETIME_SECONDS,
     Checksum,
+    ListedUploads,
     Swept,
     UploadId,
     UploadStatus,
@@ -44,13 +46,11 @@ from graviton.services.uploads.values import (
     gaps,
     parse_upload_id,
 )
+from graviton.services.uploads.waiting import Waiting
 
 __all__ = ["Uploads"]
 
 _T = TypeVar("_T")
-
-_POLL_SECONDS = 0.25
-"""How often somebody looks whether another process has finished an upload."""
 
 _CLOSING_SECONDS = 30.0
 """How long writers may take to store what they have when the service is closed: as long as a server that is stopped
@@ -68,8 +68,10 @@ class Uploads:
         lifetime_seconds: float = DEFAULT_LIFETIME_SECONDS,
         stale_seconds: float = STALE_SECONDS,
         closing_seconds: float = _CLOSING_SECONDS,
+        max_open: int = DEFAULT_MAX_OPEN,
     ) -> None:
-        """`stale_seconds` without a sign of life of a writer make others go on with finishing."""
+        """`stale_seconds` without a sign of life of a writer make others go on with finishing. At most `max_open`
+        uploads of the store may be open, whoever made them."""
         self._kit = kit
         self._states = HashStates()
         self._turns = Turns(kit)
@@ -77,15 +79,17 @@ class Uploads:
         self._background = Background(kit, self._turns, self._states, self._finishing)
         self._receiving = Receiving(kit, self._turns, self._states, self._finishing)
         self._sweeping = Sweeping(kit, self._turns, self._states, stale_seconds)
-        self._creating = Creating(kit, lifetime_seconds)
+        self._creating = Creating(kit, lifetime_seconds, max_open)
         self._looking = Looking(kit)
+        self._waiting = Waiting(kit, self._background, self._sweeping, self._looking, self._check_open)
         self._closing_seconds = closing_seconds
         self._calls: dict[asyncio.Task[Any], Feed] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._is_closed = False
 
     async def create(self, wishes: UploadWishes) -> UploadStatus:
-        """A new upload. Raises InvalidInput for wishes that cannot be, Unsupported, StorageFull, Unavailable."""
+        """A new upload. Raises InvalidInput for wishes that cannot be, Unsupported, StorageFull, TooManyRequests
+        while too many are open, Unavailable."""
         self._check_open()
         return await self._looked_at(await self._creating.create(wishes))
 
@@ -140,43 +144,14 @@ class Uploads:
         the state is still FINISHING and the work goes on. DONE has the key, FAILED the error. Of a partial upload it is
         its status. Raises NotFound, Conflict while bytes, or the length, are missing, and what went wrong for now."""
         self._check_open()
-        id = parse_upload_id(id)
-        until = asyncio.get_running_loop().time() + wait_seconds
-        while True:
-            row = await self._kit.load(id)
-            if not is_unfinished(row):
-                if row.state is UploadState.RECEIVING and not row.is_complete:
-                    raise _incomplete(id, row.offset, row.length)
-                return await self._looking.status(id)
-            left = until - asyncio.get_running_loop().time()
-            if self._background.of(id) is None and self._sweeping.is_stale(row):
-                self._background.begin(id)
-            if left <= 0:
-                return await self._looking.status(id)
-            await self._wait(id, left)
-
-    async def _wait(self, id: UploadId, seconds: float) -> None:
-        """For our own work on an upload, which raises what is wrong with it, or a little, for that of others."""
-        task = self._background.of(id)
-        if task is not None:
-            await asyncio.wait([task], timeout=seconds)
-            if not task.done() or task.cancelled():
-                return
-            error = task.exception()
-            if error is None:
-                return
-            if isinstance(error, StoppedError):
-                self._check_open()
-            elif not isinstance(error, Overtaken):
-                raise error
-        await asyncio.sleep(min(seconds, _POLL_SECONDS))
+        return await self._waiting.finish(parse_upload_id(id), wait_seconds)
 
     async def concatenate(
         self, ids: Sequence[UploadId], wishes: UploadWishes, *, max_bytes: int = MAX_SIZE
     ) -> UploadStatus:
         """A new upload made of complete partial ones, in this order, each as often as it is named; finishing begins in
         the background. `wishes` has no length, or the sum. Raises InvalidInput, NotFound, Conflict if one is not
-        complete, LimitExceeded if they have more than `max_bytes` together, StorageFull."""
+        complete, LimitExceeded if they have more than `max_bytes` together, StorageFull, TooManyRequests."""
         self._check_open()
         parsed = [parse_upload_id(id) for id in ids]
         return await self._looked_at(await self._creating.concatenate(parsed, wishes, max_bytes))
@@ -187,10 +162,16 @@ class Uploads:
         return await self._sweeping.terminate(parse_upload_id(id))
 
     async def list(self, after: UploadId | None = None) -> AsyncIterator[UploadStatus]:
-        """All uploads in the order of their ids, after the id `after`. Raises IntegrityError at a damaged row."""
+        """All uploads in the order of their ids, after the id `after`. Where rows are damaged it raises IntegrityError
+        after everything else was yielded."""
         self._check_open()
         async for status in self._looking.list(after):
             yield status
+
+    async def list_page(self, after: UploadId | None, limit: int) -> ListedUploads:
+        """The same, some at a time, and those whose rows are damaged by their ids."""
+        self._check_open()
+        return await self._looking.page(after, limit)
 
     async def sweep(self) -> Swept:
         """Remove what has expired and what nobody owns, and go on with finishing that was left. Safe at any time, also
@@ -291,13 +272,6 @@ class Uploads:
 
 
 _CLOSED = "uploads are closed here; another server, or this one when it is started again, goes on with them"
-
-
-def _incomplete(id: UploadId, offset: int, length: int | None) -> Conflict:
-    what = "its length was not declared" if length is None else f"{offset} of its {length} bytes are there in a row"
-    return Conflict(
-        f"upload {id} cannot be finished: {what}", operation="upload", subject=id, hint="Send what is missing first."
-    )
 
 
 async def _paced(source: AsyncIterable[Buffer], pace: Pace) -> AsyncGenerator[Buffer, None]:

@@ -23,6 +23,7 @@ __all__ = [
     "Checksum",
     "ChecksumAlgo",
     "Interrupted",
+    "ListedUploads",
     "Swept",
     "UploadId",
     "UploadState",
@@ -156,6 +157,16 @@ class UploadStatus(NamedTuple):
     def is_complete(self) -> bool:
         """Whether every byte is there."""
         return self.length is not None and self.offset == self.length
+
+
+class ListedUploads(NamedTuple):
+    """Some uploads in the order of their ids, and what cannot be told."""
+
+    uploads: list[UploadStatus]
+    unreadable: list[UploadId]
+    """Those among them whose rows are damaged."""
+    next: UploadId | None
+    """After which the others come; None at the end."""
 
 
 class Swept(NamedTuple):

@@ -1,35 +1,35 @@
-"""Blobs on their way in: counted while they stream, reserved before they are stored, promised before they are seen."""
+"""Blobs on their way in: counted while they stream, reserved before they are stored, promised before they are seen.
+
+What is there already needs no room, and nobody knows that before its last byte. So a blob for which there is no room
+goes on as long as it can be one that is there: it is no larger than what is, and none of its blocks is new. The promise
+decides then.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from graviton.concurrency.finishing import finish_anyway, until_done
 from graviton.concurrency.pieces import Filler
 from graviton.constraints.quota import CHANGE_LIFETIME_SECONDS, Quota, Reservation
+from graviton.constraints.quota_rows import Amount
+from graviton.core.attribute_values import SIZE
 from graviton.core.keys import BlobKey
-from graviton.errors import GravitonError, LimitExceeded, NotFound, StorageFull
+from graviton.core.limits import MAX_SIZE
+from graviton.core.policies import BlobWritePlan
+from graviton.errors import GravitonError, NotFound, StorageFull
+from graviton.stores.limits.counted import Counted
+from graviton.stores.limits.room import Pace, Room, check_size
 
-__all__ = ["Arrival", "GroupArrival", "check_size"]
+__all__ = ["Arrival", "GroupArrival"]
 
 _STEP_BYTES: Final = 64 * 1024 * 1024
 """Reserved at once where the size is not known: a transaction beside a tenth of a second's work."""
 
 _BEAT_SECONDS: Final = CHANGE_LIFETIME_SECONDS / 4
 """Between two signs of life of a put, whose source may be silent for as long as it likes."""
-
-
-class Pace(Protocol):
-    """Waits until bytes may come."""
-
-    piece: int
-    """How many to take at once."""
-
-    async def take(self, count: int) -> None:
-        """Wait for `count` of them."""
-        ...
 
 
 class Arrival:
@@ -40,17 +40,21 @@ class Arrival:
         quota: Quota | None,
         pace: Pace | None,
         max_bytes: int | None,
-        holder: str,
-        domain: str,
+        plan: BlobWritePlan,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._quota, self._pace, self._max_bytes = quota, pace, max_bytes
-        self._holder, self._domain = holder, domain
+        self._holder, self._domain = plan.holder, plan.domain
+        self._announced, self._claimed = _claims(plan)
         self._sleep = sleep
         self._reservation: Reservation | None = None
         self._reserved = 0
         self._total = 0
         self._heart: asyncio.Task[None] | None = None
+        self._refused: StorageFull | None = None
+        """There is no room for it, unless it is there already."""
+        self._most = MAX_SIZE
+        """Bytes that it may have then."""
 
     async def take(self, size: int) -> None:
         """All bytes at once, which are in memory. Raises LimitExceeded, StorageFull."""
@@ -61,11 +65,12 @@ class Arrival:
 
     def counted(self, filler: Filler) -> Filler:
         """`filler`, whose bytes are counted, and come no faster than they may."""
-        return _Counted(filler, self._begin, self._came, None if self._pace is None else self._pace.piece)
+        return Counted(filler, self._begin, self._came, None if self._pace is None else self._pace.piece)
 
     async def _begin(self, size_hint: int | None) -> None:
-        check_size(size_hint or 0, self._max_bytes)
-        await self._have(size_hint or 0)
+        size = max(size_hint or 0, self._announced)
+        check_size(size, self._max_bytes)
+        await self._have(size)
 
     async def _came(self, count: int) -> None:
         self._total += count
@@ -78,6 +83,17 @@ class Arrival:
         """Have room for so many bytes; ahead of them, as far as there is room for that."""
         if self._quota is None:
             return
+        if self._refused is None:
+            try:
+                await self._have_room(size)
+            except StorageFull as error:
+                self._refused = error
+                own = Amount(self._reserved, 0 if self._reservation is None else 1)
+                self._most = await self._quota.largest_possible(self._holder, self._domain, self._claimed, own)
+        if self._refused is not None and size > self._most:
+            raise self._refused
+
+    async def _have_room(self, size: int) -> None:
         if self._reservation is None:
             await self._reserve(size)
             self._heart = asyncio.ensure_future(self._beat())
@@ -119,14 +135,22 @@ class Arrival:
             except GravitonError:
                 continue
 
+    def check_fresh(self) -> None:
+        """See `Room`."""
+        if self._refused is not None:
+            raise self._refused
+
     async def promise(self, key: BlobKey) -> None:
-        """Every block is durable, and the blob becomes visible next. Raises StorageFull."""
-        if self._reservation is None:
+        """See `Room`."""
+        if self._quota is None:
             return
         try:
-            await self._reservation.promise(key)
+            if self._reservation is not None:
+                await self._reservation.promise(key)
+                return
         except NotFound:
-            await self._reserve(key.size, [key])
+            pass
+        await self._reserve(key.size, [key])
 
     async def __aenter__(self) -> Arrival:
         return self
@@ -149,20 +173,25 @@ class GroupArrival:
         self._quota, self._max_bytes, self._domain = quota, max_bytes, domain
         self._reservations: dict[str, Reservation] = {}
         """By holder."""
+        self._refused: dict[str, StorageFull] = {}
+        """Holders for whose blobs there is no room, unless they are there already."""
 
     async def reserve(self, blobs: Sequence[tuple[str, int]]) -> None:
-        """Have room for all of them, each given with its holder and size, before their turn comes. Raises
-        LimitExceeded, StorageFull."""
+        """Have room for all of them, each given with its holder and size, before their turn comes. Where there is none
+        nobody is refused yet: it is asked again with their keys, before anything is stored. Raises LimitExceeded."""
         sizes: dict[str, list[int]] = {}
         for holder, size in blobs:
             check_size(size, self._max_bytes)
             sizes.setdefault(holder, []).append(size)
         for holder, own in sizes.items():
-            await finish_anyway(self._have(holder, sum(own), len(own), []))
+            try:
+                await finish_anyway(self._have(holder, sum(own), len(own), []))
+            except StorageFull as error:
+                self._refused[holder] = error
 
-    async def promise(self, holder: str, key: BlobKey) -> None:
-        """The only one of them is this."""
-        await self.admit([(holder, key)])
+    def alone(self, holder: str) -> Room:
+        """For the only one of them, which streams."""
+        return _Alone(self, holder, self._refused.get(holder))
 
     async def admit(self, blobs: Sequence[tuple[str, BlobKey]]) -> None:
         """These are they, each with its holder: they will be stored and committed next. As `reserve`."""
@@ -201,6 +230,31 @@ class GroupArrival:
         await self.aclose()
 
 
+class _Alone:
+    """A group of one blob, as a `Room`."""
+
+    def __init__(self, group: GroupArrival, holder: str, refused: StorageFull | None) -> None:
+        self._group, self._holder, self._refused = group, holder, refused
+
+    def check_fresh(self) -> None:
+        """See `Room`."""
+        if self._refused is not None:
+            raise self._refused
+
+    async def promise(self, key: BlobKey) -> None:
+        """See `Room`."""
+        await self._group.admit([(self._holder, key)])
+
+
+def _claims(plan: BlobWritePlan) -> tuple[int, BlobKey | None]:
+    """How many bytes a blob is said to have, 0 if nobody says, and which one it is said to be."""
+    said = plan.attributes.advertised.get(SIZE)
+    if said is None or not isinstance(said.value, int):
+        return 0, None
+    digest = next(iter(plan.attributes.digests.values()), None)
+    return said.value, None if digest is None else BlobKey(digest, said.value)
+
+
 async def _settle(reservations: Sequence[Reservation]) -> None:
     """Best effort: by now there is a result, or an error to be told, and what was promised comes out when its time is
     past (docs/decisions/0050-quota.md)."""
@@ -209,50 +263,3 @@ async def _settle(reservations: Sequence[Reservation]) -> None:
             await reservation.settle()
         except GravitonError:
             continue
-
-
-class _Counted:
-    """A filler with a count of what it gives."""
-
-    def __init__(
-        self,
-        filler: Filler,
-        begin: Callable[[int | None], Awaitable[None]],
-        came: Callable[[int], Awaitable[None]],
-        piece: int | None,
-    ) -> None:
-        """`begin` is called before the first bytes, `came` after some came; `piece` is how many to read at once."""
-        self._filler, self._begin, self._came, self._piece = filler, begin, came, piece
-        self.size_hint = filler.size_hint
-        self._has_begun = False
-
-    async def fill(self, memory: memoryview) -> int:
-        """See `Filler`."""
-        if not self._has_begun:
-            self._has_begun = True
-            await self._begin(self.size_hint)
-        piece = self._piece or len(memory)
-        filled = 0
-        while filled < len(memory):
-            part = memory[filled : filled + piece]
-            count = await self._filler.fill(part)
-            filled += count
-            if count:
-                await self._came(count)
-            if count < len(part):
-                break
-        return filled
-
-    async def aclose(self) -> None:
-        """See `Filler`."""
-        await self._filler.aclose()
-
-
-def check_size(size: int, max_bytes: int | None) -> None:
-    """Raise LimitExceeded for a blob that is larger than one may be."""
-    if max_bytes is not None and size > max_bytes:
-        raise LimitExceeded(
-            f"a blob has at most {max_bytes} bytes here",
-            operation="put",
-            hint="Put it in parts, or raise the limit of whoever takes it.",
-        )

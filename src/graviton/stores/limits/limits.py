@@ -45,7 +45,7 @@ class StoreLimits:
 
     def arrival(self, plan: BlobWritePlan) -> Arrival:
         """Of one blob; within `async with`."""
-        return Arrival(self.quota, self._uploads, self.max_blob_bytes, plan.holder, plan.domain, self._sleep)
+        return Arrival(self.quota, self._uploads, self.max_blob_bytes, plan, self._sleep)
 
     def group(self, domain: str) -> GroupArrival:
         """Of small blobs that are stored together; within `async with`. They were waited for by `pace`."""
@@ -53,7 +53,7 @@ class StoreLimits:
 
     async def room_for(self, blobs: Sequence[tuple[str, int]], domain: str) -> GroupArrival:
         """Of small blobs, given by holder and size, that will be stored together when their turn comes. To be closed by
-        the caller. Raises LimitExceeded, StorageFull."""
+        the caller. Raises LimitExceeded; StorageFull comes when their keys are known."""
         arrival = self.group(domain)
         try:
             await arrival.reserve(blobs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graviton.ports.blobs import BlobReader
-from graviton.stores.limits.arrivals import Pace
+from graviton.stores.limits.room import Pace
 
 __all__ = ["PacedReader"]
 

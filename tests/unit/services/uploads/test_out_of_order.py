@@ -14,7 +14,15 @@ from graviton.core.hashing import HashAlgo
 from graviton.core.ranges import RangeSet, Span
 from graviton.errors import Conflict, DigestMismatch, IntegrityError, InvalidInput, LimitExceeded
 from graviton.metadata.upload_rows import PartRow
-from graviton.services.uploads import Checksum, ChecksumAlgo, Interrupted, Uploads, UploadState, UploadWishes, records
+from graviton.services.uploads import (
+    Checksum,
+    ChecksumAlgo,
+    Interrupted,
+    Uploads,
+    UploadState,
+    UploadWishes,
+    part_records,
+)
 from tests.support import some_bytes
 from tests.upload_worlds import UploadWorld, pieces
 
@@ -151,7 +159,7 @@ async def test_a_part_that_lies_where_somebody_writes(world: UploadWorld, upload
 
 
 async def test_only_so_many_parts_wait(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "MAX_PARTS", 5)
+    monkeypatch.setattr(part_records, "MAX_PARTS", 5)
     upload = await uploads.create(UploadWishes(len(DATA)))
     for at in range(5):
         await uploads.put_part(upload.id, Span(2 * at + 1, 2 * at + 2), pieces(b"x"))

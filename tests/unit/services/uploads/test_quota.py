@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from graviton.constraints.quota import Quota, QuotaLimits, Usage
 from graviton.core.chunking import Kernel
+from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import NotFound, StorageFull
 from graviton.services.uploads import Uploads, UploadState, UploadWishes, quota
-from tests.support import some_bytes
-from tests.upload_worlds import UploadWorld, pieces
+from tests.support import SMALL_SPEC, some_bytes
+from tests.upload_worlds import TINY, UploadWorld, pieces
 
 DATA = some_bytes(30_000, 2)
 
@@ -64,14 +67,26 @@ class Books:
         self.most = max(self.most, others + size)
 
     async def reserve(
-        self, holder: str, size: int, *, domain: str, lifetime_seconds: float, id: str, blobs: int
+        self,
+        holder: str,
+        size: int,
+        *,
+        domain: str,
+        lifetime_seconds: float,
+        id: str,
+        blobs: int,
+        keys: Sequence[BlobKey] = (),
     ) -> Room:
         assert id not in self.open
         assert lifetime_seconds > 0
         room = Room(self, id, holder, 0)
         self.admit(room, size)
         self.open[id] = room
+        room.promised = tuple(keys)
         return room
+
+    async def largest_possible(self, holder: str, domain: str, claimed: BlobKey | None) -> int:
+        return -1
 
     async def resume(self, id: str) -> Room:
         if id not in self.open:
@@ -197,3 +212,99 @@ async def test_partial_uploads_that_do_not_become_one_keep_their_room(world: Upl
     whole = await uploads.concatenate([one.id] * 3, UploadWishes())
     assert (await uploads.finish(whole.id, 30)).state is UploadState.DONE
     assert books.open == {}
+
+
+# What is there already: with the quota itself.
+
+
+@pytest.fixture
+async def full(kernel: Kernel) -> AsyncIterator[UploadWorld]:
+    """Room for 10,000 bytes beside a blob of 30,000."""
+    world = UploadWorld(kernel)
+    world.quota = Quota(world.kv, QuotaLimits(bytes=40_000, holder_bytes=40_000))
+    await world.store.put(DATA)
+    yield world
+    await world.aclose()
+
+
+async def stored(world: UploadWorld) -> int:
+    """Bytes of blocks and parts."""
+    blocks = sum(map(len, world.blocks.blocks.values()))
+    return blocks + sum([found.size async for found in world.objects.list()])
+
+
+@pytest.mark.parametrize("is_declared", [True, False])
+@pytest.mark.parametrize("step", [300, 7000, 30_000])
+async def test_what_is_there_is_uploaded_again_where_there_is_no_room(
+    full: UploadWorld, is_declared: bool, step: int
+) -> None:
+    quota = full.quota
+    assert isinstance(quota, Quota)
+    uploads = full.server()
+    before = await stored(full)
+    upload = await uploads.create(UploadWishes(30_000 if is_declared else None))
+    for start in range(0, 30_000, step):
+        await uploads.append(upload.id, start, pieces(DATA[start : start + step]))
+        assert await stored(full) - before < 10_000 + 2 * SMALL_SPEC.max_bytes
+    await uploads.declare_length(upload.id, 30_000)
+    done = await uploads.finish(upload.id, 30)
+    assert (done.state, done.created) == (UploadState.DONE, False)
+    assert await quota.usage() == Usage(30_000, 1, 0, 0)
+    await uploads.aclose()
+
+
+@pytest.mark.parametrize("is_declared", [True, False])
+@pytest.mark.parametrize("step", [300, 30_000])
+async def test_an_upload_for_which_there_is_no_room_stores_little_more_than_a_block(
+    full: UploadWorld, is_declared: bool, step: int
+) -> None:
+    """Whatever the sizes of its requests, and whether it is cut by them or in the background."""
+    uploads = full.server()
+    data = some_bytes(30_000, 9)
+    before = await stored(full)
+    upload = await uploads.create(UploadWishes(30_000 if is_declared else None))
+    with pytest.raises(StorageFull):
+        for start in range(0, 30_000, step):
+            await uploads.append(upload.id, start, pieces(data[start : start + step], 300))
+            if uploads._background.of(upload.id) is not None:
+                await asyncio.wait([uploads._background.of(upload.id)])
+    with pytest.raises(StorageFull):
+        await uploads.put_part(upload.id, Span(15_000, 29_000), pieces(data[15_000:29_000]))
+    room = 0 if is_declared else 10_000
+    assert await stored(full) - before <= room + 2 * SMALL_SPEC.max_bytes + TINY.lazy_bytes
+    await uploads.terminate(upload.id)
+    assert (await full.quota.usage()).reserved_bytes == 0
+    await uploads.aclose()
+
+
+async def test_what_can_neither_fit_nor_be_there_is_not_begun(full: UploadWorld) -> None:
+    uploads = full.server()
+    there, other = (BlobKey(HashAlgo.BLAKE3.digest(data), 30_000) for data in (DATA, b"other"))
+    for wishes in (
+        UploadWishes(30_001),
+        UploadWishes(30_000, expected=other),
+        UploadWishes(10_001, is_partial=True),
+    ):
+        with pytest.raises(StorageFull):
+            await uploads.create(wishes)
+    assert await full.left_over() == []
+    upload = await uploads.create(UploadWishes(30_000, expected=there))
+    await uploads.append(upload.id, 0, pieces(DATA))
+    assert (await uploads.finish(upload.id, 30)).state is UploadState.DONE
+    await uploads.aclose()
+
+
+async def test_an_upload_goes_on_when_there_is_room_again(full: UploadWorld) -> None:
+    uploads = full.server()
+    data = some_bytes(30_000, 9)
+    upload = await uploads.create(UploadWishes(30_000))
+    with pytest.raises(StorageFull):
+        await uploads.append(upload.id, 0, pieces(data))
+    await full.store.delete(BlobKey(HashAlgo.BLAKE3.digest(DATA), 30_000))
+    offset = (await uploads.status(upload.id)).offset
+    await uploads.append(upload.id, offset, pieces(data[offset:]))
+    done = await uploads.finish(upload.id, 30)
+    assert done.key is not None
+    assert await full.read(done.key) == data
+    assert await full.quota.usage() == Usage(30_000, 1, 0, 0)
+    await uploads.aclose()

@@ -32,6 +32,7 @@ from graviton.server.http.put_answers import BlobDone, put_headers
 from graviton.server.http.serving import BlobAnswer, stat_of
 from graviton.server.http.times import parse_time
 from graviton.server.http.upload import RequestBody, checked, read_small
+from graviton.stores.presence import present
 from graviton.stores.put_many import MAX_SMALL_BYTES
 
 __all__ = ["ROUTES"]
@@ -136,11 +137,11 @@ async def manifest_of_blob(
 async def blobs_exist(request: Request[Any, Any, Any], context: Context, domain: str = "") -> Presence:
     """Of many ids, those that are there."""
     scope: Scope = request.scope  # type: ignore[assignment]
-    store = context.services.store
     async with context.questions:
         asked = await read_json(scope, request.receive, WantedIds, context)
         keys = [BlobKey.parse(text) for text in asked.ids]
-        return Presence([key.text for key in keys if await store.stat(key, domain) is not None])
+        found = await present(context.services.cas.manifests, keys, domain)
+        return Presence([key.text for key, is_there in zip(keys, found, strict=True) if is_there])
 
 
 @delete("/api/blobs/{blob_id:str}")

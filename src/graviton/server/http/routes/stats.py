@@ -6,7 +6,7 @@ from litestar import get
 
 from graviton._version import __version__
 from graviton.server.http.context import Context
-from graviton.server.http.models import Backends, Stats
+from graviton.server.http.models import Backends, QuotaInfo, Stats
 
 __all__ = ["ROUTES"]
 
@@ -15,7 +15,7 @@ __all__ = ["ROUTES"]
 async def stats(context: Context, domain: str = "") -> Stats:
     """Totals of the store, or of another domain of it, at once."""
     services = context.services
-    totals = await services.store.totals(domain)
+    totals, quota = await services.store.totals(domain), await services.store.quota_use()
     kernel, settings = services.store.kernel, services.settings
     return Stats(
         blobs=totals.blobs,
@@ -29,6 +29,7 @@ async def stats(context: Context, domain: str = "") -> Stats:
         version=__version__,
         hash=services.cas.defaults.hash.value,
         chunker=services.cas.defaults.chunker.text,
+        quota=None if quota is None else QuotaInfo(*quota),
     )
 
 

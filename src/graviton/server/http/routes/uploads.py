@@ -183,12 +183,8 @@ async def list_uploads(
     context: Context, after: str | None = None, limit: Annotated[int, Parameter(ge=1, le=MAX_LISTED)] = 100
 ) -> UploadPage:
     """Uploads that have not gone, in the order of their ids, some at a time."""
-    found: list[UploadStatus] = []
-    async for status in context.resumable().list(None if after is None else parse_upload_id(after)):
-        if len(found) == limit:
-            return UploadPage([upload_info(one) for one in found], found[-1].id)
-        found.append(status)
-    return UploadPage([upload_info(one) for one in found], None)
+    page = await context.resumable().list_page(None if after is None else parse_upload_id(after), limit)
+    return UploadPage([upload_info(one) for one in page.uploads], page.next, list(page.unreadable))
 
 
 def _has_body(scope: Scope) -> bool:
