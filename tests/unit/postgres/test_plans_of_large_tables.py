@@ -77,6 +77,7 @@ INDEXES = {
     "manifests.commit": "blobs_key_is_unique blocks_key_is_unique blocks_pkey owners_pkey pages_are_unique"
     " refs_are_unique refs_by_block",
     "manifests.delete": "blobs_key_is_unique holders_are_unique owners_pkey",
+    "manifests.find": "blobs_key_is_unique owners_pkey",
     "manifests.fold": "totals_are_unique",
     "manifests.forget": "blocks_pkey holders_are_unique owners_pkey pages_are_unique refs_are_unique",
     "manifests.get": "blobs_key_is_unique owners_pkey",
@@ -113,6 +114,7 @@ async def use(database: Explained) -> None:
     await repo.add_pages(session, stepped.pages)
     await repo.commit([commit_of(session, stepped, pages=[], confirm=[])])
     await repo.get(upload.key)
+    await repo.find([upload.key, Upload.of(block_keys(1), "absent").key])
     await first(repo.pages(record))
     for prefix in ("", "blake3:", "sha256:", "blake3:8", "blake3:ff", "blake3:ffff8"):
         await repo.list(prefix, limit=FEW)

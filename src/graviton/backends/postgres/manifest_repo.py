@@ -13,7 +13,7 @@ from graviton.backends.postgres._confirms import confirm as confirm_claims
 from graviton.backends.postgres._deletes import delete, undelete
 from graviton.backends.postgres._endings import forget_dropped
 from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
-from graviton.backends.postgres._keys import key_columns
+from graviton.backends.postgres._keys import KEY_ARRAYS, columns, key_columns
 from graviton.backends.postgres._outcomes import run_once
 from graviton.backends.postgres._owners import Owner, check_open, lock_owners
 from graviton.backends.postgres._page_source import PgPageSource
@@ -55,6 +55,16 @@ _GET = f"""
 SELECT {BLOB_COLUMNS} FROM blobs b JOIN owners o ON o.id = b.owner_id
 WHERE b.domain_id = %(domain)b AND b.algo = %(algo)b AND b.digest = %(digest)b AND b.size = %(size)b
     AND o.state = {OwnerState.COMMITTED.value}
+"""
+
+_FIND = f"""
+SELECT {BLOB_COLUMNS} FROM {KEY_ARRAYS} AS k(algo, digest, size)
+CROSS JOIN LATERAL (
+    SELECT * FROM blobs
+    WHERE domain_id = %(domain)b AND algo = k.algo AND digest = k.digest AND size = k.size LIMIT 1
+) AS b
+CROSS JOIN LATERAL (SELECT state FROM owners WHERE id = b.owner_id LIMIT 1) AS o
+WHERE o.state = {OwnerState.COMMITTED.value}
 """
 
 _LIST = f"""
@@ -198,6 +208,12 @@ class PgBlobManifestRepo(BlobManifestRepo):
     async def _record(self, key: BlobKey, domain_id: int) -> BlobRecord | None:
         rows = await self._database.fetch("manifests.get", _GET, {"domain": domain_id} | key_columns(key))
         return blob_record(rows[0]) if rows else None
+
+    async def find(self, keys: Sequence[BlobKey], domain: str = "") -> list[BlobRecord | None]:
+        values = {"domain": await self._domains.number(domain)} | columns(list(dict.fromkeys(keys)))
+        rows = await self._database.fetch("manifests.find", _FIND, values)
+        there = {record.key: record for record in map(blob_record, rows)}
+        return [there.get(key) for key in keys]
 
     async def pages(
         self, record: BlobRecord, span: Span | None = None, domain: str = ""
