@@ -308,3 +308,18 @@ async def test_an_upload_goes_on_when_there_is_room_again(full: UploadWorld) -> 
     assert await full.read(done.key) == data
     assert await full.quota.usage() == Usage(30_000, 1, 0, 0)
     await uploads.aclose()
+
+
+async def test_what_is_refused_at_its_end_stays_nowhere(full: UploadWorld) -> None:
+    """All its blocks are there, and the blob is not: nothing of it is kept, and nobody tries again for ever."""
+    [blob] = [stat.key async for stat in full.store.list()]
+    [end, *_] = [entry.end async for entry in full.store.manifest(blob) if entry.end > 10_000]
+    uploads = full.server()
+    upload = await uploads.create(UploadWishes(end))
+    await uploads.append(upload.id, 0, pieces(DATA[:end]))
+    refused = await uploads.finish(upload.id, 30)
+    assert (refused.state, type(refused.error)) == (UploadState.FAILED, StorageFull)
+    assert (await uploads.sweep()).resumed == 0
+    assert [left for left in await full.left_over() if not left.startswith("uploads ")] == []
+    assert await full.quota.usage() == Usage(30_000, 1, 0, 0)
+    await uploads.aclose()
