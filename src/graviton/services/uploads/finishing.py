@@ -196,7 +196,7 @@ class Finishing:
         self._states.drop(turn.id)
         row = turn.row
         await end_sessions(kit, [one for one in (row.session, row.heir, *row.old_sessions) if one])
-        await kit.reservations.release(turn.id)
+        await kit.give_room_back(turn.id, row)
         with suppress(GravitonError):
             await kit.parts.delete_all(turn.id)
         await kit.tracker.clear(range_locator(turn.id))

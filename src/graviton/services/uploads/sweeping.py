@@ -86,7 +86,7 @@ class Sweeping:
         await self._turns.stop(id)
         self._states.drop(id)
         await end_sessions(kit, [one for one in (row.session, row.heir, *row.old_sessions) if one])
-        await kit.reservations.release(id)
+        await kit.give_room_back(id, row)
         await self._remove_bytes(id)
 
     async def _remove_bytes(self, id: UploadId) -> None:

@@ -13,8 +13,8 @@ from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
-from graviton.errors import NotFound, StorageFull
-from graviton.services.uploads import Uploads, UploadState, UploadWishes, quota
+from graviton.errors import NotFound, StorageFull, TooManyRequests
+from graviton.services.uploads import UploadId, Uploads, UploadState, UploadWishes, quota
 from tests.support import SMALL_SPEC, some_bytes
 from tests.upload_worlds import TINY, UploadWorld, pieces
 
@@ -76,11 +76,19 @@ class Books:
         id: str,
         blobs: int,
         keys: Sequence[BlobKey] = (),
+        instead_of: Sequence[str] = (),
     ) -> Room:
+        before = dict(self.open)
+        for one in instead_of:
+            self.open.pop(one, None)
         assert id not in self.open
         assert lifetime_seconds > 0
         room = Room(self, id, holder, 0)
-        self.admit(room, size)
+        try:
+            self.admit(room, size)
+        except StorageFull:
+            self.open = before
+            raise
         self.open[id] = room
         room.promised = tuple(keys)
         return room
@@ -212,6 +220,41 @@ async def test_partial_uploads_that_do_not_become_one_keep_their_room(world: Upl
     whole = await uploads.concatenate([one.id] * 3, UploadWishes())
     assert (await uploads.finish(whole.id, 30)).state is UploadState.DONE
     assert books.open == {}
+
+
+async def partial(world: UploadWorld, uploads: Uploads, data: bytes) -> UploadId:
+    """A partial upload that is complete."""
+    one = await uploads.create(UploadWishes(len(data), is_partial=True))
+    await uploads.append(one.id, 0, pieces(data))
+    return one.id
+
+
+@pytest.mark.parametrize("ends", ["failed", "terminated", "refused", "too many"])
+async def test_bytes_of_partial_uploads_have_room_whatever_becomes_of_the_whole(kernel: Kernel, ends: str) -> None:
+    """They are stored; else whoever puts them together wrongly, again and again, fills the disk beyond any quota."""
+    world = UploadWorld(kernel)
+    world.quota = quota = Quota(world.kv, QuotaLimits(bytes=60_000, blobs=1))
+    if ends == "refused":
+        await world.store.put(DATA)
+    uploads = world.server(max_open=2 if ends == "too many" else 10)
+    ids = [await partial(world, uploads, some_bytes(10_000, seed)) for seed in (7, 8)]
+    wrong = BlobKey(done_digest(), 20_000)
+    if ends == "too many":
+        with pytest.raises(TooManyRequests):
+            await uploads.concatenate(ids, UploadWishes())
+    else:
+        whole = await uploads.concatenate(ids, UploadWishes(expected=None if ends == "refused" else wrong))
+        assert (await quota.usage()).reserved_bytes == 20_000
+        if ends == "terminated":
+            await uploads.terminate(whole.id)
+        else:
+            assert (await uploads.finish(whole.id, 30)).state is UploadState.FAILED
+    assert (await quota.usage())[2:] == (20_000, 0)
+    for id in ids:
+        await uploads.terminate(id)
+    assert (await quota.usage())[2:] == (0, 0)
+    await uploads.aclose()
+    await world.aclose()
 
 
 # What is there already: with the quota itself.
