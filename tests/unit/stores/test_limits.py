@@ -545,7 +545,7 @@ async def test_what_can_neither_fit_nor_be_there_is_not_read() -> None:
     digest = HashAlgo.BLAKE3.digest(b"not there")
     claims = {"graviton.size": len(LARGE) - 1, "graviton.digest.blake3": digest}
     for wanted, plan in (
-        (WithHint(source(), len(LARGE) + 1001), None),
+        (Announcing(source(), len(LARGE) + 1001), None),
         (source(), advertise({"graviton.size": len(LARGE) + 1001})),
         (source(), advertise(claims)),
     ):
@@ -560,14 +560,32 @@ async def test_what_can_neither_fit_nor_be_there_is_not_read() -> None:
     await world.store.aclose()
 
 
-class WithHint:
-    """A source that says how many bytes it will be."""
+class Announcing:
+    """A source that says how many bytes it will be, as a client says it."""
 
-    def __init__(self, source: AsyncIterator[bytes], size_hint: int) -> None:
-        self._source, self.size_hint = source, size_hint
+    def __init__(self, source: AsyncIterator[bytes], announced: int) -> None:
+        self._source, self.announced = source, announced
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._source
+
+
+async def test_what_is_announced_and_does_not_come_takes_no_memory_from_others() -> None:
+    """A few clients that announce a terabyte, and send a little, would keep all others from putting anything."""
+    world = Limited()
+    gone = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield bytes(100)
+        await gone.wait()
+
+    puts = [asyncio.ensure_future(world.store.put(Announcing(slow(), 1 << 40))) for _ in range(200)]
+    await asyncio.sleep(0.05)
+    assert world.budget.used < 200 * 20 * 1024
+    await asyncio.wait_for(world.store.put(pieces(LARGE, 10_000)), 10)
+    gone.set()
+    await asyncio.gather(*puts)
+    await world.store.aclose()
 
 
 async def test_a_blob_that_is_deleted_while_it_is_put_again_needs_room() -> None:
