@@ -14,7 +14,8 @@ from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import NotFound, StorageFull, TooManyRequests
-from graviton.services.uploads import UploadId, Uploads, UploadState, UploadWishes, quota
+from graviton.ports.kv import Transaction
+from graviton.services.uploads import UploadId, Uploads, UploadState, UploadWishes, quota, records
 from tests.support import SMALL_SPEC, some_bytes
 from tests.upload_worlds import TINY, UploadWorld, pieces
 
@@ -350,6 +351,22 @@ async def test_an_upload_goes_on_when_there_is_room_again(full: UploadWorld) -> 
     assert done.key is not None
     assert await full.read(done.key) == data
     assert await full.quota.usage() == Usage(30_000, 1, 0, 0)
+    await uploads.aclose()
+
+
+async def test_parts_of_what_is_there_go_on_after_a_writer_that_died(full: UploadWorld) -> None:
+    """Beside him they would have to be put by first, for which there is no room."""
+    uploads = full.server()
+    upload = await uploads.create(UploadWishes(30_000))
+    await uploads.put_part(upload.id, Span(0, 10_000), pieces(DATA[:10_000]))
+
+    def dies(tx: Transaction) -> None:
+        records.save(tx, upload.id, records.load(tx, upload.id)._replace(token="d1ed", reach=20_000))
+
+    await full.kv.transact(dies)
+    for start in (10_000, 20_000):
+        await uploads.put_part(upload.id, Span(start, start + 10_000), pieces(DATA[start : start + 10_000]))
+    assert (await uploads.finish(upload.id, 30)).state is UploadState.DONE
     await uploads.aclose()
 
 
