@@ -143,7 +143,8 @@ def _checked_lifetime(seconds: float) -> float:
 
 
 def _create(tx: Transaction, id: UploadId, row: UploadRow, max_open: int) -> None:
-    counting.opened(tx, max_open)
+    # What is made of others ends with them, and where nobody might begin it they would all be in each other's way.
+    counting.opened(tx, 2 * max_open if row.wishes.made_of else max_open)
     if row.wishes.made_of:
         row = _made_of(tx, row)
         for text in dict.fromkeys(row.wishes.made_of):  # they are needed as long as it is

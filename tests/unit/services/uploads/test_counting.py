@@ -93,6 +93,21 @@ async def joined(uploads: Uploads) -> tuple[list[UploadId], UploadId]:
     return ids, whole.id
 
 
+async def test_partial_uploads_can_be_put_together_when_no_more_may_be_open(world: UploadWorld) -> None:
+    """Else clients whose pieces are all there wait for each other until these expire."""
+    uploads = world.server(max_open=2)
+    ids, _ = await joined(uploads)
+    with pytest.raises(TooManyRequests):
+        await uploads.create(UploadWishes(1))
+    waiting = [await uploads._creating.concatenate(ids, UploadWishes(), 50_000) for _ in range(2)]
+    with pytest.raises(TooManyRequests, match="4 uploads are not finished"):
+        await uploads.concatenate(ids, UploadWishes())
+    for one in waiting:
+        assert (await uploads.finish(one, 30)).state is UploadState.DONE
+    assert await opened(world) == 2
+    await uploads.aclose()
+
+
 async def test_partial_uploads_go_when_what_they_were_put_together_to_is_done(world: UploadWorld) -> None:
     """Not at once: the answer may have been lost, and the client puts them together once more."""
     uploads = world.server()

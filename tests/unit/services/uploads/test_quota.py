@@ -237,12 +237,12 @@ async def test_bytes_of_partial_uploads_have_room_whatever_becomes_of_the_whole(
     world.quota = quota = Quota(world.kv, QuotaLimits(bytes=60_000, blobs=1))
     if ends == "refused":
         await world.store.put(DATA)
-    uploads = world.server(max_open=2 if ends == "too many" else 10)
+    uploads = world.server()
     ids = [await partial(world, uploads, some_bytes(10_000, seed)) for seed in (7, 8)]
     wrong = BlobKey(done_digest(), 20_000)
     if ends == "too many":
         with pytest.raises(TooManyRequests):
-            await uploads.concatenate(ids, UploadWishes())
+            await world.server(max_open=1).concatenate(ids, UploadWishes())
     else:
         whole = await uploads.concatenate(ids, UploadWishes(expected=None if ends == "refused" else wrong))
         assert (await quota.usage()).reserved_bytes == 20_000
