@@ -106,8 +106,12 @@ class Kit(NamedTuple):
         return ranges
 
     async def keep_session(self, id: UploadId, row: UploadRow) -> None:
-        """Let the session of an upload live as long as the upload, after a sign of life that did not come from it."""
-        if not row.session or row.leased_to_ns >= row.expires_at_ns:
+        """Let the session of an upload, and its room, live as long as the upload does after a sign of life that came
+        from elsewhere."""
+        if row.session and row.leased_to_ns >= row.expires_at_ns:
+            return
+        await self.reservations.renew(id)  # which lives as long as a session
+        if not row.session:
             return
         try:
             await self.put.block_index.confirm(row.session, [])

@@ -185,6 +185,14 @@ class Reservations:
         except NotFound:
             await self._begin(quota, id, row, size)
 
+    async def renew(self, id: UploadId) -> None:
+        """A sign of life."""
+        if self._quota is not None:
+            try:
+                await (await self._quota.resume(id)).grow(0)
+            except NotFound:
+                pass  # it has none, or its time was past: the next bytes ask anew
+
     async def promise(self, id: UploadId, row: UploadRow, key: BlobKey) -> None:
         """Before the commit. Raises StorageFull."""
         if self._quota is None:

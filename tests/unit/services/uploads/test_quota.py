@@ -15,7 +15,8 @@ from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
 from graviton.errors import NotFound, StorageFull, TooManyRequests
 from graviton.ports.kv import Transaction
-from graviton.services.uploads import UploadId, Uploads, UploadState, UploadWishes, quota, records
+from graviton.services.uploads import UploadId, Uploads, UploadState, UploadWishes, beats, quota, records
+from graviton.testing.fake_clock import FakeClock
 from tests.support import SMALL_SPEC, some_bytes
 from tests.upload_worlds import TINY, UploadWorld, pieces
 
@@ -254,6 +255,35 @@ async def test_bytes_of_partial_uploads_have_room_whatever_becomes_of_the_whole(
     for id in ids:
         await uploads.terminate(id)
     assert (await quota.usage())[2:] == (0, 0)
+    await uploads.aclose()
+    await world.aclose()
+
+
+@pytest.mark.parametrize("is_ahead", [False, True])
+async def test_room_stays_while_bytes_come_however_long_that_takes(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, is_ahead: bool
+) -> None:
+    """In one request of a slow client, in order or ahead of what is missing."""
+    monkeypatch.setattr(beats, "BEAT_SECONDS", 0.001)
+    clock = FakeClock()
+    world = UploadWorld(kernel, clock=clock)
+    world.quota = quota = Quota(world.kv, QuotaLimits(bytes=30_001), clock)
+    uploads = world.server()
+    upload = await uploads.create(UploadWishes(30_001))
+
+    async def slow(data: bytes) -> AsyncIterator[bytes]:
+        async for piece in pieces(data, 3_000):
+            yield piece
+            clock.advance(6 * 3600)
+            while (await uploads.status(upload.id)).expires_at_ns < clock.now_ns() + 86_400 * 10**9:
+                await asyncio.sleep(0.001)
+            await quota.recover()
+            assert (await quota.usage()).reserved_bytes == 30_001
+
+    if is_ahead:
+        await uploads.put_part(upload.id, Span(1, 30_001), slow(DATA))
+    else:
+        await uploads.append(upload.id, 0, slow(DATA))
     await uploads.aclose()
     await world.aclose()
 
