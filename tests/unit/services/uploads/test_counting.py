@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,7 @@ from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.errors import NotFound, TooManyRequests
 from graviton.metadata.upload_rows import UPLOAD_COUNTS, UPLOADS
-from graviton.services.uploads import UploadId, Uploads, UploadState, UploadWishes
+from graviton.services.uploads import UploadId, Uploads, UploadState, UploadWishes, records
 from graviton.services.uploads.counting import count
 from graviton.testing.fake_clock import FakeClock
 from tests.upload_worlds import UploadWorld, pieces
@@ -135,7 +136,13 @@ async def test_partial_uploads_stay_while_something_unfinished_is_made_of_them(w
     ids, _ = await joined(uploads)
     waiting = await uploads._creating.concatenate(ids, UploadWishes(), 50_000)
     world.clock.advance(3600)  # type: ignore[union-attr]
-    swept = await uploads._sweeping.sweep(lambda id: None)
-    assert (swept.expired, swept.resumed) == (0, 1)
+    for _ in range(30):  # nobody can finish it for days
+        world.clock.advance(8 * 3600)  # type: ignore[union-attr]
+        await world.kv.transact(partial(records.touch, id=waiting, now_ns=world.clock.now_ns()))  # type: ignore[union-attr]
+        swept = await uploads._sweeping.sweep(lambda id: None)
+        assert swept.resumed == 1
     assert (await uploads.finish(waiting, 30)).state is UploadState.DONE
+    world.clock.advance(86_400)  # type: ignore[union-attr]
+    await uploads.sweep()
+    assert await world.left_over() == []
     await uploads.aclose()
