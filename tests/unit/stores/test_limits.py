@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ from graviton.errors import DigestMismatch, IntegrityError, LimitExceeded, Stora
 from graviton.ports.blobs import BlobSource, SmallBlob
 from graviton.ports.kv import Durability
 from graviton.ports.metrics import MetricKeys, Series
+from graviton.stores import put_many
+from graviton.stores.intake import Parts
 from graviton.stores.limits import arrivals
 from graviton.stores.limits.limits import StoreLimits
+from graviton.stores.put_many import Item
 from graviton.testing.fake_clock import FakeClock
 from tests.support import World, YieldingBlocks, YieldingKv, some_bytes
 from tests.unit.stores.puts import advertise, pieces
@@ -568,6 +572,25 @@ class Announcing:
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._source
+
+
+async def test_a_group_of_what_is_there_takes_no_room_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is known when its keys are, and these may be known later than those of a smaller group."""
+    cut_all = put_many._cut_all
+
+    def slow(parts: Parts, group: Sequence[Item]) -> Any:
+        time.sleep(0.002 * len(group))
+        return cut_all(parts, group)
+
+    monkeypatch.setattr(put_many, "_cut_all", slow)
+    old = [some_bytes(200_000, seed) for seed in range(10)]  # a group is full of them
+    world = Limited(bytes=2 * sum(map(len, old)) + 100)
+    for one in old:
+        await world.store.put(one)
+    results = [result async for result in world.store.put_many([*old, bytes(200_000), b"x"])]
+    assert [result.created for result in results] == [False] * 10 + [True] * 2
+    assert await world.nothing_reserved()
+    await world.store.aclose()
 
 
 async def test_what_is_announced_and_does_not_come_takes_no_memory_from_others() -> None:

@@ -191,6 +191,11 @@ class GroupArrival:
             except StorageFull as error:
                 self._refused[holder] = error
 
+    @property
+    def has_no_room(self) -> bool:
+        """Whether there was none for some of them, so that their keys decide."""
+        return bool(self._refused)
+
     def alone(self, holder: str) -> Room:
         """For the only one of them, which streams."""
         return _Alone(self, holder, self._refused.get(holder))
