@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from graviton.errors import GravitonError, IntegrityError, InvalidInput, NotFound
@@ -86,7 +87,7 @@ class Sweeping:
     async def terminate(self, id: UploadId) -> bool:
         """Remove an upload; whether it was there. Repeating it is safe, and so is a crash: its row goes last."""
         try:
-            row = await self._kit.decide(partial(_let_go, id=id, before_ns=None))
+            row = await self._kit.decide(partial(_let_go, id=id, now_ns=self._kit.now_ns()))
         except IntegrityError:  # nobody can read its row, so nobody is at it; its sessions expire
             await self._remove_bytes(id)
             return True
@@ -143,7 +144,7 @@ class Sweeping:
         return Swept(expired, orphans, resumed, failed + without)
 
     async def _expire(self, id: UploadId) -> bool:
-        row = await self._kit.decide(partial(_let_go, id=id, before_ns=self._kit.now_ns()))
+        row = await self._kit.decide(partial(_let_go, id=id, now_ns=self._kit.now_ns(), if_expired=True))
         if row is not None:
             await self._remove(id, row)
             self._kit.metrics.counter(MetricKeys.UPLOADS, event="expired")
@@ -198,18 +199,28 @@ class Sweeping:
         return removed, failed
 
 
-def _let_go(tx: Transaction, id: UploadId, before_ns: int | None) -> UploadRow | None:
-    """Say that an upload goes: nobody can write to it from now on. With `before_ns` only if it has expired by then.
-    None if there is none, or it may stay."""
+def _let_go(tx: Transaction, id: UploadId, now_ns: int, if_expired: bool = False) -> UploadRow | None:
+    """Say that an upload goes: nobody can write to it from now on. None if there is none, or it may stay."""
     data = tx.get(UPLOADS, bytes.fromhex(id))
     if data is None:
         return None
     row = UploadRow.decode(data)
     if row.state is UploadState.GONE:
         return row
-    if before_ns is not None and row.expires_at_ns > before_ns:
+    if if_expired and row.expires_at_ns > now_ns:
         return None  # a sign of life came
+    if row.state is UploadState.DONE:
+        _let_pieces_expire(tx, row, now_ns + _JOINED_NS)
     return _gone(tx, id, row)
+
+
+def _let_pieces_expire(tx: Transaction, row: UploadRow, at_ns: int) -> None:
+    """What was made of these goes, and cannot tell any more that they were put together."""
+    for one in dict.fromkeys(row.wishes.made_of):
+        with suppress(NotFound, IntegrityError):
+            piece = records.load(tx, UploadId(one))
+            expires_at_ns = min(piece.expires_at_ns, at_ns)
+            records.save(tx, UploadId(one), piece._replace(expires_at_ns=expires_at_ns))
 
 
 def _let_go_joined(tx: Transaction, id: UploadId, before_ns: int) -> UploadRow | None:

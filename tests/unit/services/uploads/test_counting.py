@@ -131,6 +131,21 @@ async def test_partial_uploads_go_when_what_they_were_put_together_to_is_done(wo
     await uploads.aclose()
 
 
+async def test_partial_uploads_go_also_if_what_they_were_put_together_to_goes_first(world: UploadWorld) -> None:
+    """Else they hold blocks of a blob that is deleted, and which no quota counts, until they expire."""
+    uploads = world.server()
+    ids, whole = await joined(uploads)
+    await uploads.terminate(whole)
+    assert (await uploads.sweep()).expired == 0
+    again = await uploads._creating.concatenate(ids[:1], UploadWishes(), 50_000)
+    world.clock.advance(600)  # type: ignore[union-attr]
+    assert (await uploads._sweeping.sweep(lambda id: None)).expired == 1
+    with pytest.raises(NotFound):
+        await uploads.status(ids[1])
+    assert (await uploads.finish(again, 30)).state is UploadState.DONE
+    await uploads.aclose()
+
+
 async def test_partial_uploads_stay_while_something_unfinished_is_made_of_them(world: UploadWorld) -> None:
     uploads = world.server()
     ids, _ = await joined(uploads)
