@@ -85,9 +85,9 @@ class AsyncPieceFiller:
     asks for the next bytes.
     """
 
+    size_hint: int | None = None
+
     def __init__(self, source: AsyncIterable[Buffer]) -> None:
-        """A source that knows how many bytes it will be has a `size_hint`."""
-        self.size_hint: int | None = getattr(source, "size_hint", None)
         self._source = source
         self._driver: asyncio.Task[None] | None = None
         self._memory = memoryview(b"")

@@ -80,11 +80,12 @@ class Quota:
         id: str | None = None,
         blobs: int = 1,
         keys: Sequence[BlobKey] = (),
+        instead_of: Sequence[str] = (),
     ) -> Reservation:
         """Room for `blobs` blobs of together `size` bytes, until it is settled, released, or not heard of for
         `lifetime_seconds`. `keys` are promised at once, where they are known, and those that are there already need no
-        room. Raises StorageFull naming the limit, its size and what is used; AlreadyExists for an `id` that is in
-        use; InvalidInput."""
+        room. The reservations `instead_of` hand theirs on, and end with that. Raises StorageFull naming the limit, its
+        size and what is used; AlreadyExists for an `id` that is in use; InvalidInput. Nothing changes then."""
         check_name(domain, "domain")
         check_name(holder, "holder")
         if not (0 <= size <= MAX_SIZE and 0 <= blobs <= MAX_BLOBS and 0 < lifetime_seconds <= MAX_LIFETIME_SECONDS):
@@ -93,7 +94,7 @@ class Quota:
         lifetime_ns = int(lifetime_seconds * 1e9)
         expires = self._clock.now_ns() + lifetime_ns
         row = ReservationRow(holder, domain, Amount(size, blobs), lifetime_ns, expires, tuple(keys))
-        await self._admitted(lambda books: books.reserve(made.id, row))
+        await self._admitted(lambda books: books.hand_on(instead_of, made.id, row))
         return made
 
     async def resume(self, id: str) -> Reservation:

@@ -33,7 +33,7 @@ from graviton.constraints.quota_rows import (
 from graviton.constraints.quota_usage import Usage, decoded_sums
 from graviton.core.keys import BlobKey
 from graviton.core.limits import MAX_SIZE
-from graviton.errors import AlreadyExists, IntegrityError, NotFound, StorageFull
+from graviton.errors import AlreadyExists, GravitonError, IntegrityError, NotFound, StorageFull
 from graviton.metadata.holdings import held_many, there_many, totals_of_all_domains
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.manifests import StoreTotals
@@ -96,6 +96,17 @@ class Books:
         if there is not None:
             raise AlreadyExists(f"there is a reservation {id} already", operation="quota", subject=id)
         return self._move(id, row.holder, row, row.amount)
+
+    def hand_on(self, ids: Sequence[str], id: str, row: ReservationRow) -> Usage | None:
+        """Make a reservation in place of those of `ids`, which may be gone. Raises as `reserve` and `close`."""
+        before = dict(self._sums), dict(self._reservations), dict(self._held)
+        try:
+            for one in ids:
+                self.close(one)
+            return self.reserve(id, row)
+        except GravitonError:
+            self._sums, self._reservations, self._held = before
+            raise
 
     def change(self, id: str, update: Callable[[ReservationRow], ReservationRow]) -> Usage | None:
         """Change a reservation; as `reserve`. Raises NotFound, StorageFull."""

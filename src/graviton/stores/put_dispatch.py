@@ -68,7 +68,7 @@ class PutDispatch:
             return bytes_segments(source, spec)
         filler = await open_filler(source, self._parts.pool)
         if arrival is not None:
-            filler = arrival.counted(filler)
+            filler = arrival.counted(filler, getattr(source, "announced", None))
         return await filled_segments(filler, spec, self._parts.budget)
 
     def put_many(self, sources: Iterable[bytes | SmallBlob], asked: Wanted) -> AsyncGenerator[BlobWriteResult, None]:

@@ -122,6 +122,8 @@ async def _put_group(
         for cut in cuts:
             check_claims(cut.item.asked.plan.attributes, cut.key)
         if arrival is not None:
+            if arrival.has_no_room and before is not None:
+                await asyncio.shield(before)  # which may have room that it turns out not to need
             await arrival.admit([(cut.item.asked.plan.holder, cut.key) for cut in cuts])
         await finish_anyway(_open(parts, cuts, sessions))
         await _write(parts, cuts, sessions)

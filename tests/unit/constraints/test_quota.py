@@ -149,6 +149,21 @@ async def test_an_id_can_be_given_and_is_found_again() -> None:
     await books.check()
 
 
+async def test_room_is_handed_on_whole_or_not_at_all() -> None:
+    books = Books(bytes=100)
+    for id, size in (("a", 40), ("b", 30)):
+        await books.quota.reserve("ann", size, id=id, blobs=0)
+    with pytest.raises(StorageFull):
+        await books.quota.reserve("bob", 101, id="ab", instead_of=["a", "b"])
+    assert await books.quota.usage() == Usage(0, 0, 70, 0)
+    assert await books.quota.usage("ann") == Usage(0, 0, 70, 0)
+    whole = await books.quota.reserve("bob", 100, id="ab", instead_of=["a", "b", "c"])
+    assert await books.quota.usage("ann") == Usage(0, 0, 0, 0)
+    assert await books.quota.usage("bob") == await books.quota.usage() == Usage(0, 0, 100, 1)
+    await whole.release()
+    assert await books.quota.usage() == Usage(0, 0, 0, 0)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ from graviton.errors import DigestMismatch, IntegrityError, LimitExceeded, Stora
 from graviton.ports.blobs import BlobSource, SmallBlob
 from graviton.ports.kv import Durability
 from graviton.ports.metrics import MetricKeys, Series
+from graviton.stores import put_many
+from graviton.stores.intake import Parts
 from graviton.stores.limits import arrivals
 from graviton.stores.limits.limits import StoreLimits
+from graviton.stores.put_many import Item
 from graviton.testing.fake_clock import FakeClock
 from tests.support import World, YieldingBlocks, YieldingKv, some_bytes
 from tests.unit.stores.puts import advertise, pieces
@@ -545,7 +549,7 @@ async def test_what_can_neither_fit_nor_be_there_is_not_read() -> None:
     digest = HashAlgo.BLAKE3.digest(b"not there")
     claims = {"graviton.size": len(LARGE) - 1, "graviton.digest.blake3": digest}
     for wanted, plan in (
-        (WithHint(source(), len(LARGE) + 1001), None),
+        (Announcing(source(), len(LARGE) + 1001), None),
         (source(), advertise({"graviton.size": len(LARGE) + 1001})),
         (source(), advertise(claims)),
     ):
@@ -560,14 +564,51 @@ async def test_what_can_neither_fit_nor_be_there_is_not_read() -> None:
     await world.store.aclose()
 
 
-class WithHint:
-    """A source that says how many bytes it will be."""
+class Announcing:
+    """A source that says how many bytes it will be, as a client says it."""
 
-    def __init__(self, source: AsyncIterator[bytes], size_hint: int) -> None:
-        self._source, self.size_hint = source, size_hint
+    def __init__(self, source: AsyncIterator[bytes], announced: int) -> None:
+        self._source, self.announced = source, announced
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._source
+
+
+async def test_a_group_of_what_is_there_takes_no_room_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is known when its keys are, and these may be known later than those of a smaller group."""
+    cut_all = put_many._cut_all
+
+    def slow(parts: Parts, group: Sequence[Item]) -> Any:
+        time.sleep(0.002 * len(group))
+        return cut_all(parts, group)
+
+    monkeypatch.setattr(put_many, "_cut_all", slow)
+    old = [some_bytes(200_000, seed) for seed in range(10)]  # a group is full of them
+    world = Limited(bytes=2 * sum(map(len, old)) + 100)
+    for one in old:
+        await world.store.put(one)
+    results = [result async for result in world.store.put_many([*old, bytes(200_000), b"x"])]
+    assert [result.created for result in results] == [False] * 10 + [True] * 2
+    assert await world.nothing_reserved()
+    await world.store.aclose()
+
+
+async def test_what_is_announced_and_does_not_come_takes_no_memory_from_others() -> None:
+    """A few clients that announce a terabyte, and send a little, would keep all others from putting anything."""
+    world = Limited()
+    gone = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield bytes(100)
+        await gone.wait()
+
+    puts = [asyncio.ensure_future(world.store.put(Announcing(slow(), 1 << 40))) for _ in range(200)]
+    await asyncio.sleep(0.05)
+    assert world.budget.used < 200 * 20 * 1024
+    await asyncio.wait_for(world.store.put(pieces(LARGE, 10_000)), 10)
+    gone.set()
+    await asyncio.gather(*puts)
+    await world.store.aclose()
 
 
 async def test_a_blob_that_is_deleted_while_it_is_put_again_needs_room() -> None:

@@ -83,11 +83,11 @@ class RequestBody:
 
 
 class Pieces:
-    """A large body as the source of a put, which is told how many bytes it will be: what cannot be taken is refused
+    """A large body as the source of a put, which is told how many bytes were announced: what cannot be taken is refused
     before it is sent."""
 
-    def __init__(self, pieces: AsyncIterator[bytes], size_hint: int | None) -> None:
-        self._pieces, self.size_hint = pieces, size_hint
+    def __init__(self, pieces: AsyncIterator[bytes], announced: int | None) -> None:
+        self._pieces, self.announced = pieces, announced
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._pieces
@@ -122,7 +122,7 @@ def checked(source: bytes | Pieces, claimed: Digest | None) -> bytes | Pieces:
     if isinstance(source, bytes):
         _compare(HashAlgo.SHA256.digest(source), claimed)
         return source
-    return Pieces(_hashed(source, claimed), source.size_hint)
+    return Pieces(_hashed(source, claimed), source.announced)
 
 
 async def _hashed(source: Pieces, claimed: Digest) -> AsyncIterator[bytes]:

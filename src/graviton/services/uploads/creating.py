@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 
 from graviton.concurrency.finishing import finish_anyway
 from graviton.core.attribute_values import SIZE
 from graviton.core.limits import MAX_SIZE
-from graviton.errors import Conflict, GravitonError, InvalidInput, LimitExceeded, Unsupported
+from graviton.errors import Conflict, InvalidInput, LimitExceeded, Unsupported
 from graviton.metadata.upload_rows import UploadRow, UploadState, WishesRow
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.metrics import MetricKeys
@@ -53,30 +52,20 @@ class Creating:
         assert row.length is not None
         if row.length > max_bytes:
             raise LimitExceeded(f"the partial uploads have {row.length} bytes, and a blob at most {max_bytes} here")
-        for one in dict.fromkeys(ids):
-            await self._kit.reservations.release(one)  # their bytes are those of the new one from now on
-        try:
-            made = await self._save(row)
-        except BaseException:
-            await finish_anyway(self._reserve_again(ids))
-            raise
+        made = await self._save(row)
         for one in dict.fromkeys(ids):
             await self._kit.keep_session(one, await self._kit.load(one))
         return made
 
-    async def _reserve_again(self, ids: Sequence[UploadId]) -> None:
-        """Have room for the bytes of partial uploads, which stay: unless somebody else has taken it just now."""
-        for id in dict.fromkeys(ids):
-            with suppress(GravitonError):
-                await self._kit.reservations.keep(id, await self._kit.load(id), 0)
-
     async def _save(self, row: UploadRow) -> UploadId:
         id = new_upload_id()
-        await self._kit.reservations.begin(id, row, row.length or 0)
+        reservations = self._kit.reservations
+        begin = reservations.begin_joined if row.wishes.made_of else reservations.begin
+        await begin(id, row, row.length or 0)
         try:
             await self._kit.decide(partial(_create, id=id, row=row, max_open=self._max_open))
         except BaseException:
-            await finish_anyway(self._kit.reservations.release(id))
+            await finish_anyway(self._kit.give_room_back(id, row))
             raise
         self._kit.metrics.counter(MetricKeys.UPLOADS, event="created")
         return id
@@ -154,7 +143,8 @@ def _checked_lifetime(seconds: float) -> float:
 
 
 def _create(tx: Transaction, id: UploadId, row: UploadRow, max_open: int) -> None:
-    counting.opened(tx, max_open)
+    # What is made of others ends with them, and where nobody might begin it they would all be in each other's way.
+    counting.opened(tx, 2 * max_open if row.wishes.made_of else max_open)
     if row.wishes.made_of:
         row = _made_of(tx, row)
         for text in dict.fromkeys(row.wishes.made_of):  # they are needed as long as it is

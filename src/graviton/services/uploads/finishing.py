@@ -18,7 +18,7 @@ from graviton.core.keys import BlobKey
 from graviton.core.manifests import ManifestPage
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
-from graviton.errors import Conflict, DigestMismatch, GravitonError, NotFound
+from graviton.errors import Conflict, DigestMismatch, GravitonError, NotFound, StorageFull
 from graviton.metadata.upload_rows import UploadRow, UploadState
 from graviton.ports.blobs import IngestStats
 from graviton.ports.kv import ReadTransaction, Transaction
@@ -70,6 +70,10 @@ class Finishing:
                 await self._finish(turn)
             except _FATAL as error:
                 await self.fail(turn, error)
+            except StorageFull as error:
+                if error is not turn.refused:
+                    raise  # of a disk, say, where there may be room again
+                await self.fail(turn, error)  # else its bytes stay without room, and it is tried for ever
             except Overtaken:
                 raise
             except Conflict as error:
@@ -119,7 +123,11 @@ class Finishing:
 
     async def _commit(self, turn: Turn, key: BlobKey) -> None:
         kit, row = self._kit, turn.row
-        await kit.reservations.promise(turn.id, row, key)
+        try:
+            await kit.reservations.promise(turn.id, row, key)
+        except StorageFull as error:
+            turn.refused = error
+            raise
         last = await self._add_pages(turn)
         attributes = confirmed(row.wishes.attributes, key.size, row.counts[0], kit.put.clock)
         commit = BlobCommit(row.session, key, last, [], attributes, row.wishes.chunker, row.wishes.holder)
@@ -188,7 +196,7 @@ class Finishing:
         self._states.drop(turn.id)
         row = turn.row
         await end_sessions(kit, [one for one in (row.session, row.heir, *row.old_sessions) if one])
-        await kit.reservations.release(turn.id)
+        await kit.give_room_back(turn.id, row)
         with suppress(GravitonError):
             await kit.parts.delete_all(turn.id)
         await kit.tracker.clear(range_locator(turn.id))

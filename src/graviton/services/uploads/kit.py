@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from graviton.core.limits import MAX_BLOCK_BYTES
 from graviton.core.locators import Locator
 from graviton.core.ranges import RangeSet, Span
-from graviton.errors import Conflict
+from graviton.errors import Conflict, NotFound
 from graviton.metadata.upload_rows import UPLOAD_PLACE, UPLOADS, UploadRow
 from graviton.ports.kv import Durability, KeyValueStore, ReadTransaction, Transaction
 from graviton.ports.metrics import MetricsRegistry
@@ -105,8 +106,12 @@ class Kit(NamedTuple):
         return ranges
 
     async def keep_session(self, id: UploadId, row: UploadRow) -> None:
-        """Let the session of an upload live as long as the upload, after a sign of life that did not come from it."""
-        if not row.session or row.leased_to_ns >= row.expires_at_ns:
+        """Let the session of an upload, and its room, live as long as the upload does after a sign of life that came
+        from elsewhere."""
+        if row.session and row.leased_to_ns >= row.expires_at_ns:
+            return
+        await self.reservations.renew(id)  # which lives as long as a session
+        if not row.session:
             return
         try:
             await self.put.block_index.confirm(row.session, [])
@@ -114,6 +119,17 @@ class Kit(NamedTuple):
             return  # it has ended: the next writer makes another one
         leased_to_ns = self.now_ns() + LEASE_LIFETIMES * row.lifetime_ns
         await self.note(partial(_leased, id=id, session=row.session, leased_to_ns=leased_to_ns))
+
+    async def give_room_back(self, id: UploadId, row: UploadRow) -> None:
+        """Of an upload of which nothing comes: to the partial ones that it was made of, as far as they are there."""
+        joined = []
+        for one in dict.fromkeys(row.wishes.made_of):
+            with suppress(NotFound):
+                joined.append((UploadId(one), await self.load(UploadId(one))))
+        if joined:
+            await self.reservations.hand_back(id, joined)
+        else:
+            await self.reservations.release(id)
 
 
 def _leased(tx: Transaction, id: UploadId, session: int, leased_to_ns: int) -> None:

@@ -60,8 +60,10 @@ class UploadQuota(Protocol):
         id: str,
         blobs: int,
         keys: Sequence[BlobKey] = (),
+        instead_of: Sequence[str] = (),
     ) -> UploadReservation:
-        """Room for `size` bytes and so many blobs, kept under `id`; `keys` are promised. Raises StorageFull."""
+        """Room for `size` bytes and so many blobs, kept under `id`; `keys` are promised. The reservations `instead_of`
+        hand theirs on, and end. Raises StorageFull, and nothing changes."""
         ...
 
     async def largest_possible(self, holder: str, domain: str, claimed: BlobKey | None) -> int:
@@ -102,14 +104,53 @@ class Reservations:
             except StorageFull as error:
                 await self.check_possible(id, row, size, error)
 
+    async def begin_joined(self, id: UploadId, row: UploadRow, size: int) -> None:
+        """Let partial uploads hand their room on to a new upload that is made of them. It has room for its bytes in any
+        case, because they are stored; whether the blob may be one more, the promise says. Raises StorageFull, and they
+        keep their room."""
+        if self._quota is not None:
+            try:
+                await self._begin(self._quota, id, row, size, instead_of=row.wishes.made_of)
+            except StorageFull:
+                await self._begin(self._quota, id, row, size, blobs=0, instead_of=row.wishes.made_of)
+
+    async def hand_back(self, id: UploadId, joined: Sequence[tuple[UploadId, UploadRow]]) -> None:
+        """Nothing comes of an upload that was made of those, whose bytes stay: they have its room again. Nothing if it
+        has none, and so was settled."""
+        if self._quota is None:
+            return
+        try:
+            await self._quota.resume(id)
+        except NotFound:
+            return
+        for one, row in joined:
+            try:
+                await self._begin(self._quota, one, row, row.offset, instead_of=[id, one])
+            except StorageFull:
+                continue  # somebody has taken the room just now, if there were several of them
+        await self.release(id)
+
     async def _begin(
-        self, quota: UploadQuota, id: UploadId, row: UploadRow, size: int, keys: Sequence[BlobKey] = ()
+        self,
+        quota: UploadQuota,
+        id: UploadId,
+        row: UploadRow,
+        size: int,
+        keys: Sequence[BlobKey] = (),
+        blobs: int | None = None,
+        instead_of: Sequence[str] = (),
     ) -> None:
         wishes = row.wishes
         seconds = _LIFETIMES * row.lifetime_ns / 1e9
-        blobs = 0 if wishes.is_partial else 1
         await quota.reserve(
-            wishes.holder, size, domain=wishes.domain, lifetime_seconds=seconds, id=id, blobs=blobs, keys=keys
+            wishes.holder,
+            size,
+            domain=wishes.domain,
+            lifetime_seconds=seconds,
+            id=id,
+            blobs=int(not wishes.is_partial) if blobs is None else blobs,
+            keys=keys,
+            instead_of=instead_of,
         )
 
     async def check_possible(self, id: UploadId, row: UploadRow, size: int, refused: StorageFull) -> None:
@@ -143,6 +184,14 @@ class Reservations:
             await (await quota.resume(id)).grow(size)
         except NotFound:
             await self._begin(quota, id, row, size)
+
+    async def renew(self, id: UploadId) -> None:
+        """A sign of life."""
+        if self._quota is not None:
+            try:
+                await (await self._quota.resume(id)).grow(0)
+            except NotFound:
+                pass  # it has none, or its time was past: the next bytes ask anew
 
     async def promise(self, id: UploadId, row: UploadRow, key: BlobKey) -> None:
         """Before the commit. Raises StorageFull."""

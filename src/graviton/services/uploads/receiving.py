@@ -145,19 +145,34 @@ class Receiving:
         if row.length is not None and span.end > row.length:
             raise beyond(id, row.length)
         feed.limit(span.end, _other_length(id, span))
-        if digest is None and row.offset == span.start:
-            try:
-                await self._append(id, span.start, feed, span.end)
-            except _BusyError:
+        goes_on = digest is None and row.offset == span.start
+        if goes_on and await self._append_part(id, span, feed):
+            return
+        try:
+            await self._have_room(id, row, span)
+        except StorageFull:
+            if not goes_on:
+                raise
+            async with self._turns.turn(id, _any_time):  # whoever writes, or died at it, ends: the newest writer wins
                 pass
-            else:
-                if feed.has_ended and feed.position < span.end:
-                    raise _other_length(id, span)  # what came stays, and whoever sent it is not told that all did
-                return
-        await self._have_room(id, row, span)
+            _check_offset(await self._kit.load(id), id, span.start)
+            if not await self._append_part(id, span, feed):
+                raise
+            return
         async with kept_alive(self._kit, id):
             made = await self._kit.parts.put(id, new_name(), _whole(id, feed, span, digest))
         await self._hold(id, made.row(span))
+
+    async def _append_part(self, id: UploadId, span: Span, feed: Feed) -> bool:
+        """Cut a part at once that begins at the offset; False if somebody else writes, or bytes lie in the way, and
+        nothing was read."""
+        try:
+            await self._append(id, span.start, feed, span.end)
+        except _BusyError:
+            return False
+        if feed.has_ended and feed.position < span.end:
+            raise _other_length(id, span)  # what came stays, and whoever sent it is not told that all did
+        return True
 
     async def _have_room(self, id: UploadId, row: UploadRow, span: Span) -> None:
         """In the quota, for a part beside what is held. Raises StorageFull."""

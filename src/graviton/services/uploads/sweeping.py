@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
-from graviton.errors import GravitonError, IntegrityError, InvalidInput
+from graviton.errors import GravitonError, IntegrityError, InvalidInput, NotFound
 from graviton.metadata.upload_rows import UPLOADS, UploadRow, UploadState
 from graviton.ports.kv import ReadTransaction, Transaction
 from graviton.ports.metrics import MetricKeys
@@ -33,21 +34,36 @@ client puts it together once more."""
 
 
 class Joined:
-    """Partial uploads that were put together."""
+    """Partial uploads, and what they were put together to."""
 
-    def __init__(self, before_ns: int) -> None:
-        """Those count as done that were by then."""
-        self.before_ns = before_ns
+    def __init__(self, now_ns: int) -> None:
+        self.now_ns = now_ns
+        self.before_ns = now_ns - _JOINED_NS
+        """What was done by then counts as that."""
+        self._pieces: dict[UploadId, UploadRow] = {}
         self._done: set[UploadId] = set()
         self._needed: set[UploadId] = set()
 
-    def saw(self, row: UploadRow) -> None:
+    def saw(self, id: UploadId, row: UploadRow) -> None:
         """One upload more."""
+        if row.wishes.is_partial and row.state is not UploadState.GONE:
+            self._pieces[id] = row
         ids = [UploadId(one) for one in row.wishes.made_of]
-        if row.state.is_open:
+        if row.state.is_open and row.expires_at_ns > self.now_ns:
             self._needed.update(ids)
         elif row.state is UploadState.DONE and row.alive_at_ns <= self.before_ns:
             self._done.update(ids)
+
+    @property
+    def fading(self) -> list[UploadId]:
+        """Those that something unfinished is made of, and that it would outlive."""
+        needed = ((id, row) for id, row in self._pieces.items() if id in self._needed)
+        return [id for id, row in needed if row.expires_at_ns < self.now_ns + row.lifetime_ns // 2]
+
+    @property
+    def expired(self) -> list[UploadId]:
+        """Those that nothing unfinished is made of, and whose time is past."""
+        return [id for id, row in self._pieces.items() if id not in self._needed and row.expires_at_ns <= self.now_ns]
 
     @property
     def done_with(self) -> list[UploadId]:
@@ -71,7 +87,7 @@ class Sweeping:
     async def terminate(self, id: UploadId) -> bool:
         """Remove an upload; whether it was there. Repeating it is safe, and so is a crash: its row goes last."""
         try:
-            row = await self._kit.decide(partial(_let_go, id=id, before_ns=None))
+            row = await self._kit.decide(partial(_let_go, id=id, now_ns=self._kit.now_ns()))
         except IntegrityError:  # nobody can read its row, so nobody is at it; its sessions expire
             await self._remove_bytes(id)
             return True
@@ -86,7 +102,7 @@ class Sweeping:
         await self._turns.stop(id)
         self._states.drop(id)
         await end_sessions(kit, [one for one in (row.session, row.heir, *row.old_sessions) if one])
-        await kit.reservations.release(id)
+        await kit.give_room_back(id, row)
         await self._remove_bytes(id)
 
     async def _remove_bytes(self, id: UploadId) -> None:
@@ -98,7 +114,7 @@ class Sweeping:
         """Remove what has expired and what nobody owns; `resume` is told of uploads to be finished."""
         expired = resumed = failed = open_ones = 0
         after: UploadId | None = None
-        joined = Joined(self._kit.now_ns() - _JOINED_NS)
+        joined = Joined(self._kit.now_ns())
         counted = await self._kit.kv.read(_counted)
         while True:
             rows = await self._kit.kv.read(partial(records.load_all, after=after, limit=_ROWS))
@@ -106,8 +122,9 @@ class Sweeping:
                 try:
                     row = UploadRow.decode(data)
                     open_ones += row.state.is_open
-                    joined.saw(row)
-                    if row.state is UploadState.GONE or row.expires_at_ns <= self._kit.now_ns():
+                    joined.saw(id, row)
+                    is_over = row.expires_at_ns <= self._kit.now_ns() and not row.wishes.is_partial
+                    if row.state is UploadState.GONE or is_over:
                         expired += await self._expire(id)
                     elif is_unfinished(row) and self.is_stale(row) and not self._turns.of(id):
                         resume(id)
@@ -120,31 +137,47 @@ class Sweeping:
                 break
         await self._kit.note(partial(counting.recounted, before=counted, found=open_ones))
         self._kit.metrics.gauge(MetricKeys.UPLOADS_OPEN, open_ones)
-        expired += await self._sweep_joined(joined)
+        gone, stay = await self._sweep_joined(joined)
+        expired, failed = expired + gone, failed + stay
         await self._kit.reservations.recover()
         orphans, without = await self._sweep_orphans()
         return Swept(expired, orphans, resumed, failed + without)
 
     async def _expire(self, id: UploadId) -> bool:
-        row = await self._kit.decide(partial(_let_go, id=id, before_ns=self._kit.now_ns()))
+        row = await self._kit.decide(partial(_let_go, id=id, now_ns=self._kit.now_ns(), if_expired=True))
         if row is not None:
             await self._remove(id, row)
             self._kit.metrics.counter(MetricKeys.UPLOADS, event="expired")
         return row is not None
 
-    async def _sweep_joined(self, joined: Joined) -> int:
-        """Partial uploads that were put together, and that nobody has used since."""
-        gone = 0
-        for id in joined.done_with:
-            try:
-                row = await self._kit.decide(partial(_let_go_joined, id=id, before_ns=joined.before_ns))
-                if row is not None:
-                    await self._remove(id, row)
-                    self._kit.metrics.counter(MetricKeys.UPLOADS, event="expired")
-                    gone += 1
-            except GravitonError as error:
-                log_failure(f"partial upload {id} cannot be removed now", error)
-        return gone
+    async def _sweep_joined(self, joined: Joined) -> tuple[int, int]:
+        """Partial uploads: those whose time is past go, and those that were put together and that nobody has used
+        since. Whoever is still to be made of some keeps them alive."""
+        gone = failed = 0
+        steps = [(self._renew, joined.fading), (self._expire, joined.expired)]
+        steps.append((partial(self._expire_joined, before_ns=joined.before_ns), joined.done_with))
+        for step, ids in steps:
+            for id in ids:
+                try:
+                    gone += await step(id)
+                except NotFound:
+                    continue  # it has gone meanwhile
+                except GravitonError as error:
+                    log_failure(f"partial upload {id} cannot be swept now", error)
+                    failed += 1
+        return gone, failed
+
+    async def _renew(self, id: UploadId) -> bool:
+        row = await self._kit.note(partial(records.touch, id=id, now_ns=self._kit.now_ns()))
+        await self._kit.keep_session(id, row)
+        return False
+
+    async def _expire_joined(self, id: UploadId, before_ns: int) -> bool:
+        row = await self._kit.decide(partial(_let_go_joined, id=id, before_ns=before_ns))
+        if row is not None:
+            await self._remove(id, row)
+            self._kit.metrics.counter(MetricKeys.UPLOADS, event="expired")
+        return row is not None
 
     async def _sweep_orphans(self) -> tuple[int, int]:
         """Objects of uploads that have no row: whoever was putting them had to die, or the metadata was restored."""
@@ -166,18 +199,28 @@ class Sweeping:
         return removed, failed
 
 
-def _let_go(tx: Transaction, id: UploadId, before_ns: int | None) -> UploadRow | None:
-    """Say that an upload goes: nobody can write to it from now on. With `before_ns` only if it has expired by then.
-    None if there is none, or it may stay."""
+def _let_go(tx: Transaction, id: UploadId, now_ns: int, if_expired: bool = False) -> UploadRow | None:
+    """Say that an upload goes: nobody can write to it from now on. None if there is none, or it may stay."""
     data = tx.get(UPLOADS, bytes.fromhex(id))
     if data is None:
         return None
     row = UploadRow.decode(data)
     if row.state is UploadState.GONE:
         return row
-    if before_ns is not None and row.expires_at_ns > before_ns:
+    if if_expired and row.expires_at_ns > now_ns:
         return None  # a sign of life came
+    if row.state is UploadState.DONE:
+        _let_pieces_expire(tx, row, now_ns + _JOINED_NS)
     return _gone(tx, id, row)
+
+
+def _let_pieces_expire(tx: Transaction, row: UploadRow, at_ns: int) -> None:
+    """What was made of these goes, and cannot tell any more that they were put together."""
+    for one in dict.fromkeys(row.wishes.made_of):
+        with suppress(NotFound, IntegrityError):
+            piece = records.load(tx, UploadId(one))
+            expires_at_ns = min(piece.expires_at_ns, at_ns)
+            records.save(tx, UploadId(one), piece._replace(expires_at_ns=expires_at_ns))
 
 
 def _let_go_joined(tx: Transaction, id: UploadId, before_ns: int) -> UploadRow | None:

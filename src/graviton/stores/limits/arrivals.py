@@ -63,14 +63,16 @@ class Arrival:
         if self._pace is not None:
             await self._pace.take(size)
 
-    def counted(self, filler: Filler) -> Filler:
-        """`filler`, whose bytes are counted, and come no faster than they may."""
+    def counted(self, filler: Filler, announced: int | None = None) -> Filler:
+        """`filler`, whose bytes are counted, and come no faster than they may. `announced` is how many whoever sends
+        them says that they will be. It is believed where they are refused for it, and not for memory, of which
+        somebody who sends nothing then would keep as much as he likes from others."""
+        self._announced = max(self._announced, filler.size_hint or 0, announced or 0)
         return Counted(filler, self._begin, self._came, None if self._pace is None else self._pace.piece)
 
-    async def _begin(self, size_hint: int | None) -> None:
-        size = max(size_hint or 0, self._announced)
-        check_size(size, self._max_bytes)
-        await self._have(size)
+    async def _begin(self) -> None:
+        check_size(self._announced, self._max_bytes)
+        await self._have(self._announced)
 
     async def _came(self, count: int) -> None:
         self._total += count
@@ -188,6 +190,11 @@ class GroupArrival:
                 await finish_anyway(self._have(holder, sum(own), len(own), []))
             except StorageFull as error:
                 self._refused[holder] = error
+
+    @property
+    def has_no_room(self) -> bool:
+        """Whether there was none for some of them, so that their keys decide."""
+        return bool(self._refused)
 
     def alone(self, holder: str) -> Room:
         """For the only one of them, which streams."""

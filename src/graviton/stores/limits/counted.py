@@ -15,7 +15,7 @@ class Counted:
     def __init__(
         self,
         filler: Filler,
-        begin: Callable[[int | None], Awaitable[None]],
+        begin: Callable[[], Awaitable[None]],
         came: Callable[[int], Awaitable[None]],
         piece: int | None,
     ) -> None:
@@ -28,7 +28,7 @@ class Counted:
         """See `Filler`."""
         if not self._has_begun:
             self._has_begun = True
-            await self._begin(self.size_hint)
+            await self._begin()
         piece = self._piece or len(memory)
         filled = 0
         while filled < len(memory):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,7 @@ from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.errors import NotFound, TooManyRequests
 from graviton.metadata.upload_rows import UPLOAD_COUNTS, UPLOADS
-from graviton.services.uploads import UploadId, Uploads, UploadState, UploadWishes
+from graviton.services.uploads import UploadId, Uploads, UploadState, UploadWishes, records
 from graviton.services.uploads.counting import count
 from graviton.testing.fake_clock import FakeClock
 from tests.upload_worlds import UploadWorld, pieces
@@ -93,6 +94,21 @@ async def joined(uploads: Uploads) -> tuple[list[UploadId], UploadId]:
     return ids, whole.id
 
 
+async def test_partial_uploads_can_be_put_together_when_no_more_may_be_open(world: UploadWorld) -> None:
+    """Else clients whose pieces are all there wait for each other until these expire."""
+    uploads = world.server(max_open=2)
+    ids, _ = await joined(uploads)
+    with pytest.raises(TooManyRequests):
+        await uploads.create(UploadWishes(1))
+    waiting = [await uploads._creating.concatenate(ids, UploadWishes(), 50_000) for _ in range(2)]
+    with pytest.raises(TooManyRequests, match="4 uploads are not finished"):
+        await uploads.concatenate(ids, UploadWishes())
+    for one in waiting:
+        assert (await uploads.finish(one, 30)).state is UploadState.DONE
+    assert await opened(world) == 2
+    await uploads.aclose()
+
+
 async def test_partial_uploads_go_when_what_they_were_put_together_to_is_done(world: UploadWorld) -> None:
     """Not at once: the answer may have been lost, and the client puts them together once more."""
     uploads = world.server()
@@ -115,12 +131,33 @@ async def test_partial_uploads_go_when_what_they_were_put_together_to_is_done(wo
     await uploads.aclose()
 
 
+async def test_partial_uploads_go_also_if_what_they_were_put_together_to_goes_first(world: UploadWorld) -> None:
+    """Else they hold blocks of a blob that is deleted, and which no quota counts, until they expire."""
+    uploads = world.server()
+    ids, whole = await joined(uploads)
+    await uploads.terminate(whole)
+    assert (await uploads.sweep()).expired == 0
+    again = await uploads._creating.concatenate(ids[:1], UploadWishes(), 50_000)
+    world.clock.advance(600)  # type: ignore[union-attr]
+    assert (await uploads._sweeping.sweep(lambda id: None)).expired == 1
+    with pytest.raises(NotFound):
+        await uploads.status(ids[1])
+    assert (await uploads.finish(again, 30)).state is UploadState.DONE
+    await uploads.aclose()
+
+
 async def test_partial_uploads_stay_while_something_unfinished_is_made_of_them(world: UploadWorld) -> None:
     uploads = world.server()
     ids, _ = await joined(uploads)
     waiting = await uploads._creating.concatenate(ids, UploadWishes(), 50_000)
     world.clock.advance(3600)  # type: ignore[union-attr]
-    swept = await uploads._sweeping.sweep(lambda id: None)
-    assert (swept.expired, swept.resumed) == (0, 1)
+    for _ in range(30):  # nobody can finish it for days
+        world.clock.advance(8 * 3600)  # type: ignore[union-attr]
+        await world.kv.transact(partial(records.touch, id=waiting, now_ns=world.clock.now_ns()))  # type: ignore[union-attr]
+        swept = await uploads._sweeping.sweep(lambda id: None)
+        assert swept.resumed == 1
     assert (await uploads.finish(waiting, 30)).state is UploadState.DONE
+    world.clock.advance(86_400)  # type: ignore[union-attr]
+    await uploads.sweep()
+    assert await world.left_over() == []
     await uploads.aclose()

@@ -13,8 +13,10 @@ from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
 from graviton.core.policies import BlobWritePlan
 from graviton.core.ranges import Span
-from graviton.errors import NotFound, StorageFull
-from graviton.services.uploads import Uploads, UploadState, UploadWishes, quota
+from graviton.errors import NotFound, StorageFull, TooManyRequests
+from graviton.ports.kv import Transaction
+from graviton.services.uploads import UploadId, Uploads, UploadState, UploadWishes, beats, quota, records
+from graviton.testing.fake_clock import FakeClock
 from tests.support import SMALL_SPEC, some_bytes
 from tests.upload_worlds import TINY, UploadWorld, pieces
 
@@ -76,11 +78,19 @@ class Books:
         id: str,
         blobs: int,
         keys: Sequence[BlobKey] = (),
+        instead_of: Sequence[str] = (),
     ) -> Room:
+        before = dict(self.open)
+        for one in instead_of:
+            self.open.pop(one, None)
         assert id not in self.open
         assert lifetime_seconds > 0
         room = Room(self, id, holder, 0)
-        self.admit(room, size)
+        try:
+            self.admit(room, size)
+        except StorageFull:
+            self.open = before
+            raise
         self.open[id] = room
         room.promised = tuple(keys)
         return room
@@ -214,6 +224,70 @@ async def test_partial_uploads_that_do_not_become_one_keep_their_room(world: Upl
     assert books.open == {}
 
 
+async def partial(world: UploadWorld, uploads: Uploads, data: bytes) -> UploadId:
+    """A partial upload that is complete."""
+    one = await uploads.create(UploadWishes(len(data), is_partial=True))
+    await uploads.append(one.id, 0, pieces(data))
+    return one.id
+
+
+@pytest.mark.parametrize("ends", ["failed", "terminated", "refused", "too many"])
+async def test_bytes_of_partial_uploads_have_room_whatever_becomes_of_the_whole(kernel: Kernel, ends: str) -> None:
+    """They are stored; else whoever puts them together wrongly, again and again, fills the disk beyond any quota."""
+    world = UploadWorld(kernel)
+    world.quota = quota = Quota(world.kv, QuotaLimits(bytes=60_000, blobs=1))
+    if ends == "refused":
+        await world.store.put(DATA)
+    uploads = world.server()
+    ids = [await partial(world, uploads, some_bytes(10_000, seed)) for seed in (7, 8)]
+    wrong = BlobKey(done_digest(), 20_000)
+    if ends == "too many":
+        with pytest.raises(TooManyRequests):
+            await world.server(max_open=1).concatenate(ids, UploadWishes())
+    else:
+        whole = await uploads.concatenate(ids, UploadWishes(expected=None if ends == "refused" else wrong))
+        assert (await quota.usage()).reserved_bytes == 20_000
+        if ends == "terminated":
+            await uploads.terminate(whole.id)
+        else:
+            assert (await uploads.finish(whole.id, 30)).state is UploadState.FAILED
+    assert (await quota.usage())[2:] == (20_000, 0)
+    for id in ids:
+        await uploads.terminate(id)
+    assert (await quota.usage())[2:] == (0, 0)
+    await uploads.aclose()
+    await world.aclose()
+
+
+@pytest.mark.parametrize("is_ahead", [False, True])
+async def test_room_stays_while_bytes_come_however_long_that_takes(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, is_ahead: bool
+) -> None:
+    """In one request of a slow client, in order or ahead of what is missing."""
+    monkeypatch.setattr(beats, "BEAT_SECONDS", 0.001)
+    clock = FakeClock()
+    world = UploadWorld(kernel, clock=clock)
+    world.quota = quota = Quota(world.kv, QuotaLimits(bytes=30_001), clock)
+    uploads = world.server()
+    upload = await uploads.create(UploadWishes(30_001))
+
+    async def slow(data: bytes) -> AsyncIterator[bytes]:
+        async for piece in pieces(data, 3_000):
+            yield piece
+            clock.advance(6 * 3600)
+            while (await uploads.status(upload.id)).expires_at_ns < clock.now_ns() + 86_400 * 10**9:
+                await asyncio.sleep(0.001)
+            await quota.recover()
+            assert (await quota.usage()).reserved_bytes == 30_001
+
+    if is_ahead:
+        await uploads.put_part(upload.id, Span(1, 30_001), slow(DATA))
+    else:
+        await uploads.append(upload.id, 0, slow(DATA))
+    await uploads.aclose()
+    await world.aclose()
+
+
 # What is there already: with the quota itself.
 
 
@@ -306,5 +380,36 @@ async def test_an_upload_goes_on_when_there_is_room_again(full: UploadWorld) -> 
     done = await uploads.finish(upload.id, 30)
     assert done.key is not None
     assert await full.read(done.key) == data
+    assert await full.quota.usage() == Usage(30_000, 1, 0, 0)
+    await uploads.aclose()
+
+
+async def test_parts_of_what_is_there_go_on_after_a_writer_that_died(full: UploadWorld) -> None:
+    """Beside him they would have to be put by first, for which there is no room."""
+    uploads = full.server()
+    upload = await uploads.create(UploadWishes(30_000))
+    await uploads.put_part(upload.id, Span(0, 10_000), pieces(DATA[:10_000]))
+
+    def dies(tx: Transaction) -> None:
+        records.save(tx, upload.id, records.load(tx, upload.id)._replace(token="d1ed", reach=20_000))
+
+    await full.kv.transact(dies)
+    for start in (10_000, 20_000):
+        await uploads.put_part(upload.id, Span(start, start + 10_000), pieces(DATA[start : start + 10_000]))
+    assert (await uploads.finish(upload.id, 30)).state is UploadState.DONE
+    await uploads.aclose()
+
+
+async def test_what_is_refused_at_its_end_stays_nowhere(full: UploadWorld) -> None:
+    """All its blocks are there, and the blob is not: nothing of it is kept, and nobody tries again for ever."""
+    [blob] = [stat.key async for stat in full.store.list()]
+    [end, *_] = [entry.end async for entry in full.store.manifest(blob) if entry.end > 10_000]
+    uploads = full.server()
+    upload = await uploads.create(UploadWishes(end))
+    await uploads.append(upload.id, 0, pieces(DATA[:end]))
+    refused = await uploads.finish(upload.id, 30)
+    assert (refused.state, type(refused.error)) == (UploadState.FAILED, StorageFull)
+    assert (await uploads.sweep()).resumed == 0
+    assert [left for left in await full.left_over() if not left.startswith("uploads ")] == []
     assert await full.quota.usage() == Usage(30_000, 1, 0, 0)
     await uploads.aclose()
