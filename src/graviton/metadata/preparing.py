@@ -27,6 +27,9 @@ class Prepared(NamedTuple):
     page_count: int
     block_count: int
     pages_digest: bytes
+    last_written: tuple[int, bytes] | None = None
+    """End and stored form of the last page that was sealed where it lies; all others were before it. For who can lose
+    that again before the commit."""
 
 
 async def prepare(
@@ -42,6 +45,7 @@ async def prepare(
         raise InvalidInput(f"a commit brings at most {MAX_COMMIT_PAGES} pages, not {len(one.pages)}")
     chain = PageChain(one.key.algo)
     blocks = end = 0
+    last_written: tuple[int, bytes] | None = None
     after: _P | None = None
     while chain.pages < one.pages[0].number if one.pages else end < one.key.size:
         rows = await seal_some(after)
@@ -52,6 +56,7 @@ async def prepare(
             _check_follows(page, chain.pages, end)
             chain.add(data)
             blocks, end = blocks + len(page), page.end
+            last_written = end, data
     sealed = [(page, page.seal(one.key)) for page in one.pages]
     for page, data in sealed:
         _check_follows(page, chain.pages, end)
@@ -59,7 +64,7 @@ async def prepare(
         blocks, end = blocks + len(page), page.end
     if end != one.key.size:
         raise InvalidInput(f"the pages of blob {one.key} cover {end} bytes", subject=one.key.text)
-    return Prepared(one, sealed, chain.pages, blocks, chain.digest())
+    return Prepared(one, sealed, chain.pages, blocks, chain.digest(), last_written)
 
 
 def _check_follows(page: ManifestPage, number: int, offset: int) -> None:

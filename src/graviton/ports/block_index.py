@@ -13,7 +13,7 @@ Laws:
 - `claim`, `confirm`, `add_pages` and `commit` on a session that is not open raise Conflict: ended is final.
 - `end` is final and safe at any time: it drops the session's claims and touches no block. Ending twice changes nothing;
   ending a committed owner raises Conflict.
-- Claims need not be durable; losing one leaves at most a stray block. Everything else is.
+- Claims need not be durable; losing one with its session leaves at most a stray block. Everything else is.
 - `mark_damaged(key, generation)` acts only while the record still has that generation: a block rewritten meanwhile
   keeps its good name.
 - `references` yields the owners, of any state, that hold a claim on a block.

@@ -3,6 +3,9 @@
 Laws:
 - A blob is visible exactly while it points to a committed owner. Everything before `commit` is invisible.
 - `add_pages` writes pages of an open session in unsealed form (the blob's key is not known yet), in order.
+- The session has claimed every block of the pages that it adds or commits. A backend that may lose claims, pages or
+  seals while their session lives on (a server that crashes) raises Conflict for one that misses some: a blob that is
+  visible has all of them.
 - `commit` makes blobs visible, all of one call in one durable transaction. For each it takes the last pages, confirms
   the given claims, seals the pages, and then needs the session to be open and fully confirmed, else Conflict. If the
   blob exists already (in this domain) its manifest stays, attributes and holder are merged into it, and the session
