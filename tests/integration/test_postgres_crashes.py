@@ -231,3 +231,18 @@ async def test_claims_on_known_blocks_that_were_lost_in_a_crash_make_no_blob(hos
         [result] = await metadata.repo.commit([commit_of(session, upload, pages=[], confirm=[])])
         assert result.created
         assert [finding async for finding in audit(PgMetadataRows(database))] == []
+
+
+async def test_pages_that_were_lost_in_a_crash_are_missed(host: PgServer) -> None:
+    async with opened(host) as database:
+        metadata = Metadata(PgBlockIndex(database), PgBlobManifestRepo(database))
+        known = Upload.of(block_keys(6), "known")
+        await metadata.put(known)
+        upload = Upload.of(known.blocks, "new")
+        session = await metadata.session(upload.blocks)
+        await reach_the_disk(database)
+        await metadata.repo.add_pages(session, upload.pages)
+        await crash(host, "server", 0)
+        with pytest.raises(Conflict):
+            await metadata.repo.commit([commit_of(session, upload, pages=[], confirm=[])])
+        await sound(database, upload)

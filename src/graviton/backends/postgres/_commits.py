@@ -25,6 +25,7 @@ from graviton.backends.postgres.errors import RacedError
 from graviton.core.attributes import BinaryAttributes
 from graviton.errors import Conflict
 from graviton.metadata.manifest_checks import Answers, Suspect
+from graviton.metadata.owners import FORGOTTEN_HINT
 from graviton.metadata.preparing import Prepared
 from graviton.ports.block_index import OwnerState
 from graviton.ports.events import EventKind
@@ -67,8 +68,8 @@ class Committed(NamedTuple):
 
 def commit(group: Sequence[Prepared], now_ns: int, answers: Answers, kinds: Collection[EventKind]) -> Script[Committed]:
     """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
-    there whether they are sound, `kinds` which events are written. Raises Conflict, InvalidInput,
-    RacedError, UncheckedManifestsError."""
+    there whether they are sound, `kinds` which events are written. Raises Conflict, RacedError,
+    UncheckedManifestsError."""
     changes = Changes(now_ns, kinds)
     owners, rows, there = yield from _confirm_and_see(group, changes)
     places = [Place(owner.domain_id, one.commit.key) for owner, one in zip(owners, group, strict=True)]
@@ -147,6 +148,7 @@ def _check_whole(group: Sequence[Prepared], owners: Sequence[Owner], done: Confi
                 f"{left} blocks of session {owner.id:x} are not confirmed",
                 operation="commit",
                 subject=one.commit.key.text,
+                hint=FORGOTTEN_HINT,
             )
         if one.last_written is not None and owner.id not in written:
             raise seals_lost(owner.id, one.commit.key)

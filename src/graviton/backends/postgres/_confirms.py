@@ -20,7 +20,7 @@ from graviton.backends.postgres._totals import Delta, add_totals
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlockKey
 from graviton.core.manifests import ManifestPage
-from graviton.errors import Conflict, InvalidInput
+from graviton.metadata.owners import not_held
 from graviton.metadata.rows import CONFIRMED, WRITES
 from graviton.ports.block_index import BlockState
 from graviton.ports.events import EventKind
@@ -114,28 +114,21 @@ class confirm_claims:  # noqa: N801 - read as what it does: a statement, and how
 
     def __init__(self, requests: Sequence[Request], now_ns: int, kinds: Collection[EventKind]) -> None:
         self._pairs = [(one.session, key) for one in requests for key in in_order(one.keys)]
-        self._durable = len(self._pairs)
+        durable = len(self._pairs)
         self._pairs += [(one.session, key) for one in requests for key in one.others()]
         owners = [session for session, _ in self._pairs]
-        values = {"owners": Bigints(owners), "durable": self._durable} | columns([key for _, key in self._pairs])
+        values = {"owners": Bigints(owners), "durable": durable} | columns([key for _, key in self._pairs])
         if EventKind.BLOCK_STORED in kinds:
             self.statement = Statement(_CONFIRM_AND_TELL, values | {"now": now_ns})
         else:
             self.statement = Statement(_CONFIRM_QUIETLY, values)
 
     def outcome(self, result: Result) -> Confirmation:
-        """Raises InvalidInput for a key that its session has not claimed, Conflict for a block of its pages."""
+        """Raises Conflict for a block that its session does not hold."""
         missing, owners, blocks, domains, counts, sizes = result.rows[0]
         if missing is not None:
             session, key = self._pairs[missing - 1]
-            if missing > self._durable:
-                raise Conflict(
-                    f"session {session:x} does not hold block {key}, which is in its pages",
-                    operation="commit",
-                    subject=key.text,
-                    hint="The database server crashed, and has forgotten the claim. Put the blob again.",
-                )
-            raise InvalidInput(f"block {key} was not claimed by session {session:x}", subject=key.text)
+            raise not_held(session, key)
         added = [
             Delta(domain, StoreTotals(blocks=count, stored_bytes=size))
             for domain, count, size in zip(domains, counts, sizes, strict=True)
@@ -152,7 +145,7 @@ def confirm(
     also: Sequence[Statement] = (),
 ) -> Script[None]:
     """Confirm claims of an open session, which stays open and must hold the blocks of `pages`, and do `also`. Raises
-    Conflict, InvalidInput."""
+    Conflict."""
     confirming = confirm_claims([Request(session, keys, pages)], now_ns, kinds)
     locked, result = yield [lock_owners([session]), confirming.statement]
     check_open(session, locked.rows)

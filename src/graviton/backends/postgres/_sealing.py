@@ -15,6 +15,7 @@ from graviton.backends.postgres._soundness import PAGES_AFTER
 from graviton.core.keys import BlobKey
 from graviton.core.manifests import ManifestPage, sealed_page
 from graviton.errors import Conflict
+from graviton.metadata.owners import FORGOTTEN_HINT
 from graviton.metadata.preparing import SEAL_PAGES
 
 __all__ = ["seal_some", "seals_lost"]
@@ -42,5 +43,5 @@ def seals_lost(session: int, blob: BlobKey) -> Conflict:
         f"pages of session {session:x} are not there as they were sealed",
         operation="commit",
         subject=blob.text,
-        hint="The database server crashed, and has forgotten it. Put the blob again.",
+        hint=FORGOTTEN_HINT,
     )

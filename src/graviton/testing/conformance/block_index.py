@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from graviton.core.keys import BlockKey
-from graviton.errors import Conflict, InvalidInput
+from graviton.errors import Conflict
 from graviton.ports.block_index import BlockIndex, BlockState, OwnerState
 from graviton.testing.conformance.block_records import BlockRecordLaws
 from graviton.testing.conformance.checks import cancelled_everywhere, collect, gather, raises
@@ -159,7 +159,7 @@ class _ConfirmLaws(MetadataContract):
         session = await metadata.session([a])
         await metadata.session([c])
         for other in (b, c):
-            with raises(InvalidInput):
+            with raises(Conflict):
                 await metadata.index.confirm(session, [a, other])
         records = await metadata.index.records([a, b, c])
         assert [record and record.state for record in records] == [BlockState.PENDING, None, BlockState.PENDING]

@@ -10,7 +10,7 @@ from graviton.core.keys import BlockKey
 from graviton.core.limits import MAX_PAGE_ENTRIES
 from graviton.core.manifests import ManifestPage, PageChain, paginate
 from graviton.core.ranges import Span
-from graviton.errors import IntegrityError, InvalidInput, NotFound
+from graviton.errors import Conflict, GravitonError, IntegrityError, InvalidInput, NotFound
 from graviton.ports.manifests import MAX_COMMIT_PAGES, BlobRecord
 from graviton.testing.conformance.checks import collect, raises
 from graviton.testing.conformance.contract import needs, optional_hook
@@ -146,9 +146,17 @@ class ManifestPageLaws(MetadataContract):
         gap = ManifestPage(0, 1, upload.blocks)
         short = paginate(upload.blocks[:-1])
         wrong_number = ManifestPage(1, 0, upload.blocks)
-        for pages in ([], short, [gap], [wrong_number], [first, second], [*upload.pages, first]):
+        cases: list[tuple[type[GravitonError], list[ManifestPage]]] = [
+            (InvalidInput, short),
+            (InvalidInput, [gap]),
+            (InvalidInput, [first, second]),
+            (InvalidInput, [*upload.pages, first]),
+            (Conflict, []),  # then the session should have them
+            (Conflict, [wrong_number]),
+        ]
+        for error, pages in cases:
             session = await metadata.session(upload.blocks)
-            with raises(InvalidInput):
+            with raises(error):
                 await metadata.repo.commit([commit_of(session, upload, pages=pages)])
             with raises(NotFound):
                 await metadata.repo.get(upload.key)
