@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from graviton.concurrency.executors import in_own_thread
-from graviton.errors import Conflict, InvalidInput
+from graviton.errors import Conflict
 from tests.faults.harness.pg_operations import (
     OPERATIONS,
     Operation,
@@ -46,7 +46,7 @@ the other."""
 KILLS = 20 if IS_LONG else 2
 """Of the server, each at other messages of the operations."""
 
-FORGOTTEN = (Conflict, InvalidInput)
+FORGOTTEN = Conflict
 """A server that crashes forgets claims and pages of its last moments, which nobody waited for on the disk. Whoever made
 them is told that they are not there, and begins again."""
 

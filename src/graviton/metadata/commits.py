@@ -54,7 +54,7 @@ def page_key(owner: int, end: int) -> bytes:
 def add_pages(
     tx: Transaction, session: int, pages: Sequence[ManifestPage], confirm: Sequence[BlockKey], now_ns: int
 ) -> None:
-    """Write unsealed pages of an open session and confirm claims. Raises Conflict, InvalidInput."""
+    """Write unsealed pages of an open session and confirm claims. Raises Conflict."""
     confirms.confirm_some(tx, session, confirm, now_ns)
     tx.put_many(PAGES, [(page_key(session, page.end), page.to_bytes()) for page in pages])
 
@@ -100,7 +100,7 @@ class Committed(NamedTuple):
 
 def commit(tx: Transaction, group: Sequence[Prepared], now_ns: int, answers: Answers) -> Committed:
     """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
-    there whether they are sound. Raises Conflict, InvalidInput, UncheckedManifestsError."""
+    there whether they are sound. Raises Conflict, UncheckedManifestsError."""
     if not group:
         return Committed([], [])
     owners = _confirmed_owners(tx, group, changes := _Changes())

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from graviton.core.keys import BlockKey
-from graviton.errors import IntegrityError, InvalidInput
+from graviton.errors import IntegrityError
 from graviton.metadata import totals
-from graviton.metadata.owners import first_kinds, load_open, renewed, save_owner
+from graviton.metadata.owners import first_kinds, load_open, not_held, renewed, save_owner
 from graviton.metadata.rows import (
     BLOCKS,
     CONFIRMED,
@@ -42,8 +42,8 @@ class Confirmed(NamedTuple):
 
 
 def confirm(tx: Transaction, requests: Sequence[tuple[int, OwnerRow, Sequence[BlockKey]]]) -> Confirmed:
-    """Turn the records of the blocks `keys` that each session had to write to stored. Raises InvalidInput for a key
-    that its session has not claimed."""
+    """Turn the records of the blocks `keys` that each session had to write to stored. Raises Conflict for a key that
+    its session does not hold."""
     asked = [{row.domain + key.to_bytes() for key in keys} for _, row, keys in requests]
     inside = [first_kinds(row) if blocks else {} for (_, row, _), blocks in zip(requests, asked, strict=True)]
     refs = sorted(
@@ -74,8 +74,7 @@ def confirm(tx: Transaction, requests: Sequence[tuple[int, OwnerRow, Sequence[Bl
 
 def _kind_outside(ref: bytes, data: bytes | None) -> int:
     if data is None:
-        key, session = BlockKey.from_bytes(ref[-8 - KEY_BYTES : -8]), ref[-8:].hex()
-        raise InvalidInput(f"block {key} was not claimed by session {session}", subject=key.text)
+        raise not_held(int.from_bytes(ref[-8:], "big"), BlockKey.from_bytes(ref[-8 - KEY_BYTES : -8]))
     return decode_ref(data)
 
 
@@ -105,7 +104,7 @@ def _store(tx: Transaction, blocks: Sequence[bytes]) -> totals.Sums:
 
 
 def confirm_some(tx: Transaction, session: int, keys: Sequence[BlockKey], now_ns: int) -> None:
-    """Confirm claims of an open session, which stays open. Raises Conflict, InvalidInput."""
+    """Confirm claims of an open session, which stays open. Raises Conflict."""
     done = confirm(tx, [(session, load_open(tx, session), keys)])
     tx.put_many(REFS, done.refs)
     save_owner(tx, session, renewed(done.owners[0], now_ns))

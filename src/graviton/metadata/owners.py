@@ -5,18 +5,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
+from graviton.core.keys import BlockKey
 from graviton.errors import Conflict
 from graviton.metadata.rows import FIRST_CLAIM_BYTES, OWNERS, OwnerRow, u64
 from graviton.ports.block_index import OwnerState
 from graviton.ports.kv import ReadTransaction, Transaction
 
 __all__ = [
+    "FORGOTTEN_HINT",
     "check_open",
     "drawn_owner",
     "first_kinds",
     "load_open",
     "load_owner",
     "load_owners",
+    "not_held",
     "not_open",
     "renewed",
     "save_owner",
@@ -26,6 +29,9 @@ __all__ = [
 _EPOCH_MS = 1_577_836_800_000
 """2020-01-01: leaves 41 bits of milliseconds (69 years) above the random bits of a positive 63-bit owner."""
 _RANDOM_BITS = 21
+
+FORGOTTEN_HINT = "A database server that crashed may have forgotten it: start the put again."
+"""For who finds that a session has not what its process was told it has."""
 
 
 def unused_owners(tx: ReadTransaction, count: int, now_ns: int) -> int:
@@ -92,6 +98,16 @@ def not_open(session: int, state: OwnerState | None) -> Conflict:
         operation="session",
         subject=f"{session:x}",
         hint="Start the put again.",
+    )
+
+
+def not_held(session: int, block: BlockKey) -> Conflict:
+    """The error for a block on which a session has no claim."""
+    return Conflict(
+        f"the session {session:x} does not hold block {block}",
+        operation="session",
+        subject=block.text,
+        hint=FORGOTTEN_HINT,
     )
 
 

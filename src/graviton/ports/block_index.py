@@ -9,11 +9,11 @@ Laws:
   the order given, whether the caller must write the block: not when it is `stored`, or when this session claimed it
   before; otherwise yes, and its record is `pending` under a new generation until somebody confirms.
 - `confirm` after the bytes are durable: turns this session's own claims that had to be written to `stored`. It never
-  creates a record, and confirming twice changes nothing. Keys the session did not claim raise InvalidInput.
+  creates a record, and confirming twice changes nothing. Keys that the session does not hold raise Conflict.
 - `claim`, `confirm`, `add_pages` and `commit` on a session that is not open raise Conflict: ended is final.
 - `end` is final and safe at any time: it drops the session's claims and touches no block. Ending twice changes nothing;
   ending a committed owner raises Conflict.
-- Claims need not be durable; losing one leaves at most a stray block. Everything else is.
+- Claims need not be durable; losing one with its session leaves at most a stray block. Everything else is.
 - `mark_damaged(key, generation)` acts only while the record still has that generation: a block rewritten meanwhile
   keeps its good name.
 - `references` yields the owners, of any state, that hold a claim on a block.
@@ -177,7 +177,7 @@ class BlockIndex(ABC):
 
     @abstractmethod
     async def confirm(self, session: int, keys: Sequence[BlockKey]) -> None:
-        """Say that the claimed blocks `keys` are durable. Raises Conflict, InvalidInput."""
+        """Say that the claimed blocks `keys` are durable. Raises Conflict."""
 
     @abstractmethod
     async def end(self, session: int) -> None:

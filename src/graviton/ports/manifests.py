@@ -3,13 +3,16 @@
 Laws:
 - A blob is visible exactly while it points to a committed owner. Everything before `commit` is invisible.
 - `add_pages` writes pages of an open session in unsealed form (the blob's key is not known yet), in order.
+- The session has claimed every block of the pages that it adds or commits. A backend that may lose claims, pages or
+  seals while their session lives on (a server that crashes) raises Conflict for one that misses some: a blob that is
+  visible has all of them.
 - `commit` makes blobs visible, all of one call in one durable transaction. For each it takes the last pages, confirms
-  the given claims, seals the pages, and then needs the session to be open and fully confirmed, else Conflict. If the
-  blob exists already (in this domain) its manifest stays, attributes and holder are merged into it, and the session
-  becomes dropped: the result says `created=False`. But a manifest that cannot be relied on, because a page of it is
-  damaged or a block of it is not `stored` after this call has confirmed its own, gives way to the new one, which takes
-  over attributes and holders; its owner becomes dropped. Several commits of one blob in one call are as if one after
-  the other.
+  the given claims, seals the pages, and then needs the session to be open and fully confirmed, with all pages that come
+  before those of the call, else Conflict. If the blob exists already (in this domain) its manifest stays, attributes
+  and holder are merged into it, and the session becomes dropped: the result says `created=False`. But a manifest that
+  cannot be relied on, because a page of it is damaged or a block of it is not `stored` after this call has confirmed
+  its own, gives way to the new one, which takes over attributes and holders; its owner becomes dropped. Several commits
+  of one blob in one call are as if one after the other.
 - `get`, `pages` and `delete` of an unknown or deleted blob: NotFound, NotFound, False; never an empty stream. `find`
   is `get` of many keys at one moment, in their order, repeats included: None stands for a blob that is not visible.
 - `pages(blob, span)` yields, in order, exactly the pages that overlap `span` (None: all of them; none for an empty

@@ -11,19 +11,21 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from graviton.backends.postgres._arrays import Bigints
+from graviton.backends.postgres._arrays import Bigints, Byteas
 from graviton.backends.postgres._blob_rows import BLOB_COLUMNS, Changes, Place, blob_record
-from graviton.backends.postgres._confirms import confirm_claims
+from graviton.backends.postgres._confirms import Confirmation, Request, confirm_claims
 from graviton.backends.postgres._events import blob_committed
 from graviton.backends.postgres._keys import columns
 from graviton.backends.postgres._owners import Owner, check_open, lock_owners, owner_states
 from graviton.backends.postgres._scripts import Script, Statement
+from graviton.backends.postgres._sealing import seals_lost
 from graviton.backends.postgres._soundness import sound_ones
 from graviton.backends.postgres._totals import Delta
 from graviton.backends.postgres.errors import RacedError
 from graviton.core.attributes import BinaryAttributes
 from graviton.errors import Conflict
 from graviton.metadata.manifest_checks import Answers, Suspect
+from graviton.metadata.owners import FORGOTTEN_HINT
 from graviton.metadata.preparing import Prepared
 from graviton.ports.block_index import OwnerState
 from graviton.ports.events import EventKind
@@ -48,6 +50,13 @@ SELECT {BLOB_COLUMNS}, o.state, b.domain_id {_BLOBS}) AS b
 CROSS JOIN LATERAL (SELECT state FROM owners WHERE id = b.owner_id LIMIT 1) AS o
 """
 
+_FIND_WRITTEN = """
+SELECT k.owner_id FROM unnest(%(owners)b::bigint[], %(ends)b::bigint[], %(data)b::bytea[]) AS k(owner_id, ended, data)
+CROSS JOIN LATERAL (SELECT data FROM pages WHERE owner_id = k.owner_id AND end_offset = k.ended LIMIT 1) AS p
+WHERE p.data = k.data
+"""
+"""The sessions whose last page lies there as it was sealed (`_sealing.py`)."""
+
 
 class Committed(NamedTuple):
     """What a group of commits did."""
@@ -59,8 +68,8 @@ class Committed(NamedTuple):
 
 def commit(group: Sequence[Prepared], now_ns: int, answers: Answers, kinds: Collection[EventKind]) -> Script[Committed]:
     """Make blobs visible, or merge into those that are, as if one after the other. `answers` says of large manifests
-    there whether they are sound, `kinds` which events are written. Raises Conflict, InvalidInput,
-    RacedError, UncheckedManifestsError."""
+    there whether they are sound, `kinds` which events are written. Raises Conflict, RacedError,
+    UncheckedManifestsError."""
     changes = Changes(now_ns, kinds)
     owners, rows, there = yield from _confirm_and_see(group, changes)
     places = [Place(owner.domain_id, one.commit.key) for owner, one in zip(owners, group, strict=True)]
@@ -86,21 +95,22 @@ def commit(group: Sequence[Prepared], now_ns: int, answers: Answers, kinds: Coll
 def _confirm_and_see(
     group: Sequence[Prepared], changes: Changes
 ) -> Script[tuple[list[Owner], set[Place], dict[Place, BlobRecord]]]:
-    """Lock the owners of a group, confirm the last blocks, and lock the rows of blobs that there are: the owners, which
-    rows these are, and the records of those blobs that are visible. The kinds of claims stay as they are: they say
-    something about open owners only."""
+    """Lock the owners of a group, confirm the last blocks, look that they have lost nothing in a crash, and lock the
+    rows of blobs that there are: the owners, which rows these are, and the records of those blobs that are visible. The
+    kinds of claims stay as they are: they say something about open owners only."""
     numbers = [one.commit.session for one in group]
     if len(set(numbers)) < len(numbers):
         raise Conflict("a session cannot commit twice", operation="commit")
-    requests = [(one.commit.session, one.commit.confirm) for one in group]
+    requests = [Request(one.commit.session, one.commit.confirm, one.commit.pages) for one in group]
     confirming = confirm_claims(requests, changes.now_ns, changes.kinds)
     ordered = sorted(group, key=lambda one: one.commit.key.to_bytes())
     blobs = {"owners": Bigints(one.commit.session for one in ordered)} | columns([one.commit.key for one in ordered])
-    locked, confirmed, rows_locked, seen = yield [
+    locked, confirmed, rows_locked, seen, *written = yield [
         lock_owners(sorted(numbers)),
         confirming.statement,
         Statement(_LOCK_BLOBS, blobs),
         Statement(_SEE_BLOBS, blobs),
+        *_find_written(group),
     ]
     if seen.changed > rows_locked.changed:
         raise RacedError("somebody else made the same blob visible just now, and may take it away again")
@@ -108,14 +118,7 @@ def _confirm_and_see(
     owners = [check_open(number, [by_number[number]] if number in by_number else []) for number in numbers]
     done = confirming.outcome(confirmed)
     changes.totals += done.added
-    for one, owner in zip(group, owners, strict=True):
-        left = owner.unconfirmed - done.written[owner.id]
-        if left:
-            raise Conflict(
-                f"{left} blocks of session {owner.id:x} are not confirmed",
-                operation="commit",
-                subject=one.commit.key.text,
-            )
+    _check_whole(group, owners, done, {session for result in written for (session,) in result.rows})
     rows: set[Place] = set()
     there: dict[Place, BlobRecord] = {}
     for row in seen.rows:
@@ -125,6 +128,30 @@ def _confirm_and_see(
         if owner_states[row[10]] is OwnerState.COMMITTED:
             there[place] = record
     return owners, rows, there
+
+
+def _find_written(group: Sequence[Prepared]) -> list[Statement]:
+    """The statement that looks for the last pages that were written before; none if there are none."""
+    there = [(one.commit.session, *one.last_written) for one in group if one.last_written is not None]
+    if not there:
+        return []
+    owners, ends, data = zip(*there, strict=True)
+    return [Statement(_FIND_WRITTEN, {"owners": Bigints(owners), "ends": Bigints(ends), "data": Byteas(data)})]
+
+
+def _check_whole(group: Sequence[Prepared], owners: Sequence[Owner], done: Confirmation, written: set[int]) -> None:
+    """Raises Conflict for a session with blocks to be confirmed, or without its pages."""
+    for one, owner in zip(group, owners, strict=True):
+        left = owner.unconfirmed - done.written[owner.id]
+        if left:
+            raise Conflict(
+                f"{left} blocks of session {owner.id:x} are not confirmed",
+                operation="commit",
+                subject=one.commit.key.text,
+                hint=FORGOTTEN_HINT,
+            )
+        if one.last_written is not None and owner.id not in written:
+            raise seals_lost(owner.id, one.commit.key)
 
 
 def _broken(

@@ -138,9 +138,8 @@ class PgBlockIndex(BlockIndex):
 
     async def confirm(self, session: int, keys: Sequence[BlockKey]) -> None:
         now_ns, kinds = self._clock.now_ns(), self._database.config.events
-        await self._database.run(
-            "index.confirm", lambda: confirm(session, keys, now_ns, kinds), self._database.confirm_durability
-        )
+        script = partial(confirm, session, keys, now_ns, kinds)
+        await self._database.run("index.confirm", script, self._database.confirm_durability)
         if EventKind.BLOCK_STORED in kinds:
             self._database.ring()
 

@@ -15,10 +15,11 @@ from graviton.backends.postgres._endings import forget_dropped
 from graviton.backends.postgres._gather import SMALL_KEYS, Gatherer
 from graviton.backends.postgres._keys import KEY_ARRAYS, columns, key_columns
 from graviton.backends.postgres._outcomes import run_once
-from graviton.backends.postgres._owners import Owner, check_open, lock_owners
+from graviton.backends.postgres._owners import Owner, lock_owners
 from graviton.backends.postgres._page_source import PgPageSource
-from graviton.backends.postgres._scripts import Script, Statement
-from graviton.backends.postgres._soundness import PAGES_AFTER, check
+from graviton.backends.postgres._scripts import Script
+from graviton.backends.postgres._sealing import seal_some
+from graviton.backends.postgres._soundness import check
 from graviton.backends.postgres._totals import FOLD_ONE_IN, READ_TOTALS, fold
 from graviton.backends.postgres.capabilities import CAPABILITIES
 from graviton.backends.postgres.database import PgDatabase
@@ -26,14 +27,14 @@ from graviton.backends.postgres.domains import Domains
 from graviton.backends.postgres.errors import LostReply
 from graviton.core.clock import Clock
 from graviton.core.keys import BlobKey, BlockKey
-from graviton.core.manifests import ManifestPage, sealed_page
+from graviton.core.manifests import ManifestPage
 from graviton.core.names import check_name
 from graviton.core.ranges import Span
 from graviton.errors import GravitonError, NotFound
 from graviton.metadata.key_prefix import blob_key_prefix
 from graviton.metadata.manifest_checks import UncheckedManifestsError
 from graviton.metadata.page_reads import read_pages
-from graviton.metadata.preparing import SEAL_PAGES, Prepared, prepare
+from graviton.metadata.preparing import Prepared, prepare
 from graviton.ports.block_index import OwnerState
 from graviton.ports.events import EventKind
 from graviton.ports.kv import Durability, prefix_end
@@ -112,11 +113,8 @@ class PgBlobManifestRepo(BlobManifestRepo):
         now_ns = self._clock.now_ns()
         rows = [(page.end, page.to_bytes()) for page in pages]
         also = [insert_pages(session, rows)] if rows else []
-        await self._database.run(
-            "manifests.add_pages",
-            lambda: confirm_claims(session, confirm, now_ns, self._kinds, also),
-            self._database.confirm_durability,
-        )
+        script = partial(confirm_claims, session, confirm, now_ns, self._kinds, pages, also)
+        await self._database.run("manifests.add_pages", script, self._database.confirm_durability)
         if EventKind.BLOCK_STORED in self._kinds:
             self._database.ring()
 
@@ -136,12 +134,12 @@ class PgBlobManifestRepo(BlobManifestRepo):
         return results
 
     async def _prepare(self, one: BlobCommit) -> Prepared:
-        def seal_some(after: int | None) -> Awaitable[Sequence[tuple[ManifestPage, bytes, int]]]:
+        def seal(after: int | None) -> Awaitable[Sequence[tuple[ManifestPage, bytes, int]]]:
             return self._database.run(
-                "manifests.seal", lambda: _seal_some(one.session, one.key, after or 0), Durability.RELAXED
+                "manifests.seal", lambda: seal_some(one.session, one.key, after or 0), Durability.RELAXED
             )
 
-        return await prepare(one, seal_some)
+        return await prepare(one, seal)
 
     async def _commit(self, prepared: Sequence[Prepared]) -> Committed:
         now_ns = self._clock.now_ns()
@@ -271,21 +269,6 @@ class PgBlobManifestRepo(BlobManifestRepo):
 def _locked_owners(numbers: Sequence[int]) -> Script[dict[int, Owner]]:
     (locked,) = yield [lock_owners(sorted(numbers))]
     return {row[0]: Owner.of(row) for row in locked.rows}
-
-
-def _seal_some(session: int, blob: BlobKey, after: int) -> Script[list[tuple[ManifestPage, bytes, int]]]:
-    """Seal some pages of an open session in order: (page, stored form, end) of each. Sealing a sealed page again
-    changes nothing, so an interrupted commit can be repeated."""
-    locked, found = yield [
-        lock_owners([session]),
-        Statement(PAGES_AFTER, {"owner": session, "after": after, "limit": SEAL_PAGES}),
-    ]
-    check_open(session, locked.rows)
-    done = [(*sealed_page(data, blob), end, data) for end, data in found.rows]
-    changed = [(end, sealed) for _, sealed, end, data in done if sealed != data]
-    if changed:
-        yield [insert_pages(session, changed)]
-    return [(page, sealed, end) for page, sealed, end, _ in done]
 
 
 def _bounds(beginnings: Sequence[bytes]) -> tuple[_Position, _Position]:

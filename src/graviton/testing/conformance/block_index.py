@@ -4,7 +4,7 @@ manifests.py.
 
 from __future__ import annotations
 
-from graviton.errors import InvalidInput
+from graviton.errors import Conflict
 from graviton.ports.block_index import BlockIndex, BlockState, OwnerState
 from graviton.testing.conformance.block_records import BlockRecordLaws
 from graviton.testing.conformance.block_sessions import BlockSessionLaws
@@ -153,7 +153,7 @@ class _ConfirmLaws(MetadataContract):
         session = await metadata.session([a])
         await metadata.session([c])
         for other in (b, c):
-            with raises(InvalidInput):
+            with raises(Conflict):
                 await metadata.index.confirm(session, [a, other])
         records = await metadata.index.records([a, b, c])
         assert [record and record.state for record in records] == [BlockState.PENDING, None, BlockState.PENDING]

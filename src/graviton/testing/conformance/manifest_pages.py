@@ -10,26 +10,41 @@ from graviton.core.keys import BlockKey
 from graviton.core.limits import MAX_PAGE_ENTRIES
 from graviton.core.manifests import ManifestPage, PageChain, paginate
 from graviton.core.ranges import Span
-from graviton.errors import IntegrityError, InvalidInput, NotFound
+from graviton.errors import Conflict, GravitonError, IntegrityError, InvalidInput, NotFound
 from graviton.ports.manifests import MAX_COMMIT_PAGES, BlobRecord
 from graviton.testing.conformance.checks import collect, raises
 from graviton.testing.conformance.contract import needs, optional_hook
-from graviton.testing.conformance.metadata_values import Metadata, MetadataContract, Upload, block_keys, commit_of
+from graviton.testing.conformance.metadata_values import (
+    Metadata,
+    MetadataContract,
+    Upload,
+    block_keys,
+    commit_of,
+    store_blocks,
+)
 
 __all__ = ["ManifestPageLaws"]
 
 ENTRIES = 2 * MAX_PAGE_ENTRIES + 100
 """Two full pages and a short one."""
 
+DISTINCT = 101
+"""Blocks that these pages repeat, so that there is little to claim. A prime: no page is like another."""
+
 
 def _large(stem: str = "") -> Upload:
-    return Upload.of(block_keys(ENTRIES, stem), stem)
+    blocks = block_keys(DISTINCT, stem)
+    return Upload.of([blocks[number % DISTINCT] for number in range(ENTRIES)], stem)
 
 
 async def _put_large(metadata: Metadata, upload: Upload) -> BlobRecord:
-    """Without claims: the pages are all that matters here."""
-    session = await metadata.session([])
+    session = await _stored(metadata, upload)
     return (await metadata.repo.commit([commit_of(session, upload, confirm=[])]))[0].record
+
+
+async def _stored(metadata: Metadata, upload: Upload) -> int:
+    """A session that holds all blocks of a blob, which are stored."""
+    return await store_blocks(metadata, *dict.fromkeys(upload.blocks))
 
 
 class ManifestPageLaws(MetadataContract):
@@ -69,7 +84,7 @@ class ManifestPageLaws(MetadataContract):
         expected = await _put_large(metadata, upload)
         await metadata.repo.delete(upload.key)
         for at_commit in (0, 1, 2):
-            session = await metadata.session([])
+            session = await _stored(metadata, upload)
             early = upload.pages[: 3 - at_commit]
             for page in early[:1]:
                 await metadata.repo.add_pages(session, [page])
@@ -131,17 +146,25 @@ class ManifestPageLaws(MetadataContract):
         gap = ManifestPage(0, 1, upload.blocks)
         short = paginate(upload.blocks[:-1])
         wrong_number = ManifestPage(1, 0, upload.blocks)
-        for pages in ([], short, [gap], [wrong_number], [first, second], [*upload.pages, first]):
+        cases: list[tuple[type[GravitonError], list[ManifestPage]]] = [
+            (InvalidInput, short),
+            (InvalidInput, [gap]),
+            (InvalidInput, [first, second]),
+            (InvalidInput, [*upload.pages, first]),
+            (Conflict, []),  # then the session should have them
+            (Conflict, [wrong_number]),
+        ]
+        for error, pages in cases:
             session = await metadata.session(upload.blocks)
-            with raises(InvalidInput):
+            with raises(error):
                 await metadata.repo.commit([commit_of(session, upload, pages=pages)])
             with raises(NotFound):
                 await metadata.repo.get(upload.key)
 
     async def test_commit_brings_a_bounded_number_of_pages(self) -> None:
         metadata = await self.open_metadata()
-        upload = Upload.of(block_keys(MAX_PAGE_ENTRIES * MAX_COMMIT_PAGES + 1))
-        session = await metadata.session([])
+        upload = Upload.of(block_keys(1) * (MAX_PAGE_ENTRIES * MAX_COMMIT_PAGES + 1))
+        session = await _stored(metadata, upload)
         with raises(InvalidInput):
             await metadata.repo.commit([commit_of(session, upload, confirm=[])])
         await metadata.repo.add_pages(session, upload.pages[:1])

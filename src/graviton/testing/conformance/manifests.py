@@ -6,7 +6,7 @@ from __future__ import annotations
 from graviton.core.attributes import BinaryAttributes
 from graviton.core.hashing import HashAlgo
 from graviton.core.keys import BlobKey
-from graviton.errors import Conflict, InvalidInput, NotFound
+from graviton.errors import Conflict, NotFound
 from graviton.ports.block_index import OwnerState
 from graviton.ports.manifests import BlobManifestRepo, StoreTotals
 from graviton.testing.conformance.checks import cancelled_everywhere, collect, gather, raises
@@ -105,10 +105,10 @@ class _CommitLaws(MetadataContract):
         metadata = await self.open_metadata()
         upload = Upload.of(block_keys(2))
         session = await metadata.session(upload.blocks)
-        with raises(InvalidInput):
+        with raises(Conflict):
             await metadata.repo.commit([commit_of(session, upload, confirm=[*upload.blocks, block_key("foreign")])])
         await _is_invisible(metadata, upload.key)
-        with raises(InvalidInput):
+        with raises(Conflict):
             await metadata.repo.add_pages(session, upload.pages, [block_key("foreign")])
         assert await metadata.index.records([block_key("foreign")]) == [None]
 
