@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,6 +31,30 @@ def pytest_configure(config: pytest.Config) -> None:
     # Where there is no native kernel, and the run says so, stores of default settings fall back with a warning.
     if os.environ.get("GRAVITON_KERNEL") == "python":
         config.addinivalue_line("filterwarnings", "ignore:the native kernel is not installed:RuntimeWarning")
+
+
+_MARKS = ("s3", "postgres", "python_kernel")
+"""Of suites that are chosen by `-m`."""
+
+
+@functools.cache
+def _names(path: Path, mark: str) -> bool:
+    return f"pytest.mark.{mark}" in path.read_text()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m s3` only modules that name the mark are imported: all of them take ten seconds."""
+    mark = config.option.markexpr
+    return True if mark in _MARKS and collection_path.is_file() and not _names(collection_path, mark) else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before any test is deselected
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that had a mark from somewhere else than its module would be in no suite."""
+    for item in items:
+        for mark in _MARKS:
+            if item.get_closest_marker(mark) and not _names(item.path, mark):
+                raise pytest.UsageError(f"{item.nodeid} has the mark {mark!r}: its module must name it")
 
 
 def pytest_report_header() -> str:
