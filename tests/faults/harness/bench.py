@@ -29,8 +29,8 @@ class Reach(NamedTuple):
     def calls(self, scenario: str, short: int, shift: int = 0) -> Iterator[int]:
         """Which calls of a scenario are tried: 1, 2, 3 ..., but in the short form of larger works only every
         `short`-th, beginning somewhere else for each `shift`."""
-        every = self.is_long or scenario in SMALL_WORKS
-        return itertools.count(1) if every else itertools.count(1 + shift % short, short)
+        step = 1 if self.is_long else SMALL_WORKS.get(scenario, short)
+        return itertools.count(1 + shift % step, step)
 
     def steps(self, short: int, long: int = 1) -> int:
         """The distance between two points that are tried."""
