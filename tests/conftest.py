@@ -16,7 +16,8 @@ from graviton.core.chunking._kernel import Kernel, select_kernel
 # shared. A failure prints the blob that replays it (`@reproduce_failure`).
 _COMMON = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", _COMMON, max_examples=50)
-settings.register_profile("ci", _COMMON, max_examples=200)
+settings.register_profile("ci", _COMMON, max_examples=100)
+settings.register_profile("campaign", _COMMON, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
