@@ -44,6 +44,9 @@ class FaultRow:
 
     has_effect: bool = False
     """Whether the server did what it was asked, and only its reply is lost."""
+    is_plain: bool = False
+    """Whether it leaves no doubt: a refusal, or a connection that breaks before anything was done. One place sees to it
+    for all requests of a kind, before any operation is told."""
 
     def __str__(self) -> str:
         return self.name
@@ -144,21 +147,28 @@ async def _some_not_deleted(exchange: Exchange) -> None:
     )
 
 
+def _refusal(
+    name: str, status: int, code: str, kind: type[GravitonError], says: str, kinds: frozenset[Kind] = frozenset(Kind)
+) -> FaultRow:
+    """That no other try would change."""
+    return FaultRow(name, _answers(status, code), kind, False, says, kinds, is_plain=True)
+
+
 _CLOCK, _KEYS, _RIGHTS = "clock", "keys", "rights"
 
 FAULTS = (
-    FaultRow("500", _answers(500, "InternalError")),
-    FaultRow("503 SlowDown", _answers(503, "SlowDown")),
-    FaultRow("409", _answers(409, "OperationAborted")),
-    FaultRow("400 RequestTimeout", _answers(400, "RequestTimeout"), kinds=WITH_CODE),
-    FaultRow("time-out before the effect", _time_out_before, hangs=True),
+    FaultRow("500", _answers(500, "InternalError"), is_plain=True),
+    FaultRow("503 SlowDown", _answers(503, "SlowDown"), is_plain=True),
+    FaultRow("409", _answers(409, "OperationAborted"), is_plain=True),
+    FaultRow("400 RequestTimeout", _answers(400, "RequestTimeout"), kinds=WITH_CODE, is_plain=True),
+    FaultRow("time-out before the effect", _time_out_before, hangs=True, is_plain=True),
     FaultRow("time-out after the effect", _time_out_after, hangs=True, has_effect=True),
-    FaultRow("reset in the request", _reset_in_request, kinds=WITH_BODY),
+    FaultRow("reset in the request", _reset_in_request, kinds=WITH_BODY, is_plain=True),
     FaultRow("reset in the head of the reply", _reset_in_reply, has_effect=True),
     FaultRow("reset in the body of the reply", _reset_in_reply_body, kinds=ANSWERED, has_effect=True),
     FaultRow("truncated reply", _truncated_reply, kinds=ANSWERED, has_effect=True),
     FaultRow("reply lost", _reply_lost, has_effect=True),
-    FaultRow("no HTTP", _garbage),
+    FaultRow("no HTTP", _garbage, is_plain=True),
     FaultRow("error with status 200", _answers(200, "InternalError"), kinds=IN_XML),
     FaultRow("another error with status 200", _answers(200, "ServiceUnavailable"), kinds=IN_XML),
     FaultRow("200 of something else", _page_for_people),
@@ -166,15 +176,13 @@ FAULTS = (
     FaultRow("200 of nothing", _nothing, kinds=IN_XML | {Kind.PART, Kind.HEAD, Kind.GET}),
     FaultRow("part of a batch failed", _some_not_deleted, kinds=frozenset({Kind.BULK_DELETE})),
     FaultRow("wrong ETag", _wrong_etag, kind=None),
-    FaultRow("403 clock", _answers(403, "RequestTimeTooSkewed"), PermissionDenied, False, _CLOCK, WITH_CODE),
-    FaultRow("403 unknown key", _answers(403, "InvalidAccessKeyId"), PermissionDenied, False, _KEYS, WITH_CODE),
-    FaultRow("403 wrong secret", _answers(403, "SignatureDoesNotMatch"), PermissionDenied, False, _KEYS, WITH_CODE),
-    FaultRow("403 no right", _answers(403, "AccessDenied"), PermissionDenied, False, _RIGHTS),
-    FaultRow(
-        "404 no bucket", _answers(404, "NoSuchBucket"), ConfigError, False, "graviton store init", kinds=WITH_CODE
-    ),
+    _refusal("403 clock", 403, "RequestTimeTooSkewed", PermissionDenied, _CLOCK, WITH_CODE),
+    _refusal("403 unknown key", 403, "InvalidAccessKeyId", PermissionDenied, _KEYS, WITH_CODE),
+    _refusal("403 wrong secret", 403, "SignatureDoesNotMatch", PermissionDenied, _KEYS, WITH_CODE),
+    _refusal("403 no right", 403, "AccessDenied", PermissionDenied, _RIGHTS),
+    _refusal("404 no bucket", 404, "NoSuchBucket", ConfigError, "graviton store init", WITH_CODE),
     FaultRow("404 of something else", _answers(404), kinds=WITH_CODE),  # a gateway that has lost its server
-    FaultRow("301", _answers(301, "PermanentRedirect"), ConfigError, False, "GRAVITON_S3_REGION"),
+    _refusal("301", 301, "PermanentRedirect", ConfigError, "GRAVITON_S3_REGION"),
 )
 
 

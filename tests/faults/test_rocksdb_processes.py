@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.harness.bench import Reach
 from tests.integration.cli_process import Outcome
 from tests.integration.command_runs import graviton
 
@@ -123,8 +124,8 @@ import pytest
 from graviton.backends.rocksdb import RocksConfig, RocksKeyValueStore
 
 async def main():
-    me, wait = sys.argv[2].encode(), float(sys.argv[3])
-    n, ends = 0, time.monotonic() + 4
+    me, wait, seconds = sys.argv[2].encode(), float(sys.argv[3]), float(sys.argv[4])
+    n, ends = 0, time.monotonic() + seconds
     while time.monotonic() < ends:
         store = RocksKeyValueStore(RocksConfig(Path(sys.argv[1]), lock_wait_seconds=wait))
         try:
@@ -142,11 +143,12 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("wait", ["0", "60"])
-def test_processes_that_open_at_once_are_told_to_wait_and_nothing_else(tmp_path: Path, wait: str) -> None:
+def test_processes_that_open_at_once_are_told_to_wait_and_nothing_else(reach: Reach, tmp_path: Path, wait: str) -> None:
     """RocksDB moves files of its folder before it asks for its lock."""
+    seconds = str(reach.times(2, 8))
     openers = [
         subprocess.Popen(
-            [sys.executable, "-c", OPENERS, str(tmp_path / "kv"), name, wait],
+            [sys.executable, "-c", OPENERS, str(tmp_path / "kv"), name, wait, seconds],
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             text=True,

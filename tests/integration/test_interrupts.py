@@ -122,6 +122,12 @@ def test_an_interrupt_is_one_line_at_any_moment(tmp_path: Path, root: Path, plac
     assert [line.split(";")[0] for line in lines] == ["graviton: interrupted"] * (done.returncode == 130)
 
 
+def began(err: str) -> bool:
+    """Whether the command had begun. Before that the interpreter's own handling ends it, with a traceback or by the
+    signal, and on a slow machine that is long."""
+    return "Traceback" not in err or "graviton/cli/main.py" in err
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.3, 0.4, 0.6])
 def test_a_put_interrupted_at_any_moment_is_whole_or_nothing(tmp_path: Path, root: Path, delay: float) -> None:
     first = stored(root, b"first")
@@ -131,8 +137,8 @@ def test_a_put_interrupted_at_any_moment_is_whole_or_nothing(tmp_path: Path, roo
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     code, out, err = ended(process)
-    assert code in (0, 130, -signal.SIGINT), "before Python listens, the system's own handling ends it"
-    assert "Traceback" not in err or code == -signal.SIGINT
+    assert code in (0, 130, -signal.SIGINT) or not began(err)
+    assert "Traceback" not in err or not began(err)
     assert temporary_files(root) == []
     blobs = listed(root)
     assert first in blobs
@@ -218,7 +224,7 @@ def test_a_get_interrupted_at_any_moment_leaves_no_half_file(
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     code, _, err = ended(process)
-    assert "Traceback" not in err
+    assert "Traceback" not in err or not began(err)
     if code == 0 or os.listdir(folder) == ["file"]:  # the signal may come between the rename and the end
         assert (folder / "file").read_bytes() == (tmp_path / "big").read_bytes()
     else:

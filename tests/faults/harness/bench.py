@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.harness.machine import describe
+from tests.faults.harness.checker import Checker
 from tests.faults.harness.laws import expected, temporary_files, unacknowledged
 from tests.faults.harness.processes import Children, Outcome
 from tests.faults.harness.scenarios import SCENARIOS, SMALL_WORKS, begins_empty
@@ -28,8 +29,8 @@ class Reach(NamedTuple):
     def calls(self, scenario: str, short: int, shift: int = 0) -> Iterator[int]:
         """Which calls of a scenario are tried: 1, 2, 3 ..., but in the short form of larger works only every
         `short`-th, beginning somewhere else for each `shift`."""
-        every = self.is_long or scenario in SMALL_WORKS
-        return itertools.count(1) if every else itertools.count(1 + shift % short, short)
+        step = 1 if self.is_long else SMALL_WORKS.get(scenario, short)
+        return itertools.count(1 + shift % step, step)
 
     def steps(self, short: int, long: int = 1) -> int:
         """The distance between two points that are tried."""
@@ -81,6 +82,7 @@ class Bench:
         self.reach, self.figures = reach, figures
         self.shim = build(folder)
         self.children = Children(self.shim)
+        self._checker = Checker()
         # Memory where there is some: what a crash of a process leaves behind does not depend on the disk below.
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else folder
         self._folder = Path(tempfile.mkdtemp(prefix="graviton-faults-", dir=base))
@@ -90,8 +92,9 @@ class Bench:
         self._numbers = itertools.count()
 
     def close(self) -> None:
-        """End the server and remove everything."""
+        """End the processes and remove everything."""
         self.children.close()
+        self._checker.close()
         shutil.rmtree(self._folder)
 
     def place(self, scenario: str, folder: Path | None = None) -> Place:
@@ -117,7 +120,7 @@ class Bench:
         return outcome
 
     def check(self, scenario: str, place: Place, outcome: Outcome, context: object) -> None:
-        """Check every law in a new process. `context` says how to repeat the case."""
+        """Check every law in another process. `context` says how to repeat the case."""
         must, gone = expected(scenario, outcome.said)
         if not outcome.of("done") and not outcome.of("done again"):
             must, gone = unacknowledged(scenario, must, gone)
@@ -128,10 +131,8 @@ class Bench:
     ) -> None:
         """As `check`, where it is known what must be there and what must not."""
         puts = [blob.id for blob in SCENARIOS[scenario].blobs]
-        found = self.children.run(
-            "check", root=place.root, must=sorted(must), gone=sorted(gone), puts=puts, is_copy=is_copy
-        )
-        assert found.said == [("checked", "")], f"{scenario} {context}: {found.of('broken') or found}"
+        broken = self._checker.broken(place.root, must, gone, puts, is_copy=is_copy)
+        assert broken == [], f"{scenario} {context}: {broken}"
 
     def leftovers(self, place: Place) -> list[str]:
         """Temporary files."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import importlib
 import io
 import json
 import os
+import pkgutil
 import signal
 import sys
 import traceback
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import graviton
+from graviton import cli
 from graviton.assembly import metadata_side, wiring
 from graviton.assembly.settings import Settings
 from graviton.assembly.store import Store
@@ -24,9 +27,9 @@ from graviton.backends.sqlite import SqliteConfig, SqliteKeyValueStore
 from graviton.ports.kv import Durability, KeyValueStore
 from tests.faults.harness.busy import be_busy
 from tests.faults.harness.damage import use_damaged
-from tests.faults.harness.laws import bad_backup, broken_laws, temporary_files
+from tests.faults.harness.laws import temporary_files
 from tests.faults.harness.opening import open_store
-from tests.faults.harness.processes import decode_arm, fork_case
+from tests.faults.harness.processes import decode_arm, fork_case, stay_on_one_cpu
 from tests.faults.harness.scenarios import OLD, SCENARIOS, SMALL_BLOCKS, make_template, put_pair
 from tests.faults.harness.shim import Arm, Shim
 from tests.faults.harness.uploading import go_on, upload_everything
@@ -94,22 +97,6 @@ async def _closed(store: Store, say: Callable[[str, str], None]) -> None:
         _told(error, say, "close failed")
 
 
-def check(
-    pipe: int, arm: Arm, root: str, must: list[str], gone: list[str], puts: list[str], is_copy: bool = False
-) -> None:
-    """Check the laws on a store; each broken one is said."""
-    say = _speaker(pipe)
-    place = Path(root)
-    try:
-        for problem in asyncio.run(broken_laws(place, set(must), set(gone), puts, is_copy)):
-            say("broken", problem)
-        for problem in bad_backup(place.parent / "backup.meta"):
-            say("broken", problem)
-    except BaseException as error:  # noqa: BLE001 - the test shows it
-        say("broken", "".join(traceback.format_exception(error)))
-    say("checked", "")
-
-
 def template(pipe: int, arm: Arm, root: str) -> None:
     """Make the store that scenarios begin with."""
     asyncio.run(make_template(Path(root)))
@@ -129,6 +116,7 @@ def template_killed(pipe: int, arm: Arm, root: str) -> None:
 
 def damaged_metadata(pipe: int, arm: Arm, sound: str, work: str, flips: list[tuple[str, int, int]]) -> None:
     """Use a store with one flipped bit in a file of its metadata, for each of `flips`."""
+    stay_on_one_cpu()
     say = _speaker(pipe)
     for name, at, bit in flips:
         for problem in use_damaged(Path(sound), Path(work), name, at, bit, say):
@@ -231,7 +219,6 @@ def upload_goes_on(pipe: int, arm: Arm, root: str, said: list[list[str]]) -> Non
 
 _JOBS: dict[str, Callable[..., None]] = {
     "scenario": scenario,
-    "check": check,
     "template": template,
     "template_killed": template_killed,
     "damaged_metadata": damaged_metadata,
@@ -263,13 +250,21 @@ def _see_syncfs() -> None:
     wiring.block_side = block_side
 
 
+def _import_what_is_imported_on_use() -> None:
+    """Else every case does."""
+    open_store("/nonexistent")
+    metadata_side.open_metadata(Settings(), create=False)
+    metadata_side.open_metadata(Settings(metadata="rocksdb"), create=False)
+    importlib.import_module("graviton.assembly.moving")
+    for module in pkgutil.iter_modules(cli.__path__, "graviton.cli."):
+        importlib.import_module(module.name)
+
+
 def main() -> None:
     """Serve until the input ends."""
     faulthandler.enable()  # a hung case is ended with SIGABRT and shows where it stood
     _see_syncfs()
-    open_store("/nonexistent")  # whatever is imported on use is imported now
-    metadata_side.open_metadata(Settings(), create=False)
-    metadata_side.open_metadata(Settings(metadata="rocksdb"), create=False)
+    _import_what_is_imported_on_use()
     for line in sys.stdin.buffer:
         request = json.loads(line)
         answer = fork_case(partial(_case, request), request["kill_after"])
