@@ -29,8 +29,8 @@ from tests.s3_server import S3Server, default_server, moto_server
 pytestmark = pytest.mark.s3
 
 PORTS = ("BlockReclaimer", "BlockStore") if os.environ.get("FAULTS_REACH") == "long" else ("BlockReclaimer",)
-"""Whose laws `store check` tries in a bucket. Those of the second are thousands of requests; they hold on the same server
-in tests/conformance/test_object_blocks.py."""
+"""Whose laws `store check` tries in a bucket. Those of the second are thousands of requests; they hold on the same
+server in tests/conformance/test_object_blocks.py."""
 
 Command: TypeAlias = Callable[..., Run]
 
