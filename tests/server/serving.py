@@ -72,7 +72,8 @@ class Served:
         """The last line of the log with these fields. It is written after the answer."""
         deadline = time.monotonic() + 30
         while True:
-            lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+            *whole, _ = self.log.split("\n")  # the last one may be on its way
+            lines = [json.loads(line) for line in whole if line.startswith("{")]
             found = [line for line in lines if line.items() >= fields.items()]
             if found:
                 return found[-1]
