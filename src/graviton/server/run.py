@@ -21,7 +21,7 @@ from graviton.server.idle import connections_at_once, keep_closing
 from graviton.server.signals import StopSignals
 from graviton.server.tracing import Tracing
 
-__all__ = ["serve"]
+__all__ = ["serve", "until_served"]
 
 HEADER_SECONDS: Final = 10
 """How long the head of a request may take, and how long a connection may be idle."""
@@ -80,7 +80,7 @@ async def serve(
         idle.cancel()
         context.stopping.set()
         server.stop()  # type: ignore[no-untyped-call]  # Granian has no types here
-        await _until_served(serving, edge, signals, settings.grace_seconds)
+        await until_served(serving, edge, signals, settings.grace_seconds)
     return signals.exit_code
 
 
@@ -120,11 +120,19 @@ def _ended(serving: asyncio.Task[None]) -> Unavailable:
     return Unavailable(f"the server ended by itself{why}", operation="serve")
 
 
-async def _until_served(serving: asyncio.Task[None], edge: Edge, signals: StopSignals, grace_seconds: float) -> None:
+async def until_served(serving: asyncio.Task[None], edge: Edge, signals: StopSignals, grace_seconds: float) -> None:
     """Let what runs go on until it ends, the grace is over, or somebody is in a hurry."""
     hurry = asyncio.create_task(signals.second.wait())
-    await asyncio.wait([serving, hurry], timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+    ended = asyncio.create_task(_ended_with(serving, edge))
+    await asyncio.wait([ended, hurry], timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
     hurry.cancel()
-    if not serving.done():
+    if not ended.done():
         await edge.cut(_CUT_SECONDS)
-        await asyncio.wait([serving], timeout=_FLUSH_SECONDS)
+        await asyncio.wait([ended], timeout=_FLUSH_SECONDS)
+        ended.cancel()
+
+
+async def _ended_with(serving: asyncio.Task[None], edge: Edge) -> None:
+    """Wait for the server below, and for requests whose clients have left: it does not, and they clean up still."""
+    await asyncio.wait([serving])
+    await edge.until_idle()

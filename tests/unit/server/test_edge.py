@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from graviton.assembly.server_settings import ServerSettings
+from graviton.concurrency.finishing import finish_anyway
 from graviton.core.clock import SystemClock
 from graviton.core.secret import Secret
 from graviton.errors import IntegrityError, NotFound
@@ -15,6 +16,7 @@ from graviton.server.http.asgi import Receive, Scope, Send, respond
 from graviton.server.http.edge import Edge, Ended
 from graviton.server.http.errors import ClientGone
 from graviton.server.http.gate import Gate
+from graviton.server.run import until_served
 from graviton.server.tracing import NoTracing
 from tests.unit.server.asgi_fakes import Wire, body_messages, scope
 
@@ -126,6 +128,43 @@ async def test_what_runs_is_cut_and_told_so() -> None:
     await running
     assert wire.status == 503
     assert around.edge.in_flight == 0
+
+
+class NoSignals:
+    """Nobody is in a hurry."""
+
+    def __init__(self) -> None:
+        self.second = asyncio.Event()
+
+
+async def served() -> None:
+    """A server below that has ended: it does not wait for requests whose clients have left."""
+
+
+@pytest.mark.parametrize("grace_seconds", [5.0, 0.0], ids=["in the grace", "after it"])
+async def test_a_stop_waits_for_requests_whose_clients_have_left(grace_seconds: float) -> None:
+    entered, ends = asyncio.Event(), []
+
+    async def cleans_up(scope: Scope, receive: Receive, send: Send) -> None:
+        entered.set()
+        try:
+            await receive()
+        finally:
+            await finish_anyway(clean())
+
+    async def clean() -> None:
+        await asyncio.sleep(0.05)
+        ends.append("clean")
+
+    around, wire = Around(cleans_up), Wire()
+    running = asyncio.create_task(around(wire))
+    await entered.wait()
+    wire.gone.set()
+    serving = asyncio.create_task(served())
+    await serving
+    await until_served(serving, around.edge, NoSignals(), grace_seconds)
+    assert ends == ["clean"]
+    assert running.done()
 
 
 async def test_a_request_that_comes_after_the_cut_is_refused() -> None:

@@ -79,6 +79,11 @@ class Edge:
         if self._running:
             await asyncio.wait(list(self._running), timeout=seconds)
 
+    async def until_idle(self) -> None:
+        """Wait until nothing is being answered."""
+        while self._running:
+            await asyncio.wait(list(self._running))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
