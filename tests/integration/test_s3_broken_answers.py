@@ -40,8 +40,8 @@ class Place:
         """One that tries again."""
         return S3MutableObjectStore(self.proxy.server.config(self.bucket, request_seconds=request_seconds))
 
-    async def content(self) -> bytes:
-        return b"".join([piece async for piece in await self.store.get(self.at)])
+    async def content(self, store: S3MutableObjectStore | None = None) -> bytes:
+        return b"".join([piece async for piece in await (store or self.store).get(self.at)])
 
     def answer(self, kind: Kind, body: str, status: int = 200) -> None:
         """Answer every request of `kind` so."""
@@ -222,7 +222,7 @@ async def test_request_that_only_reads_ends_when_it_is_cancelled(place: Place, k
 async def test_bytes_that_are_there_and_refused_are_no_empty_object(place: Place) -> None:
     place.answer(Kind.GET, "<Error><Code>InvalidRange</Code><Message>x</Message></Error>", 416)
     with pytest.raises(Conflict):
-        await place.content()
+        await place.content(place.patient())
 
 
 async def test_object_that_is_shorter_by_the_next_piece_was_replaced(place: Place) -> None:

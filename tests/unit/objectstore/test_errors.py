@@ -15,7 +15,7 @@ import pytest
 from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
-from graviton.backends.objectstore import clients
+from graviton.backends.objectstore import _credentials
 from graviton.backends.objectstore.clients import s3_client
 from graviton.backends.objectstore.config import Credentials, S3Config
 from graviton.backends.objectstore.errors import translate
@@ -334,7 +334,7 @@ async def test_log_of_everything_shows_no_keys_of_a_role(
     (tmp_path / "token").write_text("who-we-are")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/x")
-    for name in clients._TALKATIVE:
+    for name in _credentials._TALKATIVE:
         monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
         logging.getLogger(name).manager._clear_cache()  # type: ignore[attr-defined]
     name = "AssumeRoleWithWebIdentity"
