@@ -41,7 +41,7 @@ def measure(bench: Bench) -> Section:
         "client and server share the machine; curl for large bodies, wrk with one thread for small ones",
         "each repetition: a new store, a new server; `graviton put` puts the same file into another new store",
         "framework: Granian and Litestar alone (framework.py)",
-        "framework, 1 GiB of memory: as many bytes, each another one. One slice: the same 256 KiB, out of the processor's cache",
+        "framework, 1 GiB of memory: as many bytes, each another one; one slice: 256 KiB, out of the processor's cache",
         "framework, files, hashed: the store's blocks, by the least code that verifies them",
         f"wrk is a closed loop: its {_CONNECTIONS} connections wait for their answers; a stall counts once for each",
         "memory: the server's largest resident size (VmHWM); uploads are AES-CTR key streams of unknown length",
